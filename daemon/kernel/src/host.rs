@@ -1,0 +1,102 @@
+//! What this host gives: mounts, type information, security modules. Reads, changes nothing.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::KernelError;
+
+/// Where a host's facts are read from.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// The mount table.
+    pub mounts: PathBuf,
+    /// The kernel's own type information.
+    pub btf: PathBuf,
+    /// The list of active security modules.
+    pub lsm: PathBuf,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self {
+            mounts: "/proc/self/mounts".into(),
+            btf: "/sys/kernel/btf/vmlinux".into(),
+            lsm: "/sys/kernel/security/lsm".into(),
+        }
+    }
+}
+
+impl Host {
+    /// Where the cgroup v2 hierarchy is mounted: `/sys/fs/cgroup` on most hosts,
+    /// `/sys/fs/cgroup/unified` on hybrid ones, anywhere on others.
+    ///
+    /// # Errors
+    /// [`KernelError::NoCgroup2`] where the mount table has none.
+    pub fn cgroup_root(&self) -> Result<PathBuf, KernelError> {
+        self.mounted("cgroup2").ok_or_else(|| KernelError::NoCgroup2(self.mounts.clone()))
+    }
+
+    /// Where a BPF file system is mounted.
+    pub fn bpffs(&self) -> Option<PathBuf> {
+        self.mounted("bpf")
+    }
+
+    /// Whether BPF programs can be security modules here; `None` where securityfs is not mounted.
+    pub fn bpf_lsm(&self) -> Option<bool> {
+        let list = fs::read_to_string(&self.lsm).ok()?;
+        Some(list.trim().split(',').any(|name| name == "bpf"))
+    }
+
+    fn mounted(&self, kind: &str) -> Option<PathBuf> {
+        let table = fs::read_to_string(&self.mounts).ok()?;
+        table.lines().find_map(|line| {
+            let mut fields = line.split(' ');
+            let (_device, place, found) = (fields.next()?, fields.next()?, fields.next()?);
+            (found == kind).then(|| Path::new(&unescape(place)).to_path_buf())
+        })
+    }
+}
+
+/// `uname -r`.
+pub fn kernel_release() -> String {
+    nix::sys::utsname::uname()
+        .map(|name| name.release().to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+/// The mount table writes space, tab, newline and backslash in octal (proc(5)).
+fn unescape(field: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(field.to_owned(), |text, (code, plain)| text.replace(code, plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(mounts: &str) -> (tempfile::NamedTempFile, Host) {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        fs::write(&file, mounts).expect("written");
+        let host = Host { mounts: file.path().into(), ..Host::default() };
+        (file, host)
+    }
+
+    #[test]
+    fn the_cgroup_root_is_found_wherever_it_is_mounted() {
+        let (_file, host) = host(
+            "cgroup /sys/fs/cgroup/cpu cgroup rw 0 0\ncgroup2 /mnt/odd\\040place cgroup2 rw 0 0\n",
+        );
+        assert_eq!(host.cgroup_root().expect("found"), Path::new("/mnt/odd place"));
+    }
+
+    #[test]
+    fn a_host_without_cgroup_v2_is_told_so() {
+        let (file, host) = host("cgroup /sys/fs/cgroup/cpu cgroup rw 0 0\n");
+        let error = host.cgroup_root().expect_err("none").to_string();
+        assert!(error.contains("no cgroup v2 is mounted"), "{error}");
+        assert!(error.contains(&file.path().display().to_string()), "{error}");
+    }
+}

@@ -1,0 +1,298 @@
+//! The kernel side as one thing: loaded, filled, armed.
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Ebpf, EbpfLoader, Pod,
+    maps::{Array, HashMap, LpmTrie, MapData, lpm_trie::Key},
+};
+use chaperone_abi::{
+    Settings, TARGET_PORT_BITS, Target4, Target6, VERSION, limits,
+};
+
+use crate::{Counters, KernelError, Notes, Offsets, links, notes::words, sys};
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("CHAPERONE_EBPF_OBJECT"));
+
+/// `BPF_FS_MAGIC` (include/uapi/linux/magic.h).
+const BPF_FS_MAGIC: nix::sys::statfs::FsType = nix::sys::statfs::FsType(0xcafe_4a11);
+
+/// Where and how to intercept.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The cgroup v2 folder to attach to.
+    pub attach: PathBuf,
+    /// A folder on a bpffs; a folder named for the maps' version is made in it.
+    pub pins: PathBuf,
+    /// The port on 127.0.0.1 and `::1` that connections are sent to.
+    pub port: u16,
+    /// A number that tells this start from earlier ones; notes carry it.
+    pub generation: u32,
+    /// Where the kernel keeps what the programs read.
+    pub offsets: Offsets,
+}
+
+/// Whose connections are taken. The numbers are indices into the daemon's list of agents.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// User ids.
+    pub uids: Vec<(u32, u32)>,
+    /// Cgroup v2 ids; everything below them counts.
+    pub cgroups: Vec<(u64, u32)>,
+}
+
+/// An address that is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Watch {
+    /// This port on any address.
+    Any {
+        /// In host byte order.
+        port: u16,
+    },
+    /// This port on the addresses of a prefix.
+    Net {
+        /// Any address of it.
+        address: IpAddr,
+        /// Its length in bits.
+        bits: u8,
+        /// In host byte order.
+        port: u16,
+    },
+}
+
+/// The loaded kernel side. Dropping it changes nothing: the pins keep it in force.
+pub struct Interception {
+    ebpf: Ebpf,
+    plan: Plan,
+    folder: PathBuf,
+    netns: u64,
+}
+
+impl Interception {
+    /// Loads the programs and makes or re-opens the pinned maps. Nothing is attached yet.
+    ///
+    /// # Errors
+    /// Any [`KernelError`]; each is a sentence for ops.
+    pub fn load(plan: Plan) -> Result<Self, KernelError> {
+        let netns = sys::own_netns_cookie()?;
+        let folder = prepare_pins(&plan.pins)?;
+        let mut loader = EbpfLoader::new();
+        for name in ["SETTINGS", "UIDS", "CGROUPS", "TARGETS4", "TARGETS6", "NOTES", "FLOWS", "COUNTS"] {
+            loader.map_pin_path(name, folder.join(name));
+        }
+        let ebpf =
+            loader.load(OBJECT).map_err(|error| KernelError::refused("the maps", &error))?;
+        Ok(Self { ebpf, plan, folder, netns })
+    }
+
+    /// Puts exactly these users and cgroups in scope.
+    ///
+    /// # Errors
+    /// Where they are more than fit, or the kernel refuses.
+    pub fn set_scope(&mut self, scope: &Scope) -> Result<(), KernelError> {
+        fits("users in scope", scope.uids.len(), limits::UIDS)?;
+        fits("cgroups in scope", scope.cgroups.len(), limits::CGROUPS)?;
+        replace(&mut self.hash("UIDS")?, &scope.uids)?;
+        replace(&mut self.hash("CGROUPS")?, &scope.cgroups)
+    }
+
+    /// Watches exactly these addresses. The number is an index into the daemon's list of targets.
+    ///
+    /// # Errors
+    /// Where they are more than fit, or the kernel refuses.
+    pub fn set_targets(&mut self, watched: &[(Watch, u32)]) -> Result<(), KernelError> {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for (watch, target) in watched {
+            match *watch {
+                Watch::Any { port } => {
+                    v4.push((key4(Ipv4Addr::UNSPECIFIED, 0, port), *target));
+                    v6.push((key6(Ipv6Addr::UNSPECIFIED, 0, port), *target));
+                }
+                Watch::Net { address: IpAddr::V4(a), bits, port } => {
+                    v4.push((key4(a, bits, port), *target));
+                }
+                Watch::Net { address: IpAddr::V6(a), bits, port } => {
+                    v6.push((key6(a, bits, port), *target));
+                }
+            }
+        }
+        fits("watched IPv4 addresses", v4.len(), limits::TARGETS)?;
+        fits("watched IPv6 addresses", v6.len(), limits::TARGETS)?;
+        replace_trie(&mut self.trie("TARGETS4")?, &v4)?;
+        replace_trie(&mut self.trie("TARGETS6")?, &v6)
+    }
+
+    /// Writes the settings and attaches the programs, or swaps those of an earlier start in place.
+    ///
+    /// # Errors
+    /// Any [`KernelError`].
+    pub fn arm(&mut self) -> Result<(), KernelError> {
+        let settings = Settings {
+            netns: self.netns,
+            group_leader: self.plan.offsets.group_leader,
+            start_boottime: self.plan.offsets.start_boottime,
+            port: self.plan.port.into(),
+            generation: self.plan.generation,
+        };
+        let map = self.map("SETTINGS")?;
+        let mut map: Array<_, SettingsPod> =
+            Array::try_from(map).map_err(|error| KernelError::refused("map SETTINGS", &error))?;
+        map.set(0, SettingsPod(settings), 0)
+            .map_err(|error| KernelError::refused("writing map SETTINGS", &error))?;
+        let (attach, folder) = (self.plan.attach.clone(), self.folder.clone());
+        links::attach(&mut self.ebpf, &attach, &folder)
+    }
+
+    /// A handle for taking notes.
+    ///
+    /// # Errors
+    /// Where the pinned map cannot be opened.
+    pub fn notes(&self) -> Result<Notes, KernelError> {
+        Notes::open(&self.folder, self.netns)
+    }
+
+    /// A handle for reading the counters.
+    ///
+    /// # Errors
+    /// Where the pinned map cannot be opened.
+    pub fn counters(&self) -> Result<Counters, KernelError> {
+        Counters::open(&self.folder)
+    }
+
+    fn map(&mut self, name: &str) -> Result<&mut aya::maps::Map, KernelError> {
+        self.ebpf.map_mut(name).ok_or_else(|| KernelError::Refused {
+            what: format!("map {name}"),
+            reason: "it is not in the object".into(),
+        })
+    }
+
+    fn hash<K: Pod>(&mut self, name: &str) -> Result<HashMap<&mut MapData, K, u32>, KernelError> {
+        HashMap::try_from(self.map(name)?)
+            .map_err(|error| KernelError::refused(format!("map {name}"), &error))
+    }
+
+    fn trie<K: Pod>(&mut self, name: &str) -> Result<LpmTrie<&mut MapData, K, u32>, KernelError> {
+        LpmTrie::try_from(self.map(name)?)
+            .map_err(|error| KernelError::refused(format!("map {name}"), &error))
+    }
+}
+
+/// Removes the pins, and with them the programs: from here on nothing is intercepted.
+/// Answers whether there was anything.
+///
+/// # Errors
+/// Where a pin cannot be removed.
+pub fn detach(pins: &Path) -> Result<bool, KernelError> {
+    let folder = versioned(pins);
+    let entries = match fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(source) => return Err(KernelError::File { doing: "reading", path: folder, source }),
+    };
+    for entry in entries.flatten() {
+        fs::remove_file(entry.path()).map_err(|source| KernelError::File {
+            doing: "removing",
+            path: entry.path(),
+            source,
+        })?;
+    }
+    for path in [folder.as_path(), pins] {
+        // The outer folder may hold another version's pins.
+        let _ = fs::remove_dir(path);
+    }
+    Ok(true)
+}
+
+fn versioned(pins: &Path) -> PathBuf {
+    pins.join(format!("v{VERSION}"))
+}
+
+fn prepare_pins(pins: &Path) -> Result<PathBuf, KernelError> {
+    let parent = pins.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let kind = nix::sys::statfs::statfs(parent)
+        .map_err(|errno| KernelError::System { call: "statfs", source: errno.into() })?;
+    if kind.filesystem_type() != BPF_FS_MAGIC {
+        return Err(KernelError::NotBpffs {
+            path: pins.into(),
+            mount: pins.parent().unwrap_or(pins).into(),
+        });
+    }
+    let folder = versioned(pins);
+    fs::create_dir_all(&folder)
+        .map_err(|source| KernelError::File { doing: "making", path: folder.clone(), source })?;
+    Ok(folder)
+}
+
+fn fits(what: &'static str, count: usize, limit: usize) -> Result<(), KernelError> {
+    if count > limit { Err(KernelError::TooMany { what, count, limit }) } else { Ok(()) }
+}
+
+/// Adds first and removes then: an entry that stays is never absent.
+fn replace<K: Pod + PartialEq>(
+    map: &mut HashMap<&mut MapData, K, u32>,
+    wanted: &[(K, u32)],
+) -> Result<(), KernelError> {
+    let failed = |error| KernelError::refused("filling the maps", &error);
+    for (key, value) in wanted {
+        map.insert(*key, *value, 0).map_err(failed)?;
+    }
+    let present: Vec<K> = map.keys().collect::<Result<_, _>>().map_err(failed)?;
+    for key in present.iter().filter(|key| !wanted.iter().any(|(k, _)| k == *key)) {
+        map.remove(key).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn replace_trie<K: Pod>(
+    map: &mut LpmTrie<&mut MapData, K, u32>,
+    wanted: &[(Key<K>, u32)],
+) -> Result<(), KernelError>
+where
+    K: PartialEq,
+{
+    let failed = |error| KernelError::refused("filling the maps", &error);
+    for (key, value) in wanted {
+        map.insert(key, *value, 0).map_err(failed)?;
+    }
+    let present: Vec<Key<K>> = map.keys().collect::<Result<_, _>>().map_err(failed)?;
+    let same = |a: &Key<K>, b: &Key<K>| a.prefix_len() == b.prefix_len() && a.data() == b.data();
+    for key in present.iter().filter(|key| !wanted.iter().any(|(k, _)| same(k, key))) {
+        map.remove(key).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn key4(address: Ipv4Addr, bits: u8, port: u16) -> Key<Target4Pod> {
+    let address = u32::from_ne_bytes(address.octets());
+    let key = Target4 { port: port.to_be_bytes(), reserved: [0; 2], address };
+    Key::new(TARGET_PORT_BITS + u32::from(bits), Target4Pod(key))
+}
+
+fn key6(address: Ipv6Addr, bits: u8, port: u16) -> Key<Target6Pod> {
+    let key = Target6 { port: port.to_be_bytes(), reserved: [0; 2], address: words(address) };
+    Key::new(TARGET_PORT_BITS + u32::from(bits), Target6Pod(key))
+}
+
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+struct Target4Pod(Target4);
+
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+struct Target6Pod(Target6);
+
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct SettingsPod(Settings);
+
+// SAFETY: plain structures of integers and bytes without padding (sizes asserted in the ABI crate),
+// so that any bytes are a value.
+unsafe impl Pod for Target4Pod {}
+// SAFETY: as above.
+unsafe impl Pod for Target6Pod {}
+// SAFETY: as above.
+unsafe impl Pod for SettingsPod {}

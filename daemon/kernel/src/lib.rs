@@ -1,0 +1,20 @@
+//! The only user of aya and of unsafe code: loads the kernel side, fills its maps, attaches and
+//! pins it, and takes the notes that it leaves about connections.
+//!
+//! Does not belong here: what a note means, which is the daemon's business.
+
+mod error;
+mod host;
+mod interception;
+mod links;
+mod notes;
+mod offsets;
+mod sys;
+
+pub use chaperone_abi::Note;
+pub use error::KernelError;
+pub use host::{Host, kernel_release};
+pub use interception::{Interception, Plan, Scope, Watch, detach};
+pub use notes::{Counters, Notes, Taken, original};
+pub use offsets::Offsets;
+pub use sys::own_netns_cookie;

@@ -1,0 +1,138 @@
+//! What the kernel side left for the daemon: notes about connections, and counters.
+
+use std::{
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    path::Path,
+};
+
+use aya::{
+    Pod,
+    maps::{HashMap, Map, MapData, MapError, PerCpuArray},
+};
+use chaperone_abi::{COUNTERS, Counter, FlowKey, Note};
+use chaperone_model::{AgentAddr, OriginalAddr};
+
+use crate::KernelError;
+
+/// A handle for taking notes; each thread opens its own.
+pub struct Notes {
+    flows: HashMap<MapData, Key, Value>,
+    netns: u64,
+}
+
+/// What was found for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// The kernel's note; it is no longer in the map.
+    Note(Note),
+    /// The kernel knows nothing of this connection.
+    Nothing,
+}
+
+impl Notes {
+    pub(crate) fn open(pins: &Path, netns: u64) -> Result<Self, KernelError> {
+        let flows = HashMap::try_from(Map::HashMap(open(pins, "FLOWS")?))
+            .map_err(|error| KernelError::refused("map FLOWS", &error))?;
+        Ok(Self { flows, netns })
+    }
+
+    /// Takes the note of an accepted connection out of the map.
+    ///
+    /// # Errors
+    /// Where the kernel fails the look-up for another reason than that there is nothing.
+    pub fn take(&mut self, agent: AgentAddr) -> Result<Taken, KernelError> {
+        let address = match agent.0.ip() {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        let key = Key(FlowKey {
+            netns: self.netns,
+            address: words(address),
+            port: agent.0.port().into(),
+            reserved: 0,
+        });
+        let note = match self.flows.get(&key, 0) {
+            Ok(note) => note.0,
+            Err(MapError::KeyNotFound) => return Ok(Taken::Nothing),
+            Err(error) => return Err(KernelError::refused("reading map FLOWS", &error)),
+        };
+        match self.flows.remove(&key) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(Taken::Note(note)),
+            Err(error) => Err(KernelError::refused("removing from map FLOWS", &error)),
+        }
+    }
+}
+
+/// The kernel side's counters.
+pub struct Counters(PerCpuArray<MapData, u64>);
+
+impl Counters {
+    pub(crate) fn open(pins: &Path) -> Result<Self, KernelError> {
+        PerCpuArray::try_from(Map::PerCpuArray(open(pins, "COUNTS")?))
+            .map(Self)
+            .map_err(|error| KernelError::refused("map COUNTS", &error))
+    }
+
+    /// Every counter with its name; sums over all CPUs, since the maps were made.
+    ///
+    /// # Errors
+    /// Where the kernel fails the look-up.
+    pub fn read(&self) -> Result<Vec<(&'static str, u64)>, KernelError> {
+        (0..COUNTERS)
+            .map(|index| {
+                let values = self
+                    .0
+                    .get(&index, 0)
+                    .map_err(|error| KernelError::refused("reading map COUNTS", &error))?;
+                Ok((name(index), values.iter().sum()))
+            })
+            .collect()
+    }
+}
+
+/// An address as the kernel side keeps it: its bytes in order, read as words.
+pub(crate) fn words(address: Ipv6Addr) -> [u32; 4] {
+    let o = address.octets();
+    std::array::from_fn(|i| u32::from_ne_bytes([o[4 * i], o[4 * i + 1], o[4 * i + 2], o[4 * i + 3]]))
+}
+
+/// Where the agent wanted to go, with a mapped IPv4 address as the IPv4 address that it is.
+pub fn original(note: &Note) -> OriginalAddr {
+    let mut octets = [0; 16];
+    for (bytes, word) in octets.chunks_exact_mut(4).zip(note.address) {
+        bytes.copy_from_slice(&word.to_ne_bytes());
+    }
+    OriginalAddr(SocketAddr::new(Ipv6Addr::from(octets).to_canonical(), note.port))
+}
+
+fn name(index: u32) -> &'static str {
+    const NAMES: [(Counter, &str); COUNTERS as usize] = [
+        (Counter::Redirected, "redirected"),
+        (Counter::RefusedNamespace, "refused_namespace"),
+        (Counter::RefusedNoteFull, "refused_note_full"),
+        (Counter::RefusedNoSettings, "refused_no_settings"),
+        (Counter::FlowFull, "flow_full"),
+        (Counter::FlowAbandoned, "flow_abandoned"),
+        (Counter::RefusedOwnPort, "refused_own_port"),
+    ];
+    NAMES.iter().find(|(counter, _)| *counter as u32 == index).map_or("unknown", |(_, name)| name)
+}
+
+fn open(pins: &Path, name: &str) -> Result<MapData, KernelError> {
+    MapData::from_pin(pins.join(name))
+        .map_err(|error| KernelError::refused(format!("opening the pinned map {name}"), &error))
+}
+
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Key(FlowKey);
+
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Value(Note);
+
+// SAFETY: both are plain structures of integers without padding (sizes asserted in the ABI crate),
+// so that any bytes are a value.
+unsafe impl Pod for Key {}
+// SAFETY: as above.
+unsafe impl Pod for Value {}

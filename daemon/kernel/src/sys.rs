@@ -1,0 +1,142 @@
+//! System calls that neither aya nor nix offers.
+
+use std::{
+    ffi::CString,
+    io, mem,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
+};
+
+use nix::libc;
+
+use crate::KernelError;
+
+// enum bpf_cmd (include/uapi/linux/bpf.h).
+const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_LINK_UPDATE: libc::c_long = 29;
+
+/// `SO_NETNS_COOKIE` (include/uapi/asm-generic/socket.h), since Linux 5.14.
+const SO_NETNS_COOKIE: libc::c_int = 71;
+
+/// The cookie of the network namespace that this process is in.
+///
+/// # Errors
+/// [`KernelError::System`] where the kernel has no such option.
+pub fn own_netns_cookie() -> Result<u64, KernelError> {
+    let socket = std::net::UdpSocket::bind(("127.0.0.1", 0))
+        .map_err(|source| KernelError::System { call: "socket", source })?;
+    let mut cookie = 0_u64;
+    let mut length = libc::socklen_t::try_from(size_of::<u64>()).unwrap_or(8);
+    // SAFETY: the option writes at most `length` bytes, and `cookie` has as many.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    check("getsockopt(SO_NETNS_COOKIE)", libc::c_long::from(result))?;
+    Ok(cookie)
+}
+
+/// Opens a pinned link; `None` where there is no such pin.
+pub(crate) fn open_link(path: &Path) -> Result<Option<OwnedFd>, KernelError> {
+    #[repr(C)]
+    #[derive(Default)]
+    struct Attr {
+        pathname: u64,
+        bpf_fd: u32,
+        file_flags: u32,
+    }
+    let Ok(name) = CString::new(path.as_os_str().as_bytes()) else {
+        return Ok(None);
+    };
+    let mut attr = Attr { pathname: name.as_ptr() as u64, ..Attr::default() };
+    // SAFETY: `attr` is laid out as the kernel's for this command and `name` outlives the call.
+    let fd = unsafe { bpf(BPF_OBJ_GET, &mut attr) };
+    if fd < 0 && io::Error::last_os_error().kind() == io::ErrorKind::NotFound {
+        return Ok(None);
+    }
+    let fd = check("bpf(BPF_OBJ_GET)", fd)?;
+    let fd = i32::try_from(fd).unwrap_or(-1);
+    // SAFETY: the kernel has just given us this descriptor.
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }))
+}
+
+/// Swaps the program of a link in place: there is no moment without one.
+pub(crate) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    #[repr(C)]
+    #[derive(Default)]
+    struct Attr {
+        link_fd: u32,
+        new_prog_fd: u32,
+        flags: u32,
+        old_prog_fd: u32,
+    }
+    let raw = |fd: BorrowedFd<'_>| u32::try_from(fd.as_raw_fd()).unwrap_or(u32::MAX);
+    let mut attr = Attr { link_fd: raw(link), new_prog_fd: raw(program), ..Attr::default() };
+    // SAFETY: `attr` is laid out as the kernel's for this command; it reads two descriptors.
+    let result = unsafe { bpf(BPF_LINK_UPDATE, &mut attr) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The id of the cgroup that a link is attached to; 0 where that cgroup is gone.
+pub(crate) fn link_cgroup(link: BorrowedFd<'_>) -> Result<u64, KernelError> {
+    /// `struct bpf_link_info` with the cgroup's part of its union, padded to today's size and more.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Info {
+        kind: u32,
+        id: u32,
+        program: u32,
+        pad: u32,
+        cgroup_id: u64,
+        attach_type: u32,
+        rest: [u32; 25],
+    }
+    #[repr(C)]
+    struct Attr {
+        bpf_fd: u32,
+        info_len: u32,
+        info: u64,
+    }
+    let mut info = Info::default();
+    let mut attr = Attr {
+        bpf_fd: u32::try_from(link.as_raw_fd()).unwrap_or(u32::MAX),
+        info_len: u32::try_from(size_of::<Info>()).unwrap_or(0),
+        info: (&raw mut info) as u64,
+    };
+    // SAFETY: the kernel writes at most `info_len` bytes to `info`, which has as many.
+    let result = unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr) };
+    check("bpf(BPF_OBJ_GET_INFO_BY_FD)", result)?;
+    Ok(info.cgroup_id)
+}
+
+/// The id of a cgroup v2 is its folder's inode number (kernel/cgroup/cgroup.c, cgroup_id).
+pub(crate) fn cgroup_id(folder: &impl AsFd) -> Result<u64, KernelError> {
+    let stat = nix::sys::stat::fstat(folder.as_fd())
+        .map_err(|errno| KernelError::System { call: "fstat", source: errno.into() })?;
+    Ok(stat.st_ino)
+}
+
+/// # Safety
+/// `attr` must be laid out as the kernel's `union bpf_attr` for the command, and what it points to
+/// must be valid for the call.
+unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> libc::c_long {
+    // SAFETY: the caller vouches for `attr`; the size is its own.
+    unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), mem::size_of::<T>()) }
+}
+
+fn check(call: &'static str, result: libc::c_long) -> Result<libc::c_long, KernelError> {
+    if result < 0 {
+        Err(KernelError::System { call, source: io::Error::last_os_error() })
+    } else {
+        Ok(result)
+    }
+}

@@ -1,0 +1,53 @@
+//! One unit that policy decides.
+
+use serde::{Deserialize, Serialize};
+
+/// What an agent asks a target to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// Which kind of request it came as.
+    pub kind: CommandKind,
+    /// The statement as sent. `None` where this session cannot know it (a statement that was
+    /// prepared by SQL's own `PREPARE`), and for `Cancel`.
+    pub text: Option<String>,
+    /// The prepared statement that is made (`Prepare`) or run (`Execute`, `Fetch`): a number that
+    /// this session gave it, so that both can be committed in one batch, before either has a
+    /// sequence number. The log joins them by (session, statement); the text is with the `Prepare`.
+    pub statement: Option<u64>,
+    /// The bound parameters as a JSON array; cut to the configured size.
+    pub parameters: Option<String>,
+    /// Whether `parameters` was cut.
+    pub parameters_cut: bool,
+}
+
+/// The kinds of command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CommandKind {
+    /// A text that may hold several statements, run at once (PostgreSQL's simple query).
+    Query,
+    /// A statement is sent to be parsed, and not run yet.
+    Prepare,
+    /// A prepared statement is run.
+    Execute,
+    /// More rows of a statement that is already running are asked for.
+    Fetch,
+    /// Another session's running statement is to be cancelled.
+    Cancel,
+    /// A request that is refused whatever it says (PostgreSQL's function call).
+    Call,
+}
+
+impl CommandKind {
+    /// The name that the log uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Query => "query",
+            Self::Prepare => "prepare",
+            Self::Execute => "execute",
+            Self::Fetch => "fetch",
+            Self::Cancel => "cancel",
+            Self::Call => "call",
+        }
+    }
+}

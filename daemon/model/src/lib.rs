@@ -1,0 +1,20 @@
+//! The words of chaperone as types: identities, targets, commands, records.
+//!
+//! Belongs here: what two or more of the other crates must name. Does not belong here: I/O, clocks,
+//! protocols, SQL, and the two proofs `Permit` and `Receipt`, which live in the crate that alone can
+//! make them (`policy` and `audit`).
+
+mod address;
+mod command;
+mod identity;
+mod record;
+mod time;
+
+pub use address::{AgentAddr, OriginalAddr, Protocol, TargetName};
+pub use command::{Command, CommandKind};
+pub use identity::{AgentName, Identity};
+pub use record::{
+    Closing, CommandStatus, DaemonStarted, Event, EventKind, Intent, Outcome, Record, Response,
+    Seq, SessionClosed, SessionOpened, SessionStarted, VerdictKind,
+};
+pub use time::Timestamp;

@@ -1,0 +1,278 @@
+//! What the log keeps. Records are only ever added: what comes of a command is a record of its own.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{AgentAddr, Command, Identity, OriginalAddr, Protocol, TargetName, Timestamp};
+
+/// A record's place in the log: 1, 2, 3 … without gaps, over all kinds of records.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Seq(pub u64);
+
+/// One entry of the log.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Record {
+    /// The daemon began to serve.
+    DaemonStarted(DaemonStarted),
+    /// A connection was taken; its sequence number is the session's id from here on.
+    SessionOpened(SessionOpened),
+    /// The agent said which user and database it wants.
+    SessionStarted(SessionStarted),
+    /// A command was decided; it is committed before any of its bytes is forwarded.
+    Intent(Intent),
+    /// What came of a command, or of one statement of it.
+    Outcome(Outcome),
+    /// The session ended.
+    SessionClosed(SessionClosed),
+    /// Something else that an auditor wants to know.
+    Event(Event),
+}
+
+/// See [`Record::DaemonStarted`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DaemonStarted {
+    /// When.
+    pub at: Timestamp,
+    /// The daemon's version.
+    pub version: String,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
+    /// The host's name.
+    pub host: String,
+    /// SHA-256 of the policy in force, in hexadecimal.
+    pub policy: String,
+}
+
+/// See [`Record::SessionOpened`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct SessionOpened {
+    /// When.
+    pub at: Timestamp,
+    /// Who connected.
+    pub identity: Identity,
+    /// Which target the address belongs to.
+    pub target: TargetName,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Where the agent wanted to go.
+    pub original: OriginalAddr,
+    /// Where the agent came from.
+    pub agent_addr: AgentAddr,
+}
+
+/// See [`Record::SessionStarted`]. All of it is the agent's own word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionStarted {
+    /// When.
+    pub at: Timestamp,
+    /// Which session.
+    pub session: Seq,
+    /// The account at the target.
+    pub user: Option<String>,
+    /// The database.
+    pub database: Option<String>,
+    /// What the client calls itself (`application_name`).
+    pub application: Option<String>,
+    /// All start-up parameters, as a JSON object.
+    pub parameters: String,
+}
+
+/// See [`Record::Intent`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intent {
+    /// When.
+    pub at: Timestamp,
+    /// Which session.
+    pub session: Seq,
+    /// What.
+    pub command: Command,
+    /// What policy said.
+    pub verdict: VerdictKind,
+    /// The rule that said it.
+    pub rule: Arc<str>,
+}
+
+/// What policy said of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VerdictKind {
+    /// It may be forwarded.
+    Allow,
+    /// It may not, and was not.
+    Deny,
+}
+
+impl VerdictKind {
+    /// The name that the log uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+/// See [`Record::Outcome`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// When the last byte of the response had come.
+    pub at: Timestamp,
+    /// The intent that this is the outcome of.
+    pub intent: Seq,
+    /// Which statement of the command, from 0: a simple query can hold several.
+    pub part: u32,
+    /// How it ended.
+    pub status: CommandStatus,
+    /// The target's word for what was done (`SELECT 3`).
+    pub tag: Option<String>,
+    /// The target's error code (SQLSTATE).
+    pub error_code: Option<String>,
+    /// The target's error message.
+    pub error_message: Option<String>,
+    /// From forwarding to the end of the response, in microseconds, by a monotonic clock.
+    pub duration_us: u64,
+    /// Rows in the response.
+    pub rows: u64,
+    /// Bytes of the response, with the protocol's framing.
+    pub bytes: u64,
+    /// Bytes of data that the agent sent along (COPY … FROM STDIN).
+    pub bytes_in: u64,
+    /// The response itself, up to the configured size.
+    pub response: Option<Response>,
+    /// The notices that came with it, as a JSON array.
+    pub notices: Option<String>,
+    /// Whether the session was inside a transaction afterwards (`idle`, `open`, `failed`), where
+    /// the target said so.
+    pub transaction: Option<&'static str>,
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CommandStatus {
+    /// It was done.
+    Ok,
+    /// The target refused it or failed.
+    Error,
+    /// The agent has a part of the rows and may ask for more.
+    Suspended,
+    /// The target passed over it, because a command before it in the same batch had failed.
+    Skipped,
+    /// Policy or the daemon refused it; the target never saw it.
+    Refused,
+    /// The session ended before the response did: it may or may not have been done.
+    Unknown,
+}
+
+impl CommandStatus {
+    /// The name that the log uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Error => "error",
+            Self::Suspended => "suspended",
+            Self::Skipped => "skipped",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// The rows of a response.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Response {
+    /// The columns' names as a JSON array; empty where the target did not describe them.
+    pub columns: String,
+    /// The rows as a JSON array of arrays, or an array of strings for COPY data.
+    pub rows: String,
+    /// How many rows `rows` holds.
+    pub kept: u64,
+    /// Whether rows were left out because of the configured size.
+    pub truncated: bool,
+}
+
+/// See [`Record::SessionClosed`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionClosed {
+    /// When.
+    pub at: Timestamp,
+    /// Which session.
+    pub session: Seq,
+    /// Why.
+    pub closing: Closing,
+    /// A sentence for the auditor.
+    pub detail: Option<String>,
+    /// Bytes from the agent that were forwarded.
+    pub bytes_up: u64,
+    /// Bytes to the agent that were forwarded.
+    pub bytes_down: u64,
+}
+
+/// Who ended a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Closing {
+    /// The agent said good-bye or closed its connection.
+    Agent,
+    /// The target closed its connection or could not be reached.
+    Target,
+    /// The daemon: a violation of the protocol, a log that cannot be written, a shutdown.
+    Daemon,
+}
+
+impl Closing {
+    /// The name that the log uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Target => "target",
+            Self::Daemon => "daemon",
+        }
+    }
+}
+
+/// See [`Record::Event`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// When.
+    pub at: Timestamp,
+    /// The session that it belongs to, where there is one.
+    pub session: Option<Seq>,
+    /// Which kind.
+    pub kind: EventKind,
+    /// A sentence for the auditor.
+    pub detail: String,
+}
+
+/// The kinds of event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventKind {
+    /// A connection without the kernel's note was reset.
+    NoNote,
+    /// A peer broke the protocol.
+    Violation,
+    /// Records of outcomes were lost because the log could not be written.
+    OutcomesLost,
+    /// The daemon is about to end.
+    DaemonStopping,
+    /// The programs were detached: from here on nothing is intercepted.
+    Detached,
+}
+
+impl EventKind {
+    /// The name that the log uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoNote => "no-note",
+            Self::Violation => "violation",
+            Self::OutcomesLost => "outcomes-lost",
+            Self::DaemonStopping => "daemon-stopping",
+            Self::Detached => "detached",
+        }
+    }
+}
