@@ -1,1 +1,14 @@
-//! audit
+//! The log, and the only user of SQLite: append and query.
+//!
+//! The only place where a [`Receipt`] is made. Does not belong here: what is recorded, and when.
+
+mod error;
+mod insert;
+mod query;
+mod schema;
+mod threads;
+mod writer;
+
+pub use error::AuditError;
+pub use query::{CommandDetail, CommandRow, EventRow, Filter, Part, Reader, SessionRow};
+pub use writer::{Committed, Log, Options, Receipt, Stats};

@@ -1,1 +1,174 @@
-//! control
+//! The admin socket's actions and replies, and its client. Every front end speaks these.
+//!
+//! One action and one reply a connection, each a line of JSON. Does not belong here: what an action
+//! does, which is the daemon's business.
+
+use std::{
+    io::{self, BufRead, BufReader, Write},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use chaperone_model::{Seq, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// What the daemon can be asked to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// How is it?
+    Status,
+    /// Which sessions are live?
+    Sessions,
+}
+
+/// What it answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// To [`Action::Status`].
+    Status(Status),
+    /// To [`Action::Sessions`].
+    Sessions(Vec<LiveSession>),
+    /// It cannot; a sentence says why.
+    Refused(String),
+}
+
+/// The daemon's state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Its version.
+    pub version: String,
+    /// Since when it serves.
+    pub since: Timestamp,
+    /// Its process id.
+    pub pid: u32,
+    /// The cgroup that the programs are attached to.
+    pub attach: PathBuf,
+    /// SHA-256 of the policy in force, in hexadecimal.
+    pub policy: String,
+    /// Live sessions.
+    pub sessions: u64,
+    /// The log.
+    pub log: LogStatus,
+    /// Counters by name: the kernel side's since its maps were made, the daemon's since its start.
+    pub counters: Vec<(String, u64)>,
+}
+
+/// The log's state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogStatus {
+    /// Its file.
+    pub path: PathBuf,
+    /// Number of the last record.
+    pub last: u64,
+    /// Bytes of records that wait to be committed.
+    pub queued_bytes: u64,
+    /// Records of outcomes that were lost.
+    pub lost: u64,
+    /// Why the last commit failed, where it did.
+    pub error: Option<String>,
+}
+
+/// A live session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveSession {
+    /// Its id.
+    pub id: Seq,
+    /// Since when.
+    pub since: Timestamp,
+    /// The agent.
+    pub agent: String,
+    /// User id and process id.
+    pub uid: u32,
+    /// As above.
+    pub pid: u32,
+    /// The program.
+    pub executable: Option<String>,
+    /// The target's name.
+    pub target: String,
+    /// Where the agent wanted to go.
+    pub server: String,
+    /// The account and database, once the agent has said so.
+    pub user: Option<String>,
+    /// As above.
+    pub database: Option<String>,
+    /// Commands so far.
+    pub commands: u64,
+}
+
+/// Why the daemon could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Nobody listens.
+    #[error("the daemon cannot be reached at {path} ({source}): is it running?")]
+    Unreachable {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The conversation failed.
+    #[error("the daemon did not answer properly: {0}")]
+    Broken(#[from] io::Error),
+    /// The daemon said no.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Longest line, in bytes, that either side takes.
+pub const LONGEST_LINE: u64 = 64 << 20;
+
+/// Asks the daemon and waits for its answer.
+///
+/// # Errors
+/// [`ControlError`].
+pub fn ask(socket: &Path, action: &Action) -> Result<Reply, ControlError> {
+    let unreachable = |source| ControlError::Unreachable { path: socket.into(), source };
+    let mut stream = UnixStream::connect(socket).map_err(unreachable)?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    stream.write_all(&encode(action))?;
+    let mut line = String::new();
+    io::Read::take(BufReader::new(stream), LONGEST_LINE).read_line(&mut line)?;
+    match serde_json::from_str(&line).map_err(io::Error::from)? {
+        Reply::Refused(why) => Err(ControlError::Refused(why)),
+        reply => Ok(reply),
+    }
+}
+
+/// An action or reply as its line.
+pub fn encode(message: &impl Serialize) -> Vec<u8> {
+    // These types hold nothing that JSON cannot say.
+    let mut line = serde_json::to_vec(message).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+/// An action from its line.
+///
+/// # Errors
+/// A sentence for who sent it.
+pub fn decode(line: &str) -> Result<Action, String> {
+    serde_json::from_str(line).map_err(|error| format!("this is no action: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn actions_read_back() {
+        for action in [Action::Status, Action::Sessions] {
+            let line = String::from_utf8(encode(&action)).expect("UTF-8");
+            assert_eq!(decode(&line), Ok(action));
+        }
+        assert!(decode("{}").is_err());
+    }
+
+    #[test]
+    fn a_daemon_that_is_not_there_is_told_with_its_socket() {
+        let error = ask(Path::new("/nowhere/control.sock"), &Action::Status).expect_err("nobody");
+        assert!(error.to_string().contains("/nowhere/control.sock"), "{error}");
+    }
+}

@@ -1,0 +1,72 @@
+//! What can go wrong with the log, in sentences for ops.
+
+use std::{io, path::PathBuf};
+
+/// The log could not be opened, written or read.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AuditError {
+    /// A file or folder operation failed.
+    #[error("{doing} {path}: {reason}")]
+    File {
+        /// What was being done, in words.
+        doing: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// Another daemon writes this log.
+    #[error("another daemon writes the log {0}: only one may")]
+    Locked(PathBuf),
+    /// The file is something else.
+    #[error("{0} is a database, but no chaperone log: choose another `log` in the configuration")]
+    NotALog(PathBuf),
+    /// The file was made by a newer version.
+    #[error("{path} has the layout {found}, and this version knows up to {known}: use a newer chaperone")]
+    Newer {
+        /// Which file.
+        path: PathBuf,
+        /// Its layout.
+        found: u32,
+        /// The newest that is known.
+        known: u32,
+    },
+    /// No room.
+    #[error("the disk that holds the log is full: free some room, nothing is forwarded until then")]
+    Full,
+    /// Not allowed to write.
+    #[error("the log cannot be written to ({0}): check the file's permissions and how its disk is mounted")]
+    ReadOnly(String),
+    /// The file is damaged.
+    #[error("the log is damaged ({0}): move it away and keep it, then restart the daemon")]
+    Corrupt(String),
+    /// A flush failed; what it was to save may be lost, and trying again would hide that.
+    #[error("the log could not be flushed to the disk ({0}): check the disk, then restart the daemon")]
+    Flush(String),
+    /// SQLite failed in another way.
+    #[error("the log's database failed: {0}")]
+    Database(String),
+    /// There is nothing to read yet.
+    #[error("there is no log at {0}: has the daemon ever run with this configuration?")]
+    Missing(PathBuf),
+}
+
+impl AuditError {
+    pub(crate) fn file(doing: &'static str, path: impl Into<PathBuf>, error: &io::Error) -> Self {
+        Self::File { doing, path: path.into(), reason: error.to_string() }
+    }
+}
+
+impl From<rusqlite::Error> for AuditError {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode as Code;
+
+        let text = error.to_string();
+        match error.sqlite_error_code() {
+            Some(Code::DiskFull) => Self::Full,
+            Some(Code::ReadOnly | Code::PermissionDenied | Code::CannotOpen) => Self::ReadOnly(text),
+            Some(Code::DatabaseCorrupt | Code::NotADatabase) => Self::Corrupt(text),
+            _ => Self::Database(text),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The one place through which every record passes into the database.
+
+use chaperone_model::{Record, Seq};
+use rusqlite::{Connection, params};
+
+/// Writes one record at its place. What is to be hashed over all records is hashed here.
+pub(crate) fn insert(connection: &Connection, seq: Seq, record: &Record) -> rusqlite::Result<()> {
+    let seq = seq.0.cast_signed();
+    let run = |sql: &str, params: &[&dyn rusqlite::ToSql]| {
+        connection.prepare_cached(sql)?.execute(params).map(|_| ())
+    };
+    match record {
+        Record::DaemonStarted(r) => run(
+            "INSERT INTO daemon_started VALUES (?, ?, ?, ?, ?, ?)",
+            params![seq, r.at.0, r.version, r.boot_id, r.host, r.policy],
+        ),
+        Record::SessionOpened(r) => {
+            let who = &r.identity;
+            run(
+                "INSERT INTO session_opened VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                params![
+                    seq,
+                    r.at.0,
+                    who.agent.0,
+                    who.uid,
+                    who.gid,
+                    who.pid,
+                    who.started_ns.cast_signed(),
+                    who.cgroup_id.cast_signed(),
+                    who.comm,
+                    who.executable,
+                    who.command_line,
+                    who.cgroup,
+                    r.target.0,
+                    r.protocol.as_str(),
+                    r.original.to_string(),
+                    r.agent_addr.to_string(),
+                ],
+            )
+        }
+        Record::SessionStarted(r) => run(
+            "INSERT INTO session_started VALUES (?, ?, ?, ?, ?, ?, ?)",
+            params![
+                seq,
+                r.at.0,
+                r.session.0.cast_signed(),
+                r.user,
+                r.database,
+                r.application,
+                r.parameters
+            ],
+        ),
+        Record::Intent(r) => run(
+            "INSERT INTO intent VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            params![
+                seq,
+                r.at.0,
+                r.session.0.cast_signed(),
+                r.command.kind.as_str(),
+                r.command.text,
+                r.command.statement.map(u64::cast_signed),
+                r.command.parameters,
+                r.command.parameters_cut,
+                r.verdict.as_str(),
+                r.rule
+            ],
+        ),
+        Record::Outcome(r) => run(
+            "INSERT INTO outcome VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            params![
+                seq,
+                r.at.0,
+                r.intent.0.cast_signed(),
+                r.part,
+                r.status.as_str(),
+                r.tag,
+                r.error_code,
+                r.error_message,
+                r.duration_us.cast_signed(),
+                r.rows.cast_signed(),
+                r.bytes.cast_signed(),
+                r.bytes_in.cast_signed(),
+                r.response.as_ref().map(|x| x.columns.as_str()).filter(|x| !x.is_empty()),
+                r.response.as_ref().map(|x| x.rows.as_str()),
+                r.response.as_ref().map(|x| x.kept.cast_signed()),
+                r.response.as_ref().map(|x| x.truncated),
+                r.notices,
+                r.transaction
+            ],
+        ),
+        Record::SessionClosed(r) => run(
+            "INSERT INTO session_closed VALUES (?, ?, ?, ?, ?, ?, ?)",
+            params![
+                seq,
+                r.at.0,
+                r.session.0.cast_signed(),
+                r.closing.as_str(),
+                r.detail,
+                r.bytes_up.cast_signed(),
+                r.bytes_down.cast_signed()
+            ],
+        ),
+        Record::Event(r) => run(
+            "INSERT INTO event VALUES (?, ?, ?, ?, ?)",
+            params![seq, r.at.0, r.session.map(|s| s.0.cast_signed()), r.kind.as_str(), r.detail],
+        ),
+    }
+}
+
+/// About how many bytes a record takes, in memory and in the file.
+pub(crate) fn weight(record: &Record) -> usize {
+    let text = |t: &Option<String>| t.as_ref().map_or(0, String::len);
+    200 + match record {
+        Record::Intent(r) => text(&r.command.text) + text(&r.command.parameters),
+        Record::Outcome(r) => {
+            text(&r.error_message)
+                + text(&r.notices)
+                + r.response.as_ref().map_or(0, |x| x.rows.len() + x.columns.len())
+        }
+        Record::SessionStarted(r) => r.parameters.len(),
+        Record::SessionOpened(_) => 600,
+        Record::SessionClosed(r) => text(&r.detail),
+        Record::Event(r) => r.detail.len(),
+        Record::DaemonStarted(_) => 0,
+    }
+}

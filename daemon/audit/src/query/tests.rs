@@ -1,0 +1,246 @@
+use std::fs;
+
+use chaperone_model::{
+    AgentAddr, AgentName, Closing, Command, CommandKind, CommandStatus, Identity, Intent,
+    OriginalAddr, Outcome, Protocol, Record, Response, SessionClosed, SessionOpened,
+    SessionStarted, TargetName, VerdictKind,
+};
+
+use super::*;
+use crate::{Log, Options};
+
+fn opened(agent: &str) -> Record {
+    Record::SessionOpened(SessionOpened {
+        at: Timestamp(1_000_000),
+        identity: Identity {
+            agent: AgentName(agent.into()),
+            uid: 64001,
+            gid: 64001,
+            pid: 7,
+            started_ns: 1,
+            cgroup_id: 1,
+            comm: "psql".into(),
+            executable: Some("/usr/bin/psql".into()),
+            command_line: None,
+            cgroup: None,
+        },
+        target: TargetName("prod".into()),
+        protocol: Protocol::Postgres,
+        original: OriginalAddr(([127, 0, 0, 9], 5432).into()),
+        agent_addr: AgentAddr(([127, 0, 0, 1], 9999).into()),
+    })
+}
+
+fn started(session: u64) -> Record {
+    Record::SessionStarted(SessionStarted {
+        at: Timestamp(1_000_001),
+        session: Seq(session),
+        user: Some("app".into()),
+        database: Some("shop".into()),
+        application: None,
+        parameters: "{}".into(),
+    })
+}
+
+fn intent(session: u64, kind: CommandKind, text: Option<&str>, statement: Option<u64>) -> Record {
+    Record::Intent(Intent {
+        at: Timestamp(2_500_000),
+        session: Seq(session),
+        command: Command {
+            kind,
+            text: text.map(Into::into),
+            statement,
+            parameters: None,
+            parameters_cut: false,
+        },
+        verdict: VerdictKind::Allow,
+        rule: "r".into(),
+    })
+}
+
+fn outcome(intent: u64, part: u32, status: CommandStatus) -> Record {
+    Record::Outcome(Outcome {
+        at: Timestamp(3_000_000),
+        intent: Seq(intent),
+        part,
+        status,
+        tag: Some("SELECT 1".into()),
+        error_code: None,
+        error_message: None,
+        duration_us: 1500,
+        rows: 1,
+        bytes: 10,
+        bytes_in: 0,
+        response: Some(Response {
+            columns: r#"["a"]"#.into(),
+            rows: r#"[["1"]]"#.into(),
+            kept: 1,
+            truncated: false,
+        }),
+        notices: None,
+        transaction: Some("idle"),
+    })
+}
+
+fn log(folder: &tempfile::TempDir) -> Log {
+    Log::open(&folder.path().join("log.sqlite"), Options::default()).expect("a log")
+}
+
+fn fill(log: &Log) {
+    let records = vec![
+        opened("cleaner"),                                          // 1
+        started(1),                                                 // 2
+        intent(1, CommandKind::Prepare, Some("SELECT $1"), Some(1)), // 3
+        intent(1, CommandKind::Execute, None, Some(1)),             // 4
+        outcome(3, 0, CommandStatus::Ok),                           // 5
+        outcome(4, 0, CommandStatus::Ok),                           // 6
+        intent(1, CommandKind::Query, Some("SELECT 'A_b%'; SELECT 2"), None), // 7
+        outcome(7, 0, CommandStatus::Ok),                           // 8
+        outcome(7, 1, CommandStatus::Error),                        // 9
+        opened("other"),                                            // 10
+        intent(10, CommandKind::Query, Some("SELECT 'aXbY'"), None), // 11
+    ];
+    let _ = log.commit(records).expect("committed").receipts();
+}
+
+#[test]
+fn commands_show_their_statement_and_only_what_ran() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = log(&folder);
+    fill(&log);
+    let reader = Reader::open(log.path()).expect("readable");
+    let rows = reader.commands(&Filter::default()).expect("rows");
+    let ids: Vec<_> = rows.iter().map(|r| (r.id, r.part, r.status.as_str())).collect();
+    assert_eq!(ids, [(4, 0, "ok"), (7, 0, "ok"), (7, 1, "error"), (11, 0, "pending")]);
+    assert_eq!(rows[0].statement.as_deref(), Some("SELECT $1"), "the text of what was prepared");
+    assert_eq!(rows[0].time, "1970-01-01T00:00:02.500000Z");
+    assert_eq!(rows[0].database.as_deref(), Some("shop"));
+    let detail = reader.command(Seq(7)).expect("read").expect("there");
+    assert_eq!(detail.parts.len(), 2);
+    assert_eq!(detail.parts[0].response.as_deref(), Some(r#"[["1"]]"#));
+    assert_eq!(detail.session.expect("a session").agent, "cleaner");
+    assert_eq!(reader.command(Seq(999)).expect("read"), None);
+}
+
+#[test]
+fn filters_filter() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = log(&folder);
+    fill(&log);
+    let reader = Reader::open(log.path()).expect("readable");
+    let ids = |filter: Filter| -> Vec<u64> {
+        reader.commands(&filter).expect("rows").iter().map(|r| r.id).collect()
+    };
+    let text = |text: &str| Filter { text: Some(text.into()), ..Filter::default() };
+    assert_eq!(ids(text("a_B%")), [7, 7], "neither % nor _ is special");
+    assert_eq!(ids(text("nothing")), [0; 0]);
+    assert_eq!(ids(Filter { agent: Some("other".into()), ..Filter::default() }), [11]);
+    assert_eq!(ids(Filter { session: Some(Seq(10)), ..Filter::default() }), [11]);
+    assert_eq!(ids(Filter { status: Some("error".into()), ..Filter::default() }), [7]);
+    assert_eq!(ids(Filter { limit: Some(1), ..Filter::default() }), [11], "the newest");
+    assert_eq!(ids(Filter { since: Some(Timestamp(2_500_001)), ..Filter::default() }), [0; 0]);
+    assert_eq!(ids(Filter { until: Some(Timestamp(2_500_000)), ..Filter::default() }), [0; 0]);
+    assert_eq!(ids(Filter { target: Some("prod".into()), ..Filter::default() }).len(), 4);
+}
+
+#[test]
+fn a_follower_misses_nothing_and_sees_nothing_twice() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = log(&folder);
+    fill(&log);
+    let reader = Reader::open(log.path()).expect("readable");
+    let mut cursor = Seq(0);
+    let mut seen = Vec::new();
+    let mut follow = |cursor: &mut Seq| {
+        for row in reader.finished_after(*cursor, &Filter::default()).expect("rows") {
+            *cursor = Seq(row.outcome.expect("finished"));
+            seen.push((row.id, row.part));
+        }
+    };
+    follow(&mut cursor);
+    follow(&mut cursor);
+    let late = vec![outcome(11, 0, CommandStatus::Ok)];
+    let _ = log.commit(late).expect("committed").receipts();
+    follow(&mut cursor);
+    assert_eq!(seen, [(4, 0), (7, 0), (7, 1), (11, 0)]);
+    assert_eq!(reader.last_outcome().expect("a number"), cursor);
+}
+
+#[test]
+fn a_log_is_readable_with_read_access_alone_after_a_clean_end_and_after_a_crash() {
+    for crash in [false, true] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = log(&folder);
+        fill(&log);
+        let path = log.path().to_owned();
+        if crash {
+            std::mem::forget(log);
+        } else {
+            drop(log);
+        }
+        assert!(fs::exists(folder.path().join("log.sqlite-wal")).expect("asked"));
+        assert!(fs::exists(folder.path().join("log.sqlite-shm")).expect("asked"));
+        let reader = Reader::open(&path).expect("readable");
+        assert!(reader.commands(&Filter::default()).expect("rows").len() >= 4);
+    }
+}
+
+#[test]
+fn a_session_that_closed_says_how() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = log(&folder);
+    fill(&log);
+    log.ride_along(Record::SessionClosed(SessionClosed {
+        at: Timestamp(9_000_000),
+        session: Seq(1),
+        closing: Closing::Agent,
+        detail: None,
+        bytes_up: 1,
+        bytes_down: 2,
+    }));
+    let path = log.path().to_owned();
+    drop(log);
+    let sessions = Reader::open(&path).expect("readable").sessions(10).expect("rows");
+    assert_eq!(sessions[0].closed_by.as_deref(), Some("agent"));
+    assert_eq!(sessions[0].commands, 2);
+}
+
+#[test]
+fn what_is_no_log_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let missing = folder.path().join("none.sqlite");
+    assert!(matches!(Reader::open(&missing), Err(AuditError::Missing(_))));
+    let other = folder.path().join("other.sqlite");
+    fs::write(&other, "this is no database, whatever its name says, and long enough").expect("written");
+    assert!(Reader::open(&other).is_err());
+}
+
+#[test]
+fn looking_one_up_reads_no_whole_table() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = log(&folder);
+    let reader = Reader::open(log.path()).expect("readable");
+    for sql in [
+        "SELECT * FROM commands WHERE id = 1",
+        "SELECT * FROM commands WHERE session = 1",
+        "SELECT * FROM commands WHERE outcome > 1",
+        "SELECT * FROM commands ORDER BY id DESC LIMIT 10",
+        "SELECT * FROM sessions WHERE id = 1",
+        "SELECT * FROM sessions ORDER BY id DESC LIMIT 10",
+        "SELECT * FROM responses WHERE id = 1",
+    ] {
+        let plan: Vec<String> = reader
+            .0
+            .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+            .expect("prepared")
+            .query_map([], |row| row.get(3))
+            .expect("a plan")
+            .collect::<Result<_, _>>()
+            .expect("texts");
+        let scans: Vec<_> = plan.iter().filter(|step| step.starts_with("SCAN")).collect();
+        // Walking a table in its order up to a limit is a scan by name alone.
+        let limited = sql.contains("LIMIT");
+        assert!(scans.is_empty() || (limited && scans.len() == 1), "{sql}: {plan:#?}");
+        assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE FOR ORDER BY") && !step.contains("LAST")), "{sql}: {plan:#?}");
+    }
+}

@@ -1,0 +1,74 @@
+//! The log's layout: one append-only table a kind of record, and views for auditors.
+//!
+//! `seq` counts over all tables without gaps. Times are microseconds since 1970 in UTC; the views
+//! show them as text.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use crate::AuditError;
+
+/// `PRAGMA application_id`: "chap".
+const APPLICATION_ID: i32 = 0x6368_6170;
+
+/// Each brings the layout from its index to the next; what has been released is never changed.
+const MIGRATIONS: [&str; 1] = [include_str!("schema/v1.sql")];
+
+/// The tables of records.
+pub(crate) const TABLES: [&str; 7] = [
+    "daemon_started",
+    "session_opened",
+    "session_started",
+    "intent",
+    "outcome",
+    "session_closed",
+    "event",
+];
+
+/// Brings a database up to date.
+pub(crate) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), AuditError> {
+    let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
+    let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if id != APPLICATION_ID && (tables > 0 || found > 0) {
+        return Err(AuditError::NotALog(path.into()));
+    }
+    if found > known {
+        return Err(AuditError::Newer { path: path.into(), found, known });
+    }
+    for (version, sql) in (1..).zip(MIGRATIONS).skip(found as usize) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(sql)?;
+        transaction.pragma_update(None, "user_version", version)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+/// Whether a database is a log that this version reads.
+pub(crate) fn check(connection: &Connection, path: &Path) -> Result<(), AuditError> {
+    let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
+    let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if id != APPLICATION_ID {
+        return Err(AuditError::NotALog(path.into()));
+    }
+    if found > known {
+        return Err(AuditError::Newer { path: path.into(), found, known });
+    }
+    Ok(())
+}
+
+/// The number of the last record.
+pub(crate) fn last_seq(connection: &Connection) -> Result<u64, AuditError> {
+    let mut last = 0;
+    for table in TABLES {
+        let sql = format!("SELECT coalesce(max(seq), 0) FROM {table}");
+        last = last.max(connection.query_row(&sql, [], |row| row.get(0))?);
+    }
+    Ok(last)
+}

@@ -1,0 +1,203 @@
+//! Which addresses a target has: prefixes, any address at a port, and names that are looked up
+//! again and again.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+    time::{Duration, Instant},
+};
+
+use chaperone_kernel::Watch;
+
+/// How often names are looked up.
+pub(crate) const LOOK_UP_EVERY: Duration = Duration::from_secs(15);
+
+/// How long an answer that is no longer given is still watched: a client may have looked it up
+/// just before it changed.
+pub(crate) const KEEP_OLD: Duration = Duration::from_mins(10);
+
+/// An address of a target, as the configuration gives it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum TargetAddress {
+    /// `*:5432`, `10.0.0.7:5432`, `10.0.0.0/24:5432`, `[fd00::/64]:5432`.
+    Fixed(Watch),
+    /// `db.internal:5432`.
+    Name(String, u16),
+}
+
+impl FromStr for TargetAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (host, port) = text
+            .rsplit_once(':')
+            .ok_or_else(|| format!("{text:?} has no port: write it as host:port"))?;
+        let port = match port.parse() {
+            Ok(0) | Err(_) => return Err(format!("{port:?} is no port: it is a number from 1 to 65535")),
+            Ok(port) => port,
+        };
+        if host == "*" {
+            return Ok(Self::Fixed(Watch::Any { port }));
+        }
+        let inner = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+        if inner.is_none() && host.contains(':') {
+            return Err(format!("{text:?}: an IPv6 address goes in brackets, as in [::1]:{port}"));
+        }
+        let host = inner.unwrap_or(host);
+        let (address, bits) = match host.split_once('/') {
+            Some((address, bits)) => (address, Some(bits)),
+            None => (host, None),
+        };
+        match (address.parse::<IpAddr>(), bits) {
+            (Ok(address), bits) => {
+                let longest = if address.is_ipv4() { 32 } else { 128 };
+                let bits = match bits.map(str::parse) {
+                    None => longest,
+                    Some(Ok(bits)) if bits <= longest => bits,
+                    Some(_) => return Err(format!("{text:?}: the prefix is at most {longest} bits long")),
+                };
+                if masked(address, bits) != address {
+                    return Err(format!(
+                        "{text:?} has bits set behind its prefix: did you mean {}/{bits}?",
+                        masked(address, bits)
+                    ));
+                }
+                Ok(Self::Fixed(Watch::Net { address, bits, port }))
+            }
+            (Err(_), Some(_)) => Err(format!("{text:?}: a prefix needs an IP address before it")),
+            (Err(_), None) if is_name(host) => Ok(Self::Name(host.to_owned(), port)),
+            (Err(_), None) => Err(format!("{host:?} is neither an address nor a host name")),
+        }
+    }
+}
+
+impl fmt::Display for TargetAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(Watch::Any { port }) => write!(f, "*:{port}"),
+            Self::Fixed(Watch::Net { address: IpAddr::V4(a), bits, port }) => write!(f, "{a}/{bits}:{port}"),
+            Self::Fixed(Watch::Net { address: IpAddr::V6(a), bits, port }) => write!(f, "[{a}/{bits}]:{port}"),
+            Self::Name(name, port) => write!(f, "{name}:{port}"),
+        }
+    }
+}
+
+/// What names were found to mean, with the old answers that still count.
+#[derive(Debug, Default)]
+pub(crate) struct Answers(HashMap<String, HashMap<IpAddr, Instant>>);
+
+impl Answers {
+    /// Takes a look-up's answer. A failed look-up changes nothing: what was known stays watched.
+    pub(crate) fn learn(&mut self, name: &str, found: &[IpAddr], now: Instant) {
+        let known = self.0.entry(name.to_owned()).or_default();
+        for address in found {
+            known.insert(address.to_canonical(), now);
+        }
+        if !found.is_empty() {
+            known.retain(|_, seen| now.duration_since(*seen) < KEEP_OLD);
+        }
+    }
+
+    /// Whether nothing is known of a name.
+    pub(crate) fn is_unknown(&self, name: &str) -> bool {
+        self.0.get(name).is_none_or(HashMap::is_empty)
+    }
+
+    /// All that a target's address stands for now.
+    pub(crate) fn watches(&self, address: &TargetAddress) -> Vec<Watch> {
+        match address {
+            TargetAddress::Fixed(watch) => vec![*watch],
+            TargetAddress::Name(name, port) => self
+                .0
+                .get(name)
+                .into_iter()
+                .flat_map(HashMap::keys)
+                .map(|address| Watch::Net {
+                    address: *address,
+                    bits: if address.is_ipv4() { 32 } else { 128 },
+                    port: *port,
+                })
+                .collect(),
+        }
+    }
+}
+
+fn masked(address: IpAddr, bits: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(a) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
+            Ipv4Addr::from_bits(a.to_bits() & mask).into()
+        }
+        IpAddr::V6(a) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
+            Ipv6Addr::from_bits(a.to_bits() & mask).into()
+        }
+    }
+}
+
+/// RFC 1123, 2.1; underscores are in use, too.
+fn is_name(host: &str) -> bool {
+    !host.is_empty()
+        && host.len() <= 253
+        && host.split('.').all(|label| {
+            !label.is_empty()
+                && label.len() <= 63
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_address_is_read() {
+        for (text, shown) in [
+            ("*:5432", "*:5432"),
+            ("10.0.0.7:5432", "10.0.0.7/32:5432"),
+            ("10.0.0.0/24:5432", "10.0.0.0/24:5432"),
+            ("[::1]:5432", "[::1/128]:5432"),
+            ("[fd00::/64]:5432", "[fd00::/64]:5432"),
+            ("db.internal:5432", "db.internal:5432"),
+        ] {
+            let address: TargetAddress = text.parse().expect(text);
+            assert_eq!(address.to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_told_why() {
+        for (text, why) in [
+            ("db", "no port"),
+            ("db:0", "no port"),
+            ("db:x", "no port"),
+            ("::1:5432", "brackets"),
+            ("10.0.0.0/33:1", "at most 32"),
+            ("10.0.0.7/24:1", "10.0.0.0/24"),
+            ("db/24:1", "needs an IP address"),
+            ("d b:1", "neither"),
+            (":1", "neither"),
+        ] {
+            let error = text.parse::<TargetAddress>().expect_err(text);
+            assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn old_answers_are_kept_for_a_while_and_failures_forget_nothing() {
+        let name: TargetAddress = "db:1".parse().expect("a name");
+        let (a, b): (IpAddr, IpAddr) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        let start = Instant::now();
+        let mut answers = Answers::default();
+        assert!(answers.is_unknown("db"));
+        answers.learn("db", &[a], start);
+        answers.learn("db", &[b], start + KEEP_OLD / 2);
+        assert_eq!(answers.watches(&name).len(), 2);
+        answers.learn("db", &[], start + KEEP_OLD * 2);
+        assert_eq!(answers.watches(&name).len(), 2, "a failed look-up forgets nothing");
+        answers.learn("db", &[b], start + KEEP_OLD);
+        assert_eq!(answers.watches(&name), [Watch::Net { address: b, bits: 32, port: 1 }]);
+    }
+}

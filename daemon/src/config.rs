@@ -1,0 +1,513 @@
+//! The configuration: parsed into a type that cannot be wrong.
+//!
+//! Unknown keys are refused, nothing falls back, and every error points at its place.
+
+use std::{
+    collections::HashSet,
+    fs,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use chaperone_kernel::Host;
+use chaperone_model::{AgentName, Protocol, TargetName};
+use chaperone_policy::{Fallback, Policy};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use toml::Spanned;
+
+use crate::addresses::TargetAddress;
+
+/// Where the configuration is, where nothing else is said.
+pub(crate) const DEFAULT_PATH: &str = "/etc/chaperone/chaperone.toml";
+
+/// A valid configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) daemon: Daemon,
+    pub(crate) agents: Vec<Agent>,
+    pub(crate) targets: Vec<Target>,
+    pub(crate) policy: Policy,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Daemon {
+    pub(crate) attach: Attach,
+    pub(crate) listen: u16,
+    pub(crate) pins: PathBuf,
+    pub(crate) control: PathBuf,
+    pub(crate) log: PathBuf,
+    pub(crate) durability: Durability,
+    pub(crate) drain: Duration,
+    /// Longest message that is held to be read, in bytes.
+    pub(crate) max_message: usize,
+    /// Of a response that is recorded, in bytes.
+    pub(crate) response: usize,
+    /// Of a command's parameters that are recorded, in bytes.
+    pub(crate) parameters: usize,
+    pub(crate) max_sessions: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Attach {
+    /// The root of the cgroup v2 tree, from the mount table.
+    Auto,
+    /// This cgroup.
+    Path(PathBuf),
+}
+
+/// When a command's record must be safe before the command is forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Durability {
+    /// On the disk: it survives a power cut.
+    Flushed,
+    /// Committed: it survives a killed daemon; a power cut can lose the last moments.
+    Committed,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Agent {
+    pub(crate) name: AgentName,
+    pub(crate) select: Select,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Select {
+    /// A user id.
+    User(u32),
+    /// A cgroup v2, as a path from the root of its tree, with all below it.
+    Cgroup(PathBuf),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) name: TargetName,
+    pub(crate) protocol: Protocol,
+    pub(crate) addresses: Vec<TargetAddress>,
+}
+
+/// What is wrong with a configuration, and where.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("cannot read the configuration {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{0}")]
+    Wrong(String),
+}
+
+impl Config {
+    /// Reads and checks a file.
+    pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        Self::parse(&text, path)
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let at = |span: Range<usize>, message: &str| {
+            ConfigError::Wrong(point_at(path, text, span, message))
+        };
+        let file: File = toml::from_str(text).map_err(|error| {
+            let span = error.span().unwrap_or(0..0);
+            let message = suggest(error.message());
+            at(span, &message)
+        })?;
+        let daemon = file.daemon.check().map_err(|(span, message)| at(span, &message))?;
+
+        let mut names = HashSet::new();
+        let mut agents = Vec::new();
+        for agent in file.agent {
+            let name = named(&agent.name).map_err(|m| at(agent.name.span(), &m))?;
+            if !names.insert(name.clone()) {
+                return Err(at(agent.name.span(), &format!("there is another agent named {name:?}")));
+            }
+            let select = agent.select.get_ref().check().map_err(|m| at(agent.select.span(), &m))?;
+            if agents.iter().any(|other: &Agent| other.select == select) {
+                return Err(at(agent.select.span(), "another agent selects the same processes"));
+            }
+            agents.push(Agent { name: AgentName(name.into()), select });
+        }
+
+        let mut names = HashSet::new();
+        let mut places = HashSet::new();
+        let (mut targets, mut defaults) = (Vec::new(), Vec::new());
+        for target in file.target {
+            let name = named(&target.name).map_err(|m| at(target.name.span(), &m))?;
+            if !names.insert(name.clone()) {
+                return Err(at(target.name.span(), &format!("there is another target named {name:?}")));
+            }
+            let protocol = target.protocol.get_ref().parse().map_err(|()| {
+                let message =
+                    format!("protocol {:?} is not known: use \"postgres\"", target.protocol.get_ref());
+                at(target.protocol.span(), &message)
+            })?;
+            if target.address.get_ref().is_empty() {
+                return Err(at(target.address.span(), "a target needs at least one address"));
+            }
+            let mut addresses = Vec::new();
+            for address in target.address.get_ref() {
+                let parsed: TargetAddress =
+                    address.get_ref().parse().map_err(|m: String| at(address.span(), &m))?;
+                if !places.insert(parsed.clone()) {
+                    return Err(at(address.span(), &format!("{parsed} is watched twice")));
+                }
+                addresses.push(parsed);
+            }
+            let name = TargetName(name.into());
+            defaults.push((name.clone(), target.default.into()));
+            targets.push(Target { name, protocol, addresses });
+        }
+        let hash = Sha256::digest(text.as_bytes()).iter().map(|b| format!("{b:02x}")).collect();
+        Ok(Self { daemon, agents, targets, policy: Policy::new(hash, defaults) })
+    }
+
+    /// The cgroup to attach to.
+    pub(crate) fn attach_path(&self, host: &Host) -> Result<PathBuf, chaperone_kernel::KernelError> {
+        match &self.daemon.attach {
+            Attach::Auto => host.cgroup_root(),
+            Attach::Path(path) => Ok(path.clone()),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    daemon: RawDaemon,
+    #[serde(default)]
+    agent: Vec<RawAgent>,
+    #[serde(default)]
+    target: Vec<RawTarget>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawDaemon {
+    attach: Option<Spanned<String>>,
+    listen: Option<Spanned<u16>>,
+    pins: Option<Spanned<PathBuf>>,
+    control: Option<Spanned<PathBuf>>,
+    log: Option<Spanned<PathBuf>>,
+    durability: Option<Durability>,
+    drain: Option<Spanned<String>>,
+    max_message: Option<Spanned<String>>,
+    response: Option<Spanned<String>>,
+    parameters: Option<Spanned<String>>,
+    max_sessions: Option<Spanned<usize>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawAgent {
+    name: Spanned<String>,
+    select: Spanned<RawSelect>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSelect {
+    user: Option<User>,
+    cgroup: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a user's name, or a user id")]
+enum User {
+    Id(u32),
+    Name(String),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTarget {
+    name: Spanned<String>,
+    protocol: Spanned<String>,
+    address: Spanned<Vec<Spanned<String>>>,
+    #[serde(default)]
+    default: RawFallback,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawFallback {
+    #[default]
+    Allow,
+    Deny,
+}
+
+impl From<RawFallback> for Fallback {
+    fn from(raw: RawFallback) -> Self {
+        match raw {
+            RawFallback::Allow => Self::Allow,
+            RawFallback::Deny => Self::Deny,
+        }
+    }
+}
+
+type Misplaced = (Range<usize>, String);
+
+impl RawDaemon {
+    fn check(self) -> Result<Daemon, Misplaced> {
+        let attach = match &self.attach {
+            None => Attach::Auto,
+            Some(attach) if attach.get_ref() == "auto" => Attach::Auto,
+            Some(attach) if attach.get_ref().starts_with('/') => {
+                Attach::Path(attach.get_ref().into())
+            }
+            Some(attach) => {
+                return Err((attach.span(), "attach is \"auto\" or the path of a cgroup".into()));
+            }
+        };
+        let listen = match &self.listen {
+            Some(port) if *port.get_ref() == 0 => {
+                return Err((port.span(), "listen is a port from 1 to 65535".into()));
+            }
+            Some(port) => *port.get_ref(),
+            None => 7400,
+        };
+        let drain = match &self.drain {
+            None => Duration::from_secs(10),
+            Some(text) => text
+                .get_ref()
+                .parse::<jiff::SignedDuration>()
+                .ok()
+                .and_then(|d| Duration::try_from(d).ok())
+                .ok_or_else(|| {
+                    (text.span(), format!("{:?} is no duration: write it as \"10s\" or \"2m\"", text.get_ref()))
+                })?,
+        };
+        let max_message = size(self.max_message.as_ref(), 8 << 20, 64 << 10, 1 << 30)?;
+        let response = size(self.response.as_ref(), 64 << 10, 0, 16 << 20)?;
+        let parameters = size(self.parameters.as_ref(), 16 << 10, 0, 1 << 20)?;
+        let max_sessions = match &self.max_sessions {
+            Some(count) if *count.get_ref() == 0 => {
+                return Err((count.span(), "max_sessions is at least 1".into()));
+            }
+            Some(count) => *count.get_ref(),
+            None => 10_000,
+        };
+        Ok(Daemon {
+            attach,
+            listen,
+            pins: absolute(self.pins, "/sys/fs/bpf/chaperone")?,
+            control: absolute(self.control, "/run/chaperone/control.sock")?,
+            log: absolute(self.log, "/var/lib/chaperone/log.sqlite")?,
+            durability: self.durability.unwrap_or(Durability::Flushed),
+            drain,
+            max_message,
+            response,
+            parameters,
+            max_sessions,
+        })
+    }
+}
+
+impl RawSelect {
+    fn check(&self) -> Result<Select, String> {
+        match (&self.user, &self.cgroup) {
+            (Some(User::Id(id)), None) => in_scope(*id),
+            (Some(User::Name(name)), None) => match nix::unistd::User::from_name(name) {
+                Ok(Some(user)) => in_scope(user.uid.as_raw()),
+                Ok(None) => Err(format!("there is no user named {name:?} on this host")),
+                Err(errno) => Err(format!("the user {name:?} cannot be looked up: {errno}")),
+            },
+            (None, Some(path)) if path.starts_with("/") && path != Path::new("/") => {
+                Ok(Select::Cgroup(path.clone()))
+            }
+            (None, Some(_)) => {
+                Err("cgroup is a path from the root of the cgroup v2 tree, such as \"/agents.slice\"".into())
+            }
+            _ => Err("select by user or by cgroup: exactly one of them".into()),
+        }
+    }
+}
+
+/// The daemon's own connections must never come back to it.
+fn in_scope(uid: u32) -> Result<Select, String> {
+    if nix::unistd::geteuid().as_raw() == uid {
+        return Err(format!("user id {uid} is the daemon's own: an agent needs an account of its own"));
+    }
+    if uid == 0 {
+        return Err("root can undo whatever chaperone does: an agent needs an account of its own".into());
+    }
+    Ok(Select::User(uid))
+}
+
+fn named(name: &Spanned<String>) -> Result<String, String> {
+    let text = name.get_ref();
+    let fits = (1..=63).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    if fits {
+        Ok(text.clone())
+    } else {
+        Err("a name is 1 to 63 letters, digits, '-', '_' and '.'".into())
+    }
+}
+
+fn absolute(path: Option<Spanned<PathBuf>>, default: &str) -> Result<PathBuf, Misplaced> {
+    match path {
+        None => Ok(default.into()),
+        Some(path) if path.get_ref().is_absolute() => Ok(path.into_inner()),
+        Some(path) => Err((path.span(), "a path begins with '/'".into())),
+    }
+}
+
+fn size(
+    text: Option<&Spanned<String>>,
+    default: usize,
+    least: usize,
+    most: usize,
+) -> Result<usize, Misplaced> {
+    let Some(text) = text else { return Ok(default) };
+    let bytes: bytesize::ByteSize = text.get_ref().parse().map_err(|_| {
+        (text.span(), format!("{:?} is no size: write it as \"64 KiB\" or \"8 MiB\"", text.get_ref()))
+    })?;
+    let show = |bytes: usize| bytesize::ByteSize::b(bytes as u64).display().iec().to_string();
+    usize::try_from(bytes.as_u64()).ok().filter(|bytes| (least..=most).contains(bytes)).ok_or_else(|| {
+        (text.span(), format!("{:?} is out of range: {} to {}", text.get_ref(), show(least), show(most)))
+    })
+}
+
+/// `unknown field` errors name what is allowed; a near miss gets a suggestion.
+fn suggest(message: &str) -> String {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let Some(wrong) = quoted.next().filter(|_| message.starts_with("unknown ")) else {
+        return message.to_owned();
+    };
+    let near = quoted.map(|name| (distance(wrong, name), name)).min();
+    match near {
+        Some((distance, name)) if distance <= 2.max(wrong.len() / 3) => {
+            format!("{message}\ndid you mean `{name}`?")
+        }
+        _ => message.to_owned(),
+    }
+}
+
+/// Levenshtein's distance.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut corner = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.bytes().enumerate() {
+            let above = row[j + 1];
+            row[j + 1] = (corner + usize::from(x != y)).min(above + 1).min(row[j] + 1);
+            corner = above;
+        }
+    }
+    row[b.len()]
+}
+
+/// The message with file, line, column, the line itself and a caret under the mistake.
+fn point_at(path: &Path, text: &str, span: Range<usize>, message: &str) -> String {
+    let start = span.start.min(text.len());
+    let before = text.get(..start).unwrap_or_default();
+    let line_number = before.matches('\n').count() + 1;
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    let line = text.get(line_start..).unwrap_or_default().lines().next().unwrap_or_default();
+    let column = before.get(line_start..).unwrap_or_default().chars().count();
+    let room = line.chars().count().saturating_sub(column).max(1);
+    let width = text.get(start..span.end.min(text.len())).map_or(1, |t| t.chars().count());
+    let carets = "^".repeat(width.clamp(1, room));
+    let gutter = " ".repeat(line_number.to_string().len());
+    let pad = " ".repeat(column);
+    let (first, rest) = message.split_once('\n').unwrap_or((message, ""));
+    let mut shown = format!(
+        "{path}:{line_number}:{}: {first}\n{gutter} |\n{line_number} | {line}\n{gutter} | {pad}{carets}",
+        column + 1,
+        path = path.display(),
+    );
+    if !rest.is_empty() {
+        shown.push('\n');
+        shown.push_str(rest);
+    }
+    shown
+}
+
+/// The path to read: as given, else from the environment, else the default.
+pub(crate) fn path(given: Option<PathBuf>) -> Arc<Path> {
+    given
+        .or_else(|| std::env::var_os("CHAPERONE_CONFIG").map(PathBuf::from))
+        .unwrap_or_else(|| DEFAULT_PATH.into())
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(text, Path::new("c.toml")).map_err(|error| error.to_string())
+    }
+
+    const GOOD: &str = r#"
+[daemon]
+attach = "/sys/fs/cgroup/x"
+listen = 7401
+response = "1 KiB"
+drain = "2s"
+[[agent]]
+name = "cleaner"
+select = { user = 64001 }
+[[agent]]
+name = "other"
+select = { cgroup = "/agents.slice" }
+[[target]]
+name = "prod"
+protocol = "postgres"
+address = ["db:5432", "10.0.0.0/24:5432"]
+"#;
+
+    #[test]
+    fn a_good_configuration_is_read() {
+        let config = parse(GOOD).expect("good");
+        assert_eq!(config.agents[0].select, Select::User(64001));
+        assert_eq!(config.agents[1].select, Select::Cgroup("/agents.slice".into()));
+        assert_eq!(config.targets[0].addresses.len(), 2);
+        assert_eq!(config.daemon.response, 1024);
+        assert_eq!(config.daemon.drain, Duration::from_secs(2));
+        assert_eq!(config.daemon.durability, Durability::Flushed, "the safe way is the default");
+        assert_eq!(config.policy.hash().len(), 64);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_place_and_a_suggestion() {
+        let error = parse("[daemon]\nlisten = 1\nlgo = \"/x\"\n").expect_err("unknown");
+        assert!(error.starts_with("c.toml:3:1: unknown field `lgo`"), "{error}");
+        assert!(error.contains("3 | lgo = \"/x\"\n  | ^^^"), "{error}");
+        assert!(error.contains("did you mean `log`?"), "{error}");
+    }
+
+    #[test]
+    fn every_mistake_points_at_itself() {
+        for (from, to, place, why) in [
+            ("\"db:5432\"", "\"db\"", "c.toml:16:12", "no port"),
+            ("\"postgres\"", "\"oracle\"", "c.toml:15:12", "not known"),
+            ("{ user = 64001 }", "{ user = 0 }", "c.toml:9:10", "own"),
+            ("{ user = 64001 }", "{ user = \"nobody-of-that-name\" }", "c.toml:9:10", "no user named"),
+            ("{ user = 64001 }", "{ }", "c.toml:9:10", "exactly one"),
+            ("\"/agents.slice\"", "\"agents.slice\"", "c.toml:12:10", "path from the root"),
+            ("\"other\"", "\"cleaner\"", "c.toml:11:8", "another agent named"),
+            ("\"1 KiB\"", "\"lots\"", "c.toml:5:12", "no size"),
+            ("\"1 KiB\"", "\"1 GiB\"", "c.toml:5:12", "out of range"),
+            ("\"2s\"", "\"soon\"", "c.toml:6:9", "no duration"),
+            ("7401", "0", "c.toml:4:10", "port"),
+            ("7401", "\"x\"", "c.toml:4:10", "invalid type"),
+            ("10.0.0.0/24:5432", "db:5432", "c.toml:16:23", "watched twice"),
+            ("\"/sys/fs/cgroup/x\"", "\"x\"", "c.toml:3:10", "attach is"),
+        ] {
+            let error = parse(&GOOD.replacen(from, to, 1)).expect_err(to);
+            assert!(error.starts_with(place), "{to}: {error}");
+            assert!(error.contains(why), "{to}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_is_told_with_its_path() {
+        let error = Config::read(Path::new("/nowhere/c.toml")).expect_err("missing").to_string();
+        assert!(error.contains("/nowhere/c.toml"), "{error}");
+    }
+}

@@ -1,0 +1,494 @@
+//! Both directions of a session in one task: what comes is read, decided, recorded, and goes on.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use chaperone_audit::{AuditError, Receipt};
+use chaperone_model::{Closing, EventKind, Intent, Record, Seq, VerdictKind};
+use chaperone_policy::Verdict;
+use chaperone_wire::postgres::{
+    CancelKey, ClientStep, Conversation, Event, Limits, Refusal, Severity, Violation, backend_error,
+};
+use tokio::{net::TcpStream, time::Sleep};
+
+use crate::{
+    config::Durability,
+    lane::{AgentLane, Lane},
+    session::{Session, unrecorded},
+    shared::{Cancellable, Shared, Stage},
+};
+
+/// How long the server may take to finish what it was sent, once the session must end.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// How a session ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) closing: Closing,
+    pub(crate) detail: Option<String>,
+    pub(crate) up: u64,
+    pub(crate) down: u64,
+}
+
+impl Ended {
+    pub(crate) fn by(closing: Closing, detail: impl Into<String>) -> Self {
+        Self { closing, detail: Some(detail.into()), up: 0, down: 0 }
+    }
+}
+
+/// Receipts that are on their way.
+type Flushing = Pin<Box<dyn Future<Output = Result<Vec<Receipt>, AuditError>>>>;
+
+/// A session whose start-up message has been handed on.
+pub(crate) struct Relay<'a> {
+    session: &'a Session,
+    shared: &'a Arc<Shared>,
+    server: TcpStream,
+    conversation: Conversation,
+    up: AgentLane,
+    down: Lane,
+    flushing: Option<Flushing>,
+    /// The client needs nothing more: it said good-bye, or its connection ended.
+    client_done: Option<String>,
+    /// Nothing reaches the client any more.
+    client_gone: bool,
+    half_closed: bool,
+    server_done: bool,
+    /// The server said itself why the session ends.
+    server_said: Option<String>,
+    ending: Option<Ending>,
+    cancel_key: Option<CancelKey>,
+    events: Vec<Event>,
+}
+
+/// The daemon ends the session: what the server still owes is awaited, then the client is told.
+struct Ending {
+    refusal: Refusal,
+    detail: String,
+    closing: Closing,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl<'a> Relay<'a> {
+    pub(crate) fn new(session: &'a Session, server: TcpStream) -> Self {
+        let config = &session.shared.config.daemon;
+        let limits = Limits {
+            message: config.max_message,
+            response: config.response,
+            parameters: config.parameters,
+        };
+        Self {
+            session,
+            shared: &session.shared,
+            server,
+            conversation: Conversation::new(limits),
+            up: AgentLane::new(Lane::new()),
+            down: Lane::new(),
+            flushing: None,
+            client_done: None,
+            client_gone: false,
+            half_closed: false,
+            server_done: false,
+            server_said: None,
+            ending: None,
+            cancel_key: None,
+            events: Vec::new(),
+        }
+    }
+
+    /// Relays until the session ends, and records what was still open.
+    pub(crate) async fn run(mut self, client: &mut TcpStream) -> Ended {
+        let mut stage = self.shared.stage.clone();
+        let (closing, detail) = {
+            let mut changed = pin!(async move {
+                // The sender lives as long as the daemon.
+                let _ = stage.wait_for(|stage| *stage >= Stage::Draining).await;
+                let _ = stage.wait_for(|stage| *stage >= Stage::Ending).await;
+            });
+            let mut stopped = false;
+            poll_fn(|cx| {
+                if !stopped {
+                    stopped = changed.as_mut().poll(cx).is_ready();
+                }
+                self.poll(cx, Pin::new(&mut *client))
+            })
+            .await
+        };
+        for outcome in self.conversation.finish(self.shared.clock.now()) {
+            self.shared.log.ride_along(Record::Outcome(outcome));
+        }
+        if let Some(key) = self.cancel_key.take() {
+            self.shared.forget_cancel_key(self.session.original.0, key, self.session.id);
+        }
+        Ended { closing, detail, up: self.up.total(), down: self.down.total() }
+    }
+
+    /// Goes round until nothing moves.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut client: Pin<&mut TcpStream>,
+    ) -> Poll<(Closing, Option<String>)> {
+        loop {
+            let mut moved = false;
+            moved |= self.poll_flush(cx);
+            moved |= self.poll_from_client(cx, client.as_mut());
+            self.look_at_client();
+            moved |= self.poll_to_server(cx);
+            moved |= self.poll_from_server(cx);
+            self.look_at_server();
+            moved |= self.poll_to_client(cx, client.as_mut());
+            if let Some(ended) = self.ended(cx, client.as_mut()) {
+                return Poll::Ready(ended);
+            }
+            if !moved {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(flushing) = &mut self.flushing else { return false };
+        let Poll::Ready(result) = flushing.as_mut().poll(cx) else { return false };
+        self.flushing = None;
+        self.release(result);
+        true
+    }
+
+    fn poll_from_client(&mut self, cx: &mut Context<'_>, client: Pin<&mut TcpStream>) -> bool {
+        if self.client_done.is_some()
+            || self.ending.is_some()
+            || self.flushing.is_some()
+            || !self.up.wants_more()
+        {
+            return false;
+        }
+        match self.up.poll_read(client, cx) {
+            Poll::Pending => false,
+            Poll::Ready(Ok(0)) => {
+                self.client_done = Some("the client closed its connection without saying good-bye".into());
+                true
+            }
+            Poll::Ready(Ok(_)) => true,
+            Poll::Ready(Err(error)) => {
+                self.client_gone = true;
+                self.client_done = Some(format!("the client's connection was lost: {error}"));
+                true
+            }
+        }
+    }
+
+    /// Decides and records what the client sent.
+    fn look_at_client(&mut self) {
+        if self.flushing.is_some() || self.ending.is_some() || self.server_done {
+            return;
+        }
+        let mut batch = Vec::new();
+        loop {
+            match self.conversation.client(self.up.rest()) {
+                Ok(ClientStep::Need(need)) => {
+                    self.up.set_need(need);
+                    break;
+                }
+                Ok(ClientStep::Wait) => break,
+                Ok(ClientStep::Pass(count)) => self.up.scan(count),
+                Ok(ClientStep::Discard(count)) => self.up.drop_bytes(count),
+                Ok(ClientStep::Terminate(count)) => {
+                    self.up.scan(count);
+                    self.client_done = Some(String::new());
+                    break;
+                }
+                Ok(ClientStep::Command { length, command, objection }) => {
+                    batch.push(Record::Intent(self.decide(length, command, objection)));
+                }
+                Err(violation) => {
+                    // What came before it is honoured.
+                    self.record(batch);
+                    self.violated(&violation);
+                    return;
+                }
+            }
+        }
+        self.record(batch);
+    }
+
+    fn decide(
+        &mut self,
+        length: usize,
+        command: chaperone_model::Command,
+        objection: Option<Refusal>,
+    ) -> Intent {
+        let session = self.session;
+        let decision = self.shared.config.policy.decide(&session.target, &session.identity, &command);
+        let (verdict, rule, refusal) = match (objection, decision.verdict) {
+            (None, Verdict::Allow(permit)) => {
+                self.conversation.allowed();
+                self.up.scan_command(length, permit);
+                (VerdictKind::Allow, decision.rule, None)
+            }
+            (None, Verdict::Deny) => {
+                let refusal = Refusal::new("42501", "chaperone does not allow this statement")
+                    .detail(format!("Rule: {}.", decision.rule));
+                (VerdictKind::Deny, decision.rule, Some(refusal))
+            }
+            (Some(refusal), _) => (VerdictKind::Deny, "protocol".into(), Some(refusal)),
+        };
+        if let Some(refusal) = refusal {
+            self.shared.counters.refused.up();
+            let stand_in = self.conversation.refused(refusal);
+            self.up.scan_refused(length, &stand_in);
+        }
+        Intent { at: self.shared.clock.now().wall, session: session.id, command, verdict, rule }
+    }
+
+    /// Commits what was decided; what was looked at goes on with the receipts.
+    fn record(&mut self, batch: Vec<Record>) {
+        if batch.is_empty() {
+            self.release(Ok(Vec::new()));
+            return;
+        }
+        if let Some(live) = self.shared.sessions().get_mut(&self.session.id) {
+            live.commands += batch.len() as u64;
+        }
+        match (self.shared.log.commit(batch), self.shared.config.daemon.durability) {
+            (Err(error), _) => self.release(Err(error)),
+            (Ok(committed), Durability::Committed) => self.release(Ok(committed.receipts())),
+            (Ok(committed), Durability::Flushed) => self.flushing = Some(Box::pin(committed.flushed())),
+        }
+    }
+
+    fn release(&mut self, receipts: Result<Vec<Receipt>, AuditError>) {
+        let receipts = match receipts {
+            Ok(receipts) => receipts,
+            Err(error) => {
+                self.shared.counters.unrecorded.up();
+                tracing::error!(session = self.session.id.0, %error, "the log cannot be written");
+                let detail = format!("the log could not be written: {error}");
+                return self.end(Closing::Daemon, unrecorded("this statement", &error), detail);
+            }
+        };
+        let seqs: Vec<Seq> = receipts.iter().map(Receipt::seq).collect();
+        match self.up.release(receipts) {
+            Ok(forwarded) => {
+                self.conversation.recorded(seqs, self.shared.clock.now());
+                self.shared.counters.forwarded.add(forwarded);
+            }
+            Err(error) => {
+                let refusal = Refusal::new("XX000", format!("chaperone: {error}"));
+                self.end(Closing::Daemon, refusal, error.to_string());
+            }
+        }
+    }
+
+    fn poll_to_server(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.server_done {
+            return false;
+        }
+        if self.up.has_cleared() {
+            return match self.up.poll_write(Pin::new(&mut self.server), cx) {
+                Poll::Pending => false,
+                Poll::Ready(Ok(_)) => true,
+                // Why it went is told by what can still be read from it.
+                Poll::Ready(Err(_)) => {
+                    self.up.withdraw();
+                    true
+                }
+            };
+        }
+        // A client that is gone after its last command: the server sees the end as it would
+        // without us, and still answers what it was sent.
+        if self.client_done.is_some() && self.flushing.is_none() && !self.half_closed {
+            use tokio::io::AsyncWrite;
+            if Pin::new(&mut self.server).poll_shutdown(cx).is_ready() {
+                self.half_closed = true;
+            }
+        }
+        false
+    }
+
+    fn poll_from_server(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.server_done || !self.down.wants_more() {
+            return false;
+        }
+        match self.down.poll_read(Pin::new(&mut self.server), cx) {
+            Poll::Pending => false,
+            Poll::Ready(Ok(0)) => {
+                self.server_done = true;
+                true
+            }
+            Poll::Ready(Ok(_)) => true,
+            Poll::Ready(Err(error)) => {
+                self.server_done = true;
+                self.server_said.get_or_insert_with(|| error.to_string());
+                true
+            }
+        }
+    }
+
+    /// Follows what the server answers.
+    fn look_at_server(&mut self) {
+        let now = self.shared.clock.now();
+        while !self.down.rest().is_empty() {
+            let mut events = std::mem::take(&mut self.events);
+            let step = self.conversation.server(self.down.rest(), now, &mut events);
+            for event in events.drain(..) {
+                self.learn(event);
+            }
+            self.events = events;
+            match step {
+                Ok(step) => {
+                    self.down.clear(step.pass);
+                    if let Some((length, with)) = step.replace {
+                        self.down.replace(0, length, &with);
+                        self.down.clear(with.len());
+                        continue;
+                    }
+                    self.down.set_need(step.need);
+                }
+                Err(violation) => {
+                    self.shared.counters.server_violations.up();
+                    let detail = format!("the server broke the protocol: {violation}");
+                    self.shared.event(Some(self.session.id), EventKind::Violation, detail.clone());
+                    self.server_done = true;
+                    self.down.end_with(&[]);
+                    let refusal = Refusal::new("08P01", format!("chaperone ends this session: {detail}"));
+                    self.end(Closing::Target, refusal, detail);
+                }
+            }
+            break;
+        }
+    }
+
+    fn learn(&mut self, event: Event) {
+        let session = self.session;
+        match event {
+            Event::Outcome(outcome) => self.shared.log.ride_along(Record::Outcome(outcome)),
+            Event::CancelKey(key) => {
+                let of = Cancellable { session: session.id, agent: session.identity.agent.clone() };
+                self.shared.learn_cancel_key(session.original.0, key.clone(), of);
+                if let Some(old) = self.cancel_key.replace(key) {
+                    self.shared.forget_cancel_key(session.original.0, old, session.id);
+                }
+            }
+            Event::Ready => {}
+            Event::ServerError(error) => {
+                let code = error.code.unwrap_or_default();
+                let message = error.message.unwrap_or_default();
+                self.server_said = Some(format!("the server said {code}: {message}"));
+            }
+        }
+    }
+
+    fn poll_to_client(&mut self, cx: &mut Context<'_>, client: Pin<&mut TcpStream>) -> bool {
+        if self.client_gone {
+            self.down.discard_cleared();
+            return false;
+        }
+        if !self.down.has_cleared() {
+            return false;
+        }
+        match self.down.poll_write(client, cx) {
+            Poll::Pending => false,
+            Poll::Ready(Ok(_)) => true,
+            Poll::Ready(Err(error)) => {
+                // What the server still answers is recorded all the same.
+                self.client_gone = true;
+                self.client_done
+                    .get_or_insert_with(|| format!("the client's connection was lost: {error}"));
+                true
+            }
+        }
+    }
+
+    /// Whether the session is over, and how.
+    fn ended(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: Pin<&mut TcpStream>,
+    ) -> Option<(Closing, Option<String>)> {
+        self.heed_stage();
+        if let Some(ending) = &mut self.ending {
+            let late = ending.deadline.as_mut().poll(cx).is_ready();
+            let said = self.conversation.is_idle() || self.server_done || late;
+            if !said || (self.down.has_cleared() && !late) {
+                return None;
+            }
+            let message = backend_error(Severity::Fatal, &ending.refusal);
+            let closed = (ending.closing, Some(ending.detail.clone()));
+            self.farewell(client, &message);
+            return Some(closed);
+        }
+        if !self.server_done || self.down.has_cleared() {
+            return None;
+        }
+        // The server is done, and all that it said has been handed on.
+        let said = self.server_said.take();
+        match self.client_done.take() {
+            Some(why) => Some((Closing::Agent, Some(why).filter(|why| !why.is_empty()))),
+            None => {
+                let detail = said.clone().unwrap_or_else(|| "the server closed the connection".into());
+                if said.is_none() {
+                    let refusal = Refusal::new(
+                        "08006",
+                        format!("chaperone lost the connection to target {}", self.session.target),
+                    )
+                    .detail("The server closed it without an error.");
+                    self.farewell(client, &backend_error(Severity::Fatal, &refusal));
+                }
+                Some((Closing::Target, Some(detail)))
+            }
+        }
+    }
+
+    /// When the daemon ends, a session ends as soon as nothing of it is under way.
+    fn heed_stage(&mut self) {
+        if self.ending.is_some() || self.client_done.is_some() {
+            return;
+        }
+        let ends = match self.session.stage() {
+            Stage::Serving => false,
+            Stage::Draining => {
+                self.flushing.is_none() && self.up.rest().is_empty() && self.conversation.is_at_rest()
+            }
+            Stage::Ending => true,
+        };
+        if ends {
+            let refusal = Refusal::new("57P01", "chaperone ends this session: the daemon stops")
+                .hint("Connect again in a moment.");
+            self.end(Closing::Daemon, refusal, "the daemon stopped".into());
+        }
+    }
+
+    fn violated(&mut self, violation: &Violation) {
+        self.shared.counters.client_violations.up();
+        let detail = format!("the client broke the protocol: {violation}");
+        self.shared.event(Some(self.session.id), EventKind::Violation, detail.clone());
+        let refusal = Refusal::new("08P01", format!("chaperone ends this session: {violation}"));
+        self.end(Closing::Daemon, refusal, detail);
+    }
+
+    fn end(&mut self, closing: Closing, refusal: Refusal, detail: String) {
+        if self.ending.is_none() {
+            if self.flushing.is_none() {
+                self.up.withdraw();
+            }
+            let deadline = Box::pin(tokio::time::sleep(LAST_WORDS));
+            self.ending = Some(Ending { refusal, detail, closing, deadline });
+        }
+    }
+
+    /// The last thing that the client is told: only between two messages, and without waiting.
+    fn farewell(&mut self, client: Pin<&mut TcpStream>, message: &[u8]) {
+        if self.client_gone || self.down.has_cleared() || !self.conversation.at_boundary() {
+            return;
+        }
+        // A socket whose buffer is full has a client that does not read.
+        let _ = client.try_write(message);
+    }
+}

@@ -1,0 +1,176 @@
+//! What all sessions share: the configuration, the log, the live sessions, the counters.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use chaperone_audit::Log;
+use chaperone_model::{AgentName, Event, EventKind, Identity, OriginalAddr, Record, Seq, TargetName, Timestamp};
+use chaperone_wire::postgres::CancelKey;
+use tokio::sync::watch;
+
+use crate::{
+    clock::{self, Clock},
+    config::Config,
+};
+
+/// How far the daemon has got with ending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    /// It serves.
+    Serving,
+    /// Sessions end as soon as nothing of theirs is under way.
+    Draining,
+    /// Sessions end now.
+    Ending,
+}
+
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) log: Log,
+    pub(crate) clock: Clock,
+    /// Which start of the daemon notes must belong to.
+    pub(crate) generation: u32,
+    pub(crate) counters: Counters,
+    pub(crate) stage: watch::Receiver<Stage>,
+    sessions: Mutex<HashMap<Seq, Live>>,
+    cancels: Mutex<HashMap<(SocketAddr, CancelKey), Cancellable>>,
+}
+
+/// A live session, for those who ask.
+pub(crate) struct Live {
+    pub(crate) since: Timestamp,
+    pub(crate) identity: Identity,
+    pub(crate) target: TargetName,
+    pub(crate) original: OriginalAddr,
+    pub(crate) user: Option<String>,
+    pub(crate) database: Option<String>,
+    pub(crate) commands: u64,
+}
+
+/// Whose statement a cancel key cancels.
+#[derive(Clone, Debug)]
+pub(crate) struct Cancellable {
+    pub(crate) session: Seq,
+    pub(crate) agent: AgentName,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        config: Config,
+        log: Log,
+        generation: u32,
+        stage: watch::Receiver<Stage>,
+    ) -> Self {
+        Self {
+            config,
+            log,
+            clock: Clock::start(),
+            generation,
+            counters: Counters::default(),
+            stage,
+            sessions: Mutex::default(),
+            cancels: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn sessions(&self) -> MutexGuard<'_, HashMap<Seq, Live>> {
+        lock(&self.sessions)
+    }
+
+    /// The session whose statement a cancel request is for.
+    pub(crate) fn cancellable(&self, server: SocketAddr, key: &CancelKey) -> Option<Cancellable> {
+        lock(&self.cancels).get(&(server, key.clone())).cloned()
+    }
+
+    pub(crate) fn learn_cancel_key(&self, server: SocketAddr, key: CancelKey, of: Cancellable) {
+        lock(&self.cancels).insert((server, key), of);
+    }
+
+    pub(crate) fn forget_cancel_key(&self, server: SocketAddr, key: CancelKey, session: Seq) {
+        let mut cancels = lock(&self.cancels);
+        // Another server behind the same address may have given out the same key since.
+        if let std::collections::hash_map::Entry::Occupied(entry) = cancels.entry((server, key))
+            && entry.get().session == session
+        {
+            entry.remove();
+        }
+    }
+
+    /// Tells the log something that belongs to no command.
+    pub(crate) fn event(&self, session: Option<Seq>, kind: EventKind, detail: impl Into<String>) {
+        let event = Event { at: clock::wall(), session, kind, detail: detail.into() };
+        self.log.ride_along(Record::Event(event));
+    }
+}
+
+/// A thread that panicked holds no half-made change of these maps.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// What the daemon counts.
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $($(#[doc = $doc])+ pub(crate) $name: Counter,)+
+        }
+
+        impl Counters {
+            pub(crate) fn read(&self) -> Vec<(String, u64)> {
+                vec![$((stringify!($name).to_owned(), self.$name.get()),)+]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections taken.
+    accepted,
+    /// Connections reset because the kernel had no note of them.
+    no_note,
+    /// Connections reset because their note belongs to an earlier start.
+    stale_note,
+    /// Connections refused because `max_sessions` are live.
+    too_many,
+    /// Sessions ended because a client broke the protocol.
+    client_violations,
+    /// Sessions ended because a server broke the protocol.
+    server_violations,
+    /// Servers that could not be reached.
+    unreachable,
+    /// Commands forwarded.
+    forwarded,
+    /// Commands refused.
+    refused,
+    /// Sessions ended because the log could not be written.
+    unrecorded,
+    /// Cancel requests that belonged to no session of the same agent.
+    cancels_refused,
+    /// Sessions that were ended by a panic.
+    panics,
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn up(&self) {
+        self.add(1);
+    }
+
+    pub(crate) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,262 @@
+//! The state of one session: what the client sent, what the server owes, what passed.
+//!
+//! Bytes of both sides are shown to it in order; it says how many may go on, which of them are a
+//! command that must be decided and recorded first, and what came of each command.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use chaperone_model::{Command, CommandKind, CommandStatus, Outcome, Seq, Timestamp};
+
+use super::{
+    expect::{Described, Event, Expect, Refused, Running},
+    frame::{HEADER, Header, Tag, Violation, header},
+    frontend::{self, Bind, Named, Parse},
+    reply::{Refusal, failing_execute, failing_query},
+    response::{Capture, Columns},
+    statements::{Names, Portal, Prepared},
+};
+
+mod client;
+mod server;
+
+/// Sizes, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Of a client's message that must be seen whole.
+    pub message: usize,
+    /// Of a response that is kept.
+    pub response: usize,
+    /// Of a command's parameters that are kept.
+    pub parameters: usize,
+}
+
+/// The time, by both clocks: this crate reads none.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// For the record.
+    pub wall: Timestamp,
+    /// Since any fixed moment; for durations.
+    pub monotonic: Duration,
+}
+
+/// What to do with the client's bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ClientStep {
+    /// This many bytes are needed at the front before anything can be said.
+    Need(usize),
+    /// Nothing can be said before the server has answered more.
+    Wait,
+    /// This many bytes may go on, after all before them.
+    Pass(usize),
+    /// This many bytes are to be thrown away: they are the rest of a refused message.
+    Discard(usize),
+    /// This many bytes are a command. It must be decided: [`Conversation::allowed`] or
+    /// [`Conversation::refused`] comes next. Where there is an objection it must be refused.
+    Command {
+        /// Bytes at the front.
+        length: usize,
+        /// What they ask for.
+        command: Command,
+        /// Why it cannot be allowed whatever policy says.
+        objection: Option<Refusal>,
+    },
+    /// This many bytes may go on, and the client says good-bye with them.
+    Terminate(usize),
+}
+
+/// What to do with the server's bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ServerStep {
+    /// This many bytes may go on to the client.
+    pub pass: usize,
+    /// The message behind them is to be replaced: its length, and what by.
+    pub replace: Option<(usize, Vec<u8>)>,
+    /// Where nothing is to be replaced: so many bytes are needed behind those that pass.
+    pub need: usize,
+}
+
+/// See the module's comment.
+#[derive(Debug)]
+pub struct Conversation {
+    limits: Limits,
+    phase: Phase,
+    expect: VecDeque<Expect>,
+    /// The server reported an error and passes over everything up to the next `Sync`.
+    skipping: bool,
+    copy: CopyIn,
+    /// The command that waits for a decision.
+    pending: Option<Pending>,
+    statements: Names<Prepared>,
+    portals: Names<Portal>,
+    /// Of the last prepared statement.
+    number: u64,
+    /// Bytes that `statements` and `portals` hold, roughly.
+    held_bytes: usize,
+    client_rest: Rest,
+    server_rest: usize,
+    /// The last row description as sent, and as read: the next is often the same.
+    description: Option<(Vec<u8>, Arc<Columns>)>,
+    /// An outcome that waits for the transaction's state.
+    held: Option<Outcome>,
+    /// What the server last said of it.
+    in_transaction: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    SigningOn,
+    Ready,
+}
+
+/// What is to happen with the rest of a client's message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    Pass(usize),
+    Discard(usize),
+}
+
+/// COPY … FROM STDIN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CopyIn {
+    No,
+    /// The server reads data.
+    Reading,
+    /// The client has said that it is done, and the server has not confirmed it yet.
+    Done,
+}
+
+#[derive(Debug)]
+struct Pending {
+    expect: Expect,
+    /// The stand-in, should it be refused, is one of the extended protocol.
+    extended: bool,
+}
+
+/// Answers that may be due at a time; beyond that the client waits.
+const AHEAD: usize = 4096;
+/// Prepared statements and portals of a session.
+const NAMES: usize = 10_000;
+/// Bytes of descriptions and parameters that a session keeps; what does not fit is not recorded.
+const HELD: usize = 2 << 20;
+/// Bytes of a long message that are looked at.
+const GLIMPSE: usize = 8 << 10;
+/// Longest server message that is looked at as a whole.
+const WHOLE: usize = 1 << 20;
+/// Bytes of notices that are kept with a command.
+const NOTICES: usize = 8 << 10;
+
+impl Conversation {
+    /// A conversation in which the start-up message has been sent.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            phase: Phase::SigningOn,
+            expect: VecDeque::new(),
+            skipping: false,
+            copy: CopyIn::No,
+            pending: None,
+            statements: Names::default(),
+            portals: Names::default(),
+            number: 0,
+            held_bytes: 0,
+            client_rest: Rest::Pass(0),
+            server_rest: 0,
+            description: None,
+            held: None,
+            in_transaction: false,
+        }
+    }
+
+    /// Whether the server owes nothing and no message is half passed.
+    pub fn is_idle(&self) -> bool {
+        self.expect.is_empty() && self.at_boundary()
+    }
+
+    /// Whether nothing would be lost if the session ended now.
+    pub fn is_at_rest(&self) -> bool {
+        self.is_idle() && !self.in_transaction
+    }
+
+    /// Whether the server has accepted the sign-on.
+    pub fn is_signed_on(&self) -> bool {
+        self.phase == Phase::Ready
+    }
+
+    /// Whether what was passed to the client so far ends with a whole message.
+    pub fn at_boundary(&self) -> bool {
+        self.server_rest == 0
+    }
+
+    /// The pending command was allowed; its bytes may go on once it is recorded.
+    pub fn allowed(&mut self) {
+        if let Some(pending) = self.pending.take() {
+            self.expect.push_back(pending.expect);
+        }
+    }
+
+    /// The pending command was refused. Answers what to send in its stead, so that the server
+    /// fails at that point and its state moves as with any other error.
+    pub fn refused(&mut self, refusal: Refusal) -> Vec<u8> {
+        let Some(Pending { expect, extended }) = self.pending.take() else {
+            return Vec::new();
+        };
+        // A Parse that never reaches the server changes no name.
+        if let Expect::Parse(_, undo) = expect {
+            self.statements.undo(undo, []);
+        }
+        let refused = Refused { seq: None, refusal, told: false };
+        if extended {
+            self.expect.push_back(Expect::RefusedExecute(refused));
+            failing_execute()
+        } else {
+            self.expect.push_back(Expect::RefusedQuery(refused));
+            failing_query()
+        }
+    }
+
+    /// The commands decided since the last call have been recorded, in order.
+    pub fn recorded(&mut self, seqs: impl IntoIterator<Item = Seq>, now: Now) {
+        let mut seqs = seqs.into_iter();
+        for expect in &mut self.expect {
+            match expect {
+                Expect::Query(running) | Expect::Parse(running, _) | Expect::Execute(running)
+                    if running.seq.is_none() =>
+                {
+                    let Some(seq) = seqs.next() else { return };
+                    running.recorded(seq, now);
+                }
+                Expect::RefusedQuery(refused) | Expect::RefusedExecute(refused)
+                    if refused.seq.is_none() =>
+                {
+                    let Some(seq) = seqs.next() else { return };
+                    refused.seq = Some(seq);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The session is over: what was forwarded and not answered may or may not have been done.
+    pub fn finish(&mut self, now: Now) -> Vec<Outcome> {
+        let mut outcomes: Vec<_> = self.held.take().into_iter().collect();
+        for mut expect in self.expect.drain(..) {
+            outcomes.extend(match &mut expect {
+                Expect::Query(running) | Expect::Parse(running, _) | Expect::Execute(running)
+                    if !running.ended =>
+                {
+                    running.outcome(CommandStatus::Unknown, None, None, now)
+                }
+                Expect::RefusedQuery(refused) | Expect::RefusedExecute(refused)
+                    if !refused.told =>
+                {
+                    refused.outcome(now)
+                }
+                _ => None,
+            });
+        }
+        outcomes
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+//! What the server still has to answer, in the order in which it was asked.
+
+use std::time::Duration;
+
+use chaperone_model::{CommandStatus, Outcome, Seq};
+
+use super::{
+    conversation::Now,
+    reply::Refusal,
+    response::Capture,
+    startup::CancelKey,
+    statements::{Portal, Prepared, Undo},
+};
+
+/// Something that the daemon wants to know of what passed.
+#[derive(Debug)]
+pub enum Event {
+    /// What came of a command.
+    Outcome(Outcome),
+    /// The key with which this session's statements are cancelled.
+    CancelKey(CancelKey),
+    /// The server accepted the sign-on and waits for commands.
+    Ready,
+    /// The server sent an error that belongs to no command.
+    ServerError(ServerError),
+}
+
+/// An `ErrorResponse`'s fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerError {
+    /// SQLSTATE.
+    pub code: Option<String>,
+    /// The message.
+    pub message: Option<String>,
+    /// Whether it ends the session.
+    pub fatal: bool,
+}
+
+/// One answer that is due.
+#[derive(Debug)]
+pub(crate) enum Expect {
+    /// A simple query: any number of results, then `ReadyForQuery`.
+    Query(Running),
+    /// A stand-in for a simple query or function call that was refused.
+    RefusedQuery(Refused),
+    /// `ParseComplete`.
+    Parse(Running, Undo<Prepared>),
+    /// `BindComplete`.
+    Bind(Undo<Portal>),
+    /// A row description or `NoData`, before it the parameters' types.
+    Describe(Described),
+    /// `CloseComplete`.
+    CloseStatement(Undo<Prepared>),
+    /// `CloseComplete`.
+    ClosePortal(Undo<Portal>),
+    /// One result.
+    Execute(Running),
+    /// A stand-in for a message of the extended protocol that was refused.
+    RefusedExecute(Refused),
+    /// `ReadyForQuery`. `perhaps`: it was sent while the server may have been reading COPY data,
+    /// and is then passed over (protocol-flow, "COPY Operations").
+    Sync { perhaps: bool },
+    /// Nothing: here the client said that its COPY data ends, before the server asked for any.
+    CopyEnd,
+}
+
+#[derive(Debug)]
+pub(crate) enum Described {
+    Statement(Box<[u8]>),
+    Portal(Box<[u8]>),
+}
+
+/// A refused command that waits for its turn to be told so.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) seq: Option<Seq>,
+    pub(crate) refusal: Refusal,
+    pub(crate) told: bool,
+}
+
+/// A command that the server works at.
+#[derive(Debug)]
+pub(crate) struct Running {
+    /// `None` until it is recorded; it is not forwarded before that.
+    pub(crate) seq: Option<Seq>,
+    /// Of the session's prepared statements, the one that runs.
+    pub(crate) statement: Option<u64>,
+    /// The portal that runs.
+    pub(crate) portal: Box<[u8]>,
+    since: Duration,
+    part: u32,
+    rows: u64,
+    bytes: u64,
+    bytes_in: u64,
+    pub(crate) capture: Option<Capture>,
+    notices: Vec<u8>,
+    /// It has its last outcome.
+    pub(crate) ended: bool,
+}
+
+impl Running {
+    pub(crate) fn new(statement: Option<u64>, portal: &[u8], capture: Option<Capture>) -> Self {
+        Self {
+            seq: None,
+            statement,
+            portal: portal.into(),
+            since: Duration::ZERO,
+            part: 0,
+            rows: 0,
+            bytes: 0,
+            bytes_in: 0,
+            capture,
+            notices: Vec::new(),
+            ended: false,
+        }
+    }
+
+    pub(crate) fn recorded(&mut self, seq: Seq, now: Now) {
+        self.seq = Some(seq);
+        self.since = now.monotonic;
+    }
+
+    pub(crate) fn count(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+    }
+
+    pub(crate) fn count_row(&mut self) {
+        self.rows += 1;
+    }
+
+    pub(crate) fn count_in(&mut self, bytes: usize) {
+        self.bytes_in += bytes as u64;
+    }
+
+    pub(crate) fn notice(&mut self, notice: &ServerError, limit: usize) {
+        let Some(message) = &notice.message else { return };
+        if self.notices.len() + message.len() > limit {
+            return;
+        }
+        self.notices.push(if self.notices.is_empty() { b'[' } else { b',' });
+        super::value::push_string(&mut self.notices, message);
+    }
+
+    /// The outcome of what has come so far; the next statement of the same command starts anew.
+    pub(crate) fn outcome(
+        &mut self,
+        status: CommandStatus,
+        tag: Option<String>,
+        error: Option<ServerError>,
+        now: Now,
+    ) -> Option<Outcome> {
+        let mut notices = std::mem::take(&mut self.notices);
+        if !notices.is_empty() {
+            notices.push(b']');
+        }
+        let error = error.unwrap_or_default();
+        let outcome = Outcome {
+            at: now.wall,
+            intent: self.seq?,
+            part: self.part,
+            status,
+            tag,
+            error_code: error.code,
+            error_message: error.message,
+            duration_us: u64::try_from(now.monotonic.saturating_sub(self.since).as_micros())
+                .unwrap_or(u64::MAX),
+            rows: self.rows,
+            bytes: self.bytes,
+            bytes_in: self.bytes_in,
+            response: self.capture.take().and_then(Capture::finish),
+            notices: (!notices.is_empty()).then(|| String::from_utf8(notices).unwrap_or_default()),
+            transaction: None,
+        };
+        self.part += 1;
+        (self.rows, self.bytes, self.bytes_in, self.since) = (0, 0, 0, now.monotonic);
+        Some(outcome)
+    }
+}
+
+impl Refused {
+    pub(crate) fn outcome(&self, now: Now) -> Option<Outcome> {
+        let mut running = Running::new(None, b"", None);
+        running.recorded(self.seq?, now);
+        let error = ServerError {
+            code: Some(self.refusal.code.to_owned()),
+            message: Some(self.refusal.message.clone()),
+            fatal: false,
+        };
+        running.outcome(CommandStatus::Refused, None, Some(error), now)
+    }
+}

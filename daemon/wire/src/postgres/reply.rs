@@ -1,0 +1,109 @@
+//! Messages that the daemon itself sends: errors to the agent, and stand-ins to the server.
+
+/// Why something was refused, for the agent: the fields of an `ErrorResponse`
+/// (protocol-error-fields).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// SQLSTATE (errcodes-appendix).
+    pub code: &'static str,
+    /// One sentence.
+    pub message: String,
+    /// More, for who wants to know.
+    pub detail: Option<String>,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+impl Refusal {
+    /// A refusal without detail and hint.
+    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), detail: None, hint: None }
+    }
+
+    /// Adds what to do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds more.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+}
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// The statement failed; the session goes on.
+    Error,
+    /// The session ends.
+    Fatal,
+}
+
+/// An `ErrorResponse`.
+pub fn backend_error(severity: Severity, refusal: &Refusal) -> Vec<u8> {
+    let severity = match severity {
+        Severity::Error => "ERROR",
+        Severity::Fatal => "FATAL",
+    };
+    let mut body = Vec::with_capacity(128);
+    let mut field = |name: u8, value: &str| {
+        body.push(name);
+        // A NUL would end the field early.
+        body.extend(value.bytes().filter(|b| *b != 0));
+        body.push(0);
+    };
+    field(b'S', severity);
+    field(b'V', severity);
+    field(b'C', refusal.code);
+    field(b'M', &refusal.message);
+    if let Some(detail) = &refusal.detail {
+        field(b'D', detail);
+    }
+    if let Some(hint) = &refusal.hint {
+        field(b'H', hint);
+    }
+    field(b'R', "chaperone");
+    body.push(0);
+    message(b'E', &body)
+}
+
+/// A simple query that fails with a syntax error wherever the server is in a transaction, so that
+/// the server's own state moves as it would with a real error. Its error is replaced by ours.
+pub(crate) fn failing_query() -> Vec<u8> {
+    message(b'Q', b"chaperone refused a statement\0")
+}
+
+/// As [`failing_query`], for the extended protocol: a portal that does not exist.
+pub(crate) fn failing_execute() -> Vec<u8> {
+    message(b'E', b"chaperone refused a statement\0\0\0\0\0")
+}
+
+fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX);
+    let mut message = Vec::with_capacity(body.len() + 5);
+    message.push(tag);
+    message.extend(length.to_be_bytes());
+    message.extend(body);
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::backend;
+
+    #[test]
+    fn an_error_reads_back() {
+        let refusal = Refusal::new("42501", "no\0pe").hint("ask").detail("why");
+        let bytes = backend_error(Severity::Error, &refusal);
+        let error = backend::error(&bytes);
+        assert_eq!(error.code.as_deref(), Some("42501"));
+        assert_eq!(error.message.as_deref(), Some("nope"));
+        assert!(!error.fatal);
+    }
+}
