@@ -34,8 +34,8 @@ impl Lane {
         Self { bytes: BytesMut::with_capacity(SMALL), cleared: 0, need: 0, total: 0 }
     }
 
-    /// With bytes that were read before.
-    pub(crate) fn with(bytes: &[u8]) -> Self {
+    #[cfg(test)]
+    fn with(bytes: &[u8]) -> Self {
         let mut lane = Self::new();
         lane.bytes.extend_from_slice(bytes);
         lane
@@ -205,6 +205,10 @@ impl AgentLane {
 
     pub(crate) fn has_cleared(&self) -> bool {
         self.lane.has_cleared()
+    }
+
+    pub(crate) fn has_scanned(&self) -> bool {
+        self.scanned > 0
     }
 
     pub(crate) fn total(&self) -> u64 {

@@ -2,10 +2,9 @@
 
 use std::{
     future::{Future, poll_fn},
-    io,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -250,12 +249,12 @@ impl<'a> Relay<'a> {
     /// Commits what was decided; what was looked at goes on with the receipts.
     fn record(&mut self, batch: Vec<Record>) {
         if batch.is_empty() {
-            self.release(Ok(Vec::new()));
+            if self.up.has_scanned() {
+                self.release(Ok(Vec::new()));
+            }
             return;
         }
-        if let Some(live) = self.shared.sessions().get_mut(&self.session.id) {
-            live.commands += batch.len() as u64;
-        }
+        self.session.commands.add(batch.len() as u64);
         match (self.shared.log.commit(batch), self.shared.config.daemon.durability) {
             (Err(error), _) => self.release(Err(error)),
             (Ok(committed), Durability::Committed) => self.release(Ok(committed.receipts())),
@@ -333,6 +332,9 @@ impl<'a> Relay<'a> {
 
     /// Follows what the server answers.
     fn look_at_server(&mut self) {
+        if self.down.rest().is_empty() {
+            return;
+        }
         let now = self.shared.clock.now();
         while !self.down.rest().is_empty() {
             let mut events = std::mem::take(&mut self.events);
@@ -456,7 +458,7 @@ impl<'a> Relay<'a> {
             Stage::Draining => {
                 self.flushing.is_none() && self.up.rest().is_empty() && self.conversation.is_at_rest()
             }
-            Stage::Ending => true,
+            Stage::Ending | Stage::Over => true,
         };
         if ends {
             let refusal = Refusal::new("57P01", "chaperone ends this session: the daemon stops")

@@ -23,7 +23,7 @@ use crate::{
     clock,
     identify::identify,
     relay::{Ended, Relay},
-    shared::{Live, Shared, Stage},
+    shared::{Counter, Live, Shared, Stage},
 };
 
 /// How long a client may take for its first packets. The server's own `authentication_timeout`.
@@ -40,6 +40,8 @@ pub(crate) struct Session {
     pub(crate) identity: Identity,
     pub(crate) target: TargetName,
     pub(crate) original: OriginalAddr,
+    /// Commands so far.
+    pub(crate) commands: Arc<Counter>,
 }
 
 /// Serves one connection whose note was taken.
@@ -65,6 +67,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut client: TcpStream, from: Agen
         Ok(seq) => seq,
         Err(error) => return refuse_unopened(&shared, client, &error).await,
     };
+    let commands = Arc::new(Counter::default());
     shared.sessions().insert(
         id,
         Live {
@@ -74,11 +77,18 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut client: TcpStream, from: Agen
             original,
             user: None,
             database: None,
-            commands: 0,
+            commands: commands.clone(),
         },
     );
     let session =
-        Session { shared: shared.clone(), id, identity, target: target.name.clone(), original };
+        Session {
+        shared: shared.clone(),
+        id,
+        identity,
+        target: target.name.clone(),
+        original,
+        commands,
+    };
     let _removed = Leaving(&session);
     let ended = session.run(&mut client).await;
     session.close(ended);
@@ -154,7 +164,7 @@ impl Session {
         client: &TcpStream,
         packet: &[u8],
         startup: Startup,
-    ) -> Result<Relay, (Refusal, Ended)> {
+    ) -> Result<Relay<'_>, (Refusal, Ended)> {
         let shared = &self.shared;
         let started = SessionStarted {
             at: clock::wall(),

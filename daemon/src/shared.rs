@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -28,6 +28,8 @@ pub(crate) enum Stage {
     Draining,
     /// Sessions end now.
     Ending,
+    /// Nothing is waited for any more.
+    Over,
 }
 
 pub(crate) struct Shared {
@@ -50,7 +52,7 @@ pub(crate) struct Live {
     pub(crate) original: OriginalAddr,
     pub(crate) user: Option<String>,
     pub(crate) database: Option<String>,
-    pub(crate) commands: u64,
+    pub(crate) commands: Arc<Counter>,
 }
 
 /// Whose statement a cancel key cancels.

@@ -1,0 +1,231 @@
+//! The command line: what can be asked, and with which words.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use chaperone_audit::{Filter, Reader};
+use chaperone_control::{Action, Reply, ask};
+use chaperone_model::{Seq, Timestamp};
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    config::{self, Config},
+    daemon, doctor, show,
+};
+
+/// How often `log --follow` looks.
+const FOLLOW_EVERY: Duration = Duration::from_millis(200);
+
+/// Records and guards what autonomous agents do to databases and servers.
+///
+/// Exit codes: 0 done, 1 it could not be done, 2 the command line is wrong, 3 what was asked for
+/// is not there or not well.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// The configuration [default: $CHAPERONE_CONFIG, else /etc/chaperone/chaperone.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print JSON instead of tables
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Intercept, relay and record, until SIGTERM
+    Daemon {
+        /// Do not serve: detach the programs that an earlier start left in force
+        #[arg(long)]
+        detach: bool,
+    },
+    /// Check the configuration
+    Check,
+    /// Say what this kernel and host give, and what is missing
+    Doctor,
+    /// Show the running daemon's state
+    Status,
+    /// Show live sessions
+    Sessions,
+    /// Show what agents did
+    Log(LogArgs),
+}
+
+#[derive(Debug, Args)]
+struct LogArgs {
+    #[command(subcommand)]
+    what: Option<LogCommand>,
+    /// Go on as commands finish
+    #[arg(long, short)]
+    follow: bool,
+    /// Begun at or after: a time (2026-05-01T12:00:00Z) or so long ago (2h, 7d)
+    #[arg(long, value_parser = moment)]
+    since: Option<Timestamp>,
+    /// Begun before: a time or so long ago
+    #[arg(long, value_parser = moment)]
+    until: Option<Timestamp>,
+    /// Of this agent
+    #[arg(long)]
+    agent: Option<String>,
+    /// On this target
+    #[arg(long)]
+    target: Option<String>,
+    /// Of this session
+    #[arg(long)]
+    session: Option<u64>,
+    /// Whose statement contains this text, in either case
+    #[arg(long)]
+    text: Option<String>,
+    /// With this status: ok, error, suspended, skipped, refused, unknown, pending
+    #[arg(long)]
+    status: Option<String>,
+    /// At most so many, the newest
+    #[arg(long, short = 'n', default_value_t = 100)]
+    limit: u32,
+}
+
+#[derive(Debug, Subcommand)]
+enum LogCommand {
+    /// Show one command with its response
+    Show {
+        /// Its id
+        id: u64,
+    },
+    /// Show sessions, live and past
+    Sessions,
+    /// Show what else happened
+    Events,
+}
+
+/// Does what was asked.
+pub(crate) fn run(cli: &Cli) -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("CHAPERONE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+    match dispatch(cli) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(3),
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "chaperone: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(cli: &Cli) -> Result<bool> {
+    let path = config::path(cli.config.clone());
+    let config = || Config::read(&path);
+    match &cli.command {
+        Command::Daemon { detach: true } => daemon::detach(&config()?).map(|()| true),
+        Command::Daemon { detach: false } => daemon::run(config()?).map(|()| true),
+        Command::Check => show::checked(&path, &config()?, cli.json).map(|()| true),
+        Command::Doctor => doctor::examine(&path, cli.json),
+        Command::Status => {
+            if let Reply::Status(status) = ask(&config()?.daemon.control, &Action::Status)? {
+                let well = status.log.error.is_none();
+                show::status(&status, cli.json)?;
+                return Ok(well);
+            }
+            Ok(false)
+        }
+        Command::Sessions => {
+            if let Reply::Sessions(sessions) = ask(&config()?.daemon.control, &Action::Sessions)? {
+                show::live_sessions(&sessions, cli.json)?;
+            }
+            Ok(true)
+        }
+        Command::Log(args) => log(&Reader::open(&config()?.daemon.log)?, args, cli.json),
+    }
+}
+
+fn log(reader: &Reader, args: &LogArgs, json: bool) -> Result<bool> {
+    let filter = Filter {
+        since: args.since,
+        until: args.until,
+        agent: args.agent.clone(),
+        target: args.target.clone(),
+        session: args.session.map(Seq),
+        text: args.text.clone(),
+        status: args.status.clone(),
+        limit: Some(args.limit),
+    };
+    match &args.what {
+        Some(LogCommand::Show { id }) => match reader.command(Seq(*id))? {
+            Some(command) => show::command(&command, json)?,
+            None => {
+                writeln!(io::stderr(), "chaperone: there is no command {id}")?;
+                return Ok(false);
+            }
+        },
+        Some(LogCommand::Sessions) => show::sessions(&reader.sessions(args.limit)?, json)?,
+        Some(LogCommand::Events) => show::events(&reader.events(args.limit)?, json)?,
+        None => {
+            // The cursor first: what finishes in between is shown by both or by the second alone.
+            let mut cursor = reader.last_outcome()?;
+            let mut rows = reader.commands(&filter)?;
+            if args.follow {
+                rows.retain(|row| row.outcome.is_some_and(|outcome| outcome <= cursor.0));
+            }
+            show::commands(&rows, json)?;
+            while args.follow {
+                std::thread::sleep(FOLLOW_EVERY);
+                let rows = reader.finished_after(cursor, &filter)?;
+                if let Some(last) = rows.last().and_then(|row| row.outcome) {
+                    cursor = Seq(last);
+                    show::more_commands(&rows, json)?;
+                }
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// A moment: a time, or a span before now.
+fn moment(text: &str) -> Result<Timestamp> {
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        return Ok(Timestamp(time.as_microsecond()));
+    }
+    let span: jiff::Span = text
+        .parse()
+        .with_context(|| format!("{text:?} is neither a time such as 2026-05-01T12:00:00Z nor a span such as 2h"))?;
+    let then = jiff::Zoned::now().checked_sub(span.abs()).context("that is too long ago")?;
+    Ok(Timestamp(then.timestamp().as_microsecond()))
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn moments_are_times_or_spans() {
+        assert_eq!(moment("1970-01-01T00:00:01Z").expect("a time"), Timestamp(1_000_000));
+        let hour = moment("1h").expect("a span").0;
+        let now = crate::clock::wall().0;
+        assert!((now - hour - 3_600_000_000).abs() < 60_000_000);
+        assert!(moment("soon").is_err());
+    }
+}

@@ -1,0 +1,281 @@
+//! The daemon: puts the parts together, serves, and ends in order.
+
+use std::{
+    fs,
+    net::IpAddr,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use chaperone_audit::{Log, Options};
+use chaperone_kernel::{Host, Interception, Offsets, Plan, Scope, Watch};
+use chaperone_model::{DaemonStarted, EventKind, Record};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    time::interval,
+};
+
+use crate::{
+    addresses::{Answers, LOOK_UP_EVERY, TargetAddress},
+    clock,
+    config::{Attach, Config, Select},
+    control,
+    serve::{self, Listeners},
+    shared::{Shared, Stage},
+};
+
+/// How often cgroups that are in scope by path are looked up again.
+const SCOPE_EVERY: Duration = Duration::from_secs(1);
+
+/// Serves until SIGTERM or SIGINT.
+pub(crate) fn run(config: Config) -> Result<()> {
+    raise_file_limit();
+    let host = Host::default();
+    let plan = Plan {
+        attach: config.attach_path(&host)?,
+        pins: config.daemon.pins.clone(),
+        port: config.daemon.listen,
+        generation: generation(),
+        offsets: Offsets::read(&host.btf)?,
+    };
+    // All that can fail fails before anything is intercepted.
+    let log = Log::open(&config.daemon.log, Options::default())?;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let listeners = (0..threads)
+        .map(|_| Listeners::bind(config.daemon.listen))
+        .collect::<Result<Vec<_>, _>>()
+        .with_context(|| {
+            format!(
+                "cannot listen on port {} of 127.0.0.1 and ::1: set `listen` to a free port",
+                config.daemon.listen
+            )
+        })?;
+    let control = control::bind(&config.daemon.control)
+        .with_context(|| format!("cannot make the control socket {}", config.daemon.control.display()))?;
+
+    let generation = plan.generation;
+    let attach = plan.attach.clone();
+    let mut interception = Interception::load(plan)?;
+    let (set_stage, stage) = watch::channel(Stage::Serving);
+    let shared = Arc::new(Shared::new(config, log, generation, stage));
+    let mut scope = Scoping::new(&shared.config, &host)?;
+    let mut names = Naming::default();
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut end = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        scope.look(&shared.config);
+        interception.set_scope(&scope.scope)?;
+        names.look_up(&shared.config).await;
+        interception.set_targets(&names.watches(&shared.config))?;
+        let _ = shared
+            .log
+            .commit(vec![Record::DaemonStarted(DaemonStarted {
+                at: clock::wall(),
+                version: env!("CARGO_PKG_VERSION").into(),
+                boot_id: read_line("/proc/sys/kernel/random/boot_id"),
+                host: read_line("/proc/sys/kernel/hostname"),
+                policy: shared.config.policy.hash().into(),
+            })])?
+            .receipts();
+        let mut workers = Vec::new();
+        for (index, listeners) in listeners.into_iter().enumerate() {
+            workers.push(serve::spawn(shared.clone(), index, listeners, interception.notes()?)?);
+        }
+        tokio::spawn(control::serve(shared.clone(), control, attach, interception.counters()?));
+        // Last: from here on connections come.
+        interception.arm()?;
+        tracing::info!(port = shared.config.daemon.listen, "ready");
+
+        let mut look_up = interval(LOOK_UP_EVERY);
+        let mut look = interval(SCOPE_EVERY);
+        look_up.tick().await;
+        loop {
+            tokio::select! {
+                _ = end.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = look_up.tick() => {
+                    if names.look_up(&shared.config).await {
+                        interception.set_targets(&names.watches(&shared.config))?;
+                    }
+                }
+                _ = look.tick() => {
+                    if scope.look(&shared.config) {
+                        interception.set_scope(&scope.scope)?;
+                    }
+                }
+            }
+        }
+        tracing::info!("ending: sessions are given time to finish");
+        shared.event(None, EventKind::DaemonStopping, "the daemon was told to stop");
+        drain(&shared, &set_stage).await;
+        for worker in workers {
+            let _ = worker.join();
+        }
+        let _ = fs::remove_file(&shared.config.daemon.control);
+        Ok(())
+    })
+}
+
+/// Sessions end as they come to rest, then whatever they do, then are left behind.
+async fn drain(shared: &Shared, stage: &watch::Sender<Stage>) {
+    let empty = async || {
+        while !shared.sessions().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    for (next, time) in
+        [(Stage::Draining, shared.config.daemon.drain), (Stage::Ending, Duration::from_secs(6))]
+    {
+        stage.send_replace(next);
+        if tokio::time::timeout(time, empty()).await.is_ok() {
+            break;
+        }
+        tracing::warn!(sessions = shared.sessions().len(), "sessions are still under way");
+    }
+    stage.send_replace(Stage::Over);
+}
+
+/// Which cgroups the configuration's paths stand for now.
+struct Scoping {
+    root: std::path::PathBuf,
+    scope: Scope,
+}
+
+impl Scoping {
+    fn new(config: &Config, host: &Host) -> Result<Self> {
+        let root = host.cgroup_root()?;
+        for agent in &config.agents {
+            if let Select::Cgroup(path) = &agent.select
+                && cgroup_id(&root, path).is_none()
+            {
+                bail!(
+                    "agent {}: there is no cgroup {} below {}",
+                    agent.name,
+                    path.display(),
+                    root.display()
+                );
+            }
+        }
+        Ok(Self { root, scope: Scope::default() })
+    }
+
+    /// Looks again; answers whether anything changed. A cgroup that is gone stays in scope by its
+    /// id, which is never used again, and its successor comes into scope.
+    fn look(&mut self, config: &Config) -> bool {
+        let mut scope = Scope::default();
+        for (index, agent) in (0..).zip(&config.agents) {
+            match &agent.select {
+                Select::User(uid) => scope.uids.push((*uid, index)),
+                Select::Cgroup(path) => {
+                    scope.cgroups.extend(cgroup_id(&self.root, path).map(|id| (id, index)));
+                }
+            }
+        }
+        let changed = scope != self.scope;
+        self.scope = scope;
+        changed
+    }
+}
+
+fn cgroup_id(root: &Path, path: &Path) -> Option<u64> {
+    let folder = root.join(path.strip_prefix("/").unwrap_or(path));
+    fs::metadata(folder).ok().filter(fs::Metadata::is_dir).map(|found| found.ino())
+}
+
+/// What host names stand for now.
+#[derive(Default)]
+struct Naming {
+    answers: Answers,
+    watched: Vec<(Watch, u32)>,
+}
+
+impl Naming {
+    /// Looks every name up; answers whether anything changed.
+    async fn look_up(&mut self, config: &Config) -> bool {
+        for address in config.targets.iter().flat_map(|target| &target.addresses) {
+            let TargetAddress::Name(name, port) = address else { continue };
+            let found: Vec<IpAddr> = match tokio::net::lookup_host((name.as_str(), *port)).await {
+                Ok(found) => found.map(|address| address.ip()).collect(),
+                Err(error) => {
+                    tracing::warn!(name, %error, "a target's name could not be looked up");
+                    Vec::new()
+                }
+            };
+            self.answers.learn(name, &found, Instant::now());
+            if self.answers.is_unknown(name) {
+                tracing::warn!(name, "no address of this target is known: it is not watched by this name yet");
+            }
+        }
+        let watched = self.watches(config);
+        let changed = watched != self.watched;
+        self.watched = watched;
+        changed
+    }
+
+    fn watches(&self, config: &Config) -> Vec<(Watch, u32)> {
+        let mut watched: Vec<_> = (0..)
+            .zip(&config.targets)
+            .flat_map(|(index, target)| {
+                target.addresses.iter().flat_map(|a| self.answers.watches(a)).map(move |w| (w, index))
+            })
+            .collect();
+        watched.sort_unstable();
+        watched
+    }
+}
+
+/// Removes the programs: from here on nothing is intercepted. The log is told where it can be.
+pub(crate) fn detach(config: &Config) -> Result<()> {
+    if chaperone_kernel::detach(&config.daemon.pins)? {
+        let event = chaperone_model::Event {
+            at: clock::wall(),
+            session: None,
+            kind: EventKind::Detached,
+            detail: format!(
+                "user id {} detached the programs: connections are no longer intercepted",
+                nix::unistd::getuid()
+            ),
+        };
+        match Log::open(&config.daemon.log, Options::default()) {
+            Ok(log) => {
+                let _ = log.commit(vec![Record::Event(event)])?.receipts();
+            }
+            Err(error) => tracing::warn!(%error, "the log could not be told"),
+        }
+        println!("detached: connections are no longer intercepted");
+    } else {
+        println!("nothing was attached");
+    }
+    Ok(())
+}
+
+/// The cgroup that would be attached to, for those who ask.
+pub(crate) fn attach_point(config: &Config) -> String {
+    match &config.daemon.attach {
+        Attach::Auto => "the cgroup v2 root".into(),
+        Attach::Path(path) => path.display().to_string(),
+    }
+}
+
+/// A number that no earlier start since boot has had: seconds since 1970, which fit until 2106.
+fn generation() -> u32 {
+    u32::try_from(clock::wall().0 / 1_000_000).unwrap_or(u32::MAX)
+}
+
+/// Each session takes two descriptors.
+fn raise_file_limit() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+fn read_line(path: &str) -> String {
+    fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
+}

@@ -1,0 +1,298 @@
+//! Tables for people, JSON for programs.
+
+use std::{
+    io::{self, Write},
+    path::Path,
+};
+
+use anyhow::Result;
+use chaperone_audit::{CommandDetail, CommandRow, EventRow, SessionRow};
+use chaperone_control::{LiveSession, Status};
+use chaperone_model::Timestamp;
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+use crate::{config::Config, daemon};
+
+/// Longest statement in a table; the whole of it is in `log show` and in JSON.
+const STATEMENT: usize = 80;
+
+pub(crate) fn commands(rows: &[CommandRow], json: bool) -> Result<()> {
+    if json {
+        return json_lines(rows);
+    }
+    let mut table = table(&["ID", "TIME", "AGENT", "PID", "TARGET", "STATUS", "ROWS", "MS", "STATEMENT"]);
+    for row in rows {
+        table.add_row(command_cells(row));
+    }
+    print(&table.to_string())
+}
+
+/// More of the same, without a head.
+pub(crate) fn more_commands(rows: &[CommandRow], json: bool) -> Result<()> {
+    if json {
+        return json_lines(rows);
+    }
+    let lines: Vec<String> = rows.iter().map(|row| command_cells(row).join("  ")).collect();
+    print(&lines.join("\n"))
+}
+
+fn command_cells(row: &CommandRow) -> [String; 9] {
+    let id = if row.part == 0 { row.id.to_string() } else { format!("{}.{}", row.id, row.part) };
+    let statement = row.statement.as_deref().unwrap_or("(text not known)");
+    let mut line: String = clean(statement).chars().take(STATEMENT).collect();
+    if statement.chars().count() > STATEMENT {
+        line.push('…');
+    }
+    if let Some(parameters) = row.parameters.as_deref().filter(|p| *p != "[]") {
+        let short: String = clean(parameters).chars().take(STATEMENT / 2).collect();
+        line = format!("{line}  {short}");
+    }
+    let status = match &row.error_code {
+        Some(code) => format!("{} {code}", row.status),
+        None => row.status.clone(),
+    };
+    [
+        id,
+        row.time.clone(),
+        text(row.agent.as_ref()),
+        text(row.pid.as_ref()),
+        text(row.target.as_ref()),
+        status,
+        text(row.rows.as_ref()),
+        row.duration_ms.map_or_else(String::new, |ms| format!("{ms:.1}")),
+        line,
+    ]
+}
+
+pub(crate) fn command(detail: &CommandDetail, json: bool) -> Result<()> {
+    if json {
+        return json_line(detail);
+    }
+    let mut out = String::new();
+    let mut line = |name: &str, value: &str| {
+        if !value.is_empty() {
+            out.push_str(&format!("{name:<12} {}\n", printable(value)));
+        }
+    };
+    if let Some(first) = detail.parts.first() {
+        let c = &first.command;
+        line("command", &c.id.to_string());
+        line("time", &c.time);
+        if let Some(session) = &detail.session {
+            line("agent", &session.agent);
+            line("process", &format!("{} (uid {})", session.pid, session.uid));
+            line("executable", &text(session.executable.as_ref()));
+            line("command line", &text(session.command_line.as_ref()));
+            line("cgroup", &text(session.cgroup.as_ref()));
+            line("target", &format!("{} at {}", session.target, session.server));
+            line("session", &session.id.to_string());
+        }
+        line("user", &text(c.user.as_ref()));
+        line("database", &text(c.database.as_ref()));
+        line("verdict", &format!("{} ({})", c.verdict, c.rule));
+        line("statement", &text(c.statement.as_ref()));
+        line("parameters", &text(c.parameters.as_ref()));
+        if c.parameters_cut {
+            line("", "(more parameters were sent than are kept)");
+        }
+    }
+    for part in &detail.parts {
+        let c = &part.command;
+        let tag = c.tag.as_deref().map(|tag| format!(": {tag}")).unwrap_or_default();
+        line("outcome", &format!("{}{tag}", c.status));
+        line("error", &[text(c.error_code.as_ref()), text(c.error_message.as_ref())].join(" ").trim().to_owned());
+        let took = c.duration_ms.map(|ms| format!("{ms:.3} ms")).unwrap_or_default();
+        line("took", &took);
+        if let (Some(rows), Some(bytes)) = (c.rows, c.bytes) {
+            line("response", &format!("{rows} rows, {bytes} bytes"));
+        }
+        line("notices", &text(part.notices.as_ref()));
+        line("columns", &text(part.columns.as_ref()));
+        line("rows", &text(part.response.as_ref()));
+        if part.truncated {
+            line("", &format!("(the first {} rows are kept)", part.kept.unwrap_or(0)));
+        }
+    }
+    print(out.trim_end())
+}
+
+pub(crate) fn sessions(rows: &[SessionRow], json: bool) -> Result<()> {
+    if json {
+        return json_lines(rows);
+    }
+    let mut table = table(&[
+        "ID", "OPENED", "CLOSED", "AGENT", "UID", "PID", "EXECUTABLE", "TARGET", "SERVER", "USER", "DATABASE",
+        "COMMANDS", "CLOSED BY", "DETAIL",
+    ]);
+    for row in rows {
+        table.add_row([
+            row.id.to_string(),
+            row.opened.clone(),
+            text(row.closed.as_ref()),
+            row.agent.clone(),
+            row.uid.to_string(),
+            row.pid.to_string(),
+            text(row.executable.as_ref()),
+            row.target.clone(),
+            row.server.clone(),
+            text(row.user.as_ref()),
+            text(row.database.as_ref()),
+            row.commands.to_string(),
+            text(row.closed_by.as_ref()),
+            text(row.detail.as_ref()),
+        ]);
+    }
+    print(&table.to_string())
+}
+
+pub(crate) fn live_sessions(rows: &[LiveSession], json: bool) -> Result<()> {
+    if json {
+        return json_lines(rows);
+    }
+    let mut table = table(&[
+        "ID", "SINCE", "AGENT", "UID", "PID", "EXECUTABLE", "TARGET", "SERVER", "USER", "DATABASE", "COMMANDS",
+    ]);
+    for row in rows {
+        table.add_row([
+            row.id.0.to_string(),
+            time(row.since),
+            row.agent.clone(),
+            row.uid.to_string(),
+            row.pid.to_string(),
+            text(row.executable.as_ref()),
+            row.target.clone(),
+            row.server.clone(),
+            text(row.user.as_ref()),
+            text(row.database.as_ref()),
+            row.commands.to_string(),
+        ]);
+    }
+    print(&table.to_string())
+}
+
+pub(crate) fn events(rows: &[EventRow], json: bool) -> Result<()> {
+    if json {
+        return json_lines(rows);
+    }
+    let mut table = table(&["ID", "TIME", "SESSION", "KIND", "DETAIL"]);
+    for row in rows {
+        table.add_row([
+            row.id.to_string(),
+            row.time.clone(),
+            text(row.session.as_ref()),
+            row.kind.clone(),
+            printable(&row.detail),
+        ]);
+    }
+    print(&table.to_string())
+}
+
+pub(crate) fn status(status: &Status, json: bool) -> Result<()> {
+    if json {
+        return json_line(status);
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    let mut row = |name: &str, value: String| {
+        table.add_row([name.to_owned(), value]);
+    };
+    row("version", status.version.clone());
+    row("serving since", time(status.since));
+    row("process", status.pid.to_string());
+    row("attached to", status.attach.display().to_string());
+    row("policy", status.policy.clone());
+    row("live sessions", status.sessions.to_string());
+    row("log", status.log.path.display().to_string());
+    row("last record", status.log.last.to_string());
+    row("waiting", format!("{} bytes", status.log.queued_bytes));
+    row("lost outcomes", status.log.lost.to_string());
+    row("log's error", text(status.log.error.as_ref()));
+    for (name, count) in &status.counters {
+        row(name, count.to_string());
+    }
+    print(&table.to_string())
+}
+
+#[derive(Serialize)]
+struct Checked<'a> {
+    configuration: &'a Path,
+    attach: String,
+    agents: usize,
+    targets: usize,
+    policy: &'a str,
+}
+
+pub(crate) fn checked(path: &Path, config: &Config, json: bool) -> Result<()> {
+    let checked = Checked {
+        configuration: path,
+        attach: daemon::attach_point(config),
+        agents: config.agents.len(),
+        targets: config.targets.len(),
+        policy: config.policy.hash(),
+    };
+    if json {
+        return json_line(&checked);
+    }
+    print(&format!(
+        "{} is good: {} agents, {} targets, attached to {}",
+        path.display(),
+        checked.agents,
+        checked.targets,
+        checked.attach
+    ))
+}
+
+pub(crate) fn table(head: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(head.to_vec());
+    table
+}
+
+pub(crate) fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    for line in text.lines() {
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+pub(crate) fn json_line(value: &impl Serialize) -> Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer(&mut out, value).map_err(io::Error::from)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+fn json_lines(values: &[impl Serialize]) -> Result<()> {
+    values.iter().try_for_each(json_line)
+}
+
+fn text<T: ToString>(value: Option<&T>) -> String {
+    value.map(|value| clean(&value.to_string())).unwrap_or_default()
+}
+
+/// One line, and nothing that a terminal would obey: agents choose these texts.
+fn clean(text: &str) -> String {
+    let spaced: Vec<&str> = text.split_whitespace().collect();
+    printable(&spaced.join(" "))
+}
+
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+}
+
+fn time(at: Timestamp) -> String {
+    jiff::Timestamp::from_microsecond(at.0).map(|t| t.to_string()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p8_a_statement_cannot_write_on_the_auditors_terminal() {
+        assert_eq!(clean("SELECT\n\t1 \u{1b}[2J"), "SELECT 1 \u{fffd}[2J");
+    }
+}

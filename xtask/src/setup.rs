@@ -1,0 +1,130 @@
+//! Set-up: what each command needs of the machine, and putting it there.
+//!
+//! Belongs here: the list of needs and the order of steps. How Debian's packages are installed is
+//! in `apt`, what is compiled or fetched otherwise in `tools`.
+//!
+//! Every step looks first and does nothing where it is satisfied.
+
+mod apt;
+mod tools;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+
+use crate::{compiler, shell};
+
+pub(crate) use tools::{bpf_linker, cargo_deny, driver_environment};
+
+/// Which command the machine is made ready for.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Group {
+    Build,
+    Test,
+    Bench,
+    Check,
+    All,
+}
+
+impl Group {
+    /// Every command builds.
+    fn covers(self, other: Self) -> bool {
+        self == Self::All || other == Self::Build || self == other
+    }
+}
+
+/// A Debian package, with the groups that ask for it.
+struct Package {
+    name: &'static str,
+    groups: &'static [Group],
+    /// Satisfied otherwise too: by another vendor's package, say.
+    unless: fn() -> bool,
+}
+
+const fn package(name: &'static str, groups: &'static [Group]) -> Package {
+    Package { name, groups, unless: || false }
+}
+
+const fn package_unless(name: &'static str, groups: &'static [Group], unless: fn() -> bool) -> Package {
+    Package { name, groups, unless }
+}
+
+const BUILD: &[Group] = &[Group::Build];
+const TEST: &[Group] = &[Group::Test];
+const BENCH: &[Group] = &[Group::Bench];
+const SERVERS: &[Group] = &[Group::Test, Group::Bench];
+
+const PACKAGES: &[Package] = &[
+    package("build-essential", BUILD),
+    package("pkg-config", BUILD),
+    package_unless("rustc-web", BUILD, has_bpf_compiler),
+    package_unless("rust-web-src", BUILD, has_bpf_compiler),
+    package_unless("llvm-22-dev", BUILD, tools::has_bpf_linker),
+    package_unless("libzstd-dev", BUILD, tools::has_bpf_linker),
+    package_unless("postgresql", SERVERS, || postgres_bin().is_some()),
+    package("util-linux", SERVERS),
+    package("sqlite3", SERVERS),
+    package("iproute2", TEST),
+    package("python3", TEST),
+    package("python3-psycopg", TEST),
+    package("python3-asyncpg", TEST),
+    package_unless("nodejs", TEST, || shell::on_path("node")),
+    // Another vendor's Node.js does not go with Debian's node-pg, but brings npm: see `tools`.
+    package_unless("node-pg", TEST, || shell::on_path("npm")),
+    package_unless("default-jdk-headless", TEST, || shell::on_path("javac")),
+    package("libpostgresql-jdbc-java", TEST),
+    package("pgbouncer", BENCH),
+    package("haproxy", BENCH),
+];
+
+/// Makes the machine ready, one line a step.
+pub(crate) fn run(group: Group) -> Result<()> {
+    let wanted: Vec<&str> = PACKAGES
+        .iter()
+        .filter(|package| package.groups.iter().any(|other| group.covers(*other)))
+        .filter(|package| !(package.unless)())
+        .map(|package| package.name)
+        .collect();
+    apt::ensure(&wanted)?;
+    match compiler::find() {
+        Ok(found) => satisfied(&format!("compiler for BPF: {}", found.label)),
+        Err(why) => bail!("no compiler for BPF: {why}"),
+    }
+    tools::ensure_bpf_linker()?;
+    if group.covers(Group::Test) {
+        tools::ensure_node_driver()?;
+    }
+    if group.covers(Group::Check) {
+        tools::ensure_components()?;
+        tools::ensure_cargo_deny()?;
+    }
+    Ok(())
+}
+
+/// The folder of the newest PostgreSQL server's programs: Debian keeps them off the path.
+pub(crate) fn postgres_bin() -> Option<PathBuf> {
+    let versions = Path::new("/usr/lib/postgresql").read_dir().ok()?;
+    versions
+        .filter_map(|entry| {
+            let folder = entry.ok()?;
+            let version: u32 = folder.file_name().to_str()?.parse().ok()?;
+            let programs = folder.path().join("bin");
+            let complete = ["initdb", "postgres", "psql", "pgbench"].iter().all(|p| programs.join(p).is_file());
+            complete.then_some((version, programs))
+        })
+        .max()
+        .map(|(_, programs)| programs)
+}
+
+fn has_bpf_compiler() -> bool {
+    compiler::find().is_ok()
+}
+
+fn satisfied(what: &str) {
+    eprintln!("ok      {what}");
+}
+
+fn installing(what: &str) {
+    eprintln!("install {what}");
+}
