@@ -87,7 +87,7 @@ struct LogArgs {
     #[arg(long)]
     status: Option<String>,
     /// At most so many, the newest
-    #[arg(long, short = 'n', default_value_t = 100)]
+    #[arg(long, short = 'n', default_value_t = 100, global = true)]
     limit: u32,
 }
 

@@ -34,8 +34,8 @@ impl Lane {
         Self { bytes: BytesMut::with_capacity(SMALL), cleared: 0, need: 0, total: 0 }
     }
 
-    #[cfg(test)]
-    fn with(bytes: &[u8]) -> Self {
+    /// With bytes that came before.
+    pub(crate) fn with(bytes: &[u8]) -> Self {
         let mut lane = Self::new();
         lane.bytes.extend_from_slice(bytes);
         lane
@@ -87,7 +87,13 @@ impl Lane {
 
     /// Whether there is room for more.
     pub(crate) fn wants_more(&self) -> bool {
-        self.bytes.len() < LARGE.max(self.cleared + self.need)
+        self.bytes.len() < self.limit()
+    }
+
+    /// A long message gets its room once all before it has gone on: what has been cleared must not
+    /// make room for more by waiting to be written.
+    fn limit(&self) -> usize {
+        if self.cleared == 0 { LARGE.max(self.need) } else { LARGE }
     }
 
     /// Reads what is there; 0 means that the peer is done.
@@ -98,8 +104,8 @@ impl Lane {
     ) -> Poll<io::Result<usize>> {
         if self.bytes.len() == self.bytes.capacity() {
             // Grow by doubling; what has gone on is taken back first.
-            let most = LARGE.max(self.cleared + self.need) - self.bytes.len();
-            self.bytes.reserve(most.min(self.bytes.len().max(SMALL)));
+            let most = self.limit().saturating_sub(self.bytes.len());
+            self.bytes.reserve(most.clamp(1, self.bytes.len().max(SMALL)));
         }
         tokio_util::io::poll_read_buf(reader, cx, &mut self.bytes)
     }

@@ -61,6 +61,8 @@ pub(crate) struct Relay<'a> {
     server_done: bool,
     /// The server said itself why the session ends.
     server_said: Option<String>,
+    /// The connection to the server failed.
+    server_lost: Option<String>,
     ending: Option<Ending>,
     cancel_key: Option<CancelKey>,
     events: Vec<Event>,
@@ -75,7 +77,8 @@ struct Ending {
 }
 
 impl<'a> Relay<'a> {
-    pub(crate) fn new(session: &'a Session, server: TcpStream) -> Self {
+    /// `ahead` is what the client sent behind its start-up message, before any answer.
+    pub(crate) fn new(session: &'a Session, server: TcpStream, ahead: &[u8]) -> Self {
         let config = &session.shared.config.daemon;
         let limits = Limits {
             message: config.max_message,
@@ -87,7 +90,7 @@ impl<'a> Relay<'a> {
             shared: &session.shared,
             server,
             conversation: Conversation::new(limits),
-            up: AgentLane::new(Lane::new()),
+            up: AgentLane::new(Lane::with(ahead)),
             down: Lane::new(),
             flushing: None,
             client_done: None,
@@ -95,6 +98,7 @@ impl<'a> Relay<'a> {
             half_closed: false,
             server_done: false,
             server_said: None,
+            server_lost: None,
             ending: None,
             cancel_key: None,
             events: Vec::new(),
@@ -324,7 +328,7 @@ impl<'a> Relay<'a> {
             Poll::Ready(Ok(_)) => true,
             Poll::Ready(Err(error)) => {
                 self.server_done = true;
-                self.server_said.get_or_insert_with(|| error.to_string());
+                self.server_lost = Some(error.to_string());
                 true
             }
         }
@@ -380,6 +384,9 @@ impl<'a> Relay<'a> {
             }
             Event::Ready => {}
             Event::ServerError(error) => {
+                if !error.fatal {
+                    return;
+                }
                 let code = error.code.unwrap_or_default();
                 let message = error.message.unwrap_or_default();
                 self.server_said = Some(format!("the server said {code}: {message}"));
@@ -430,22 +437,23 @@ impl<'a> Relay<'a> {
             return None;
         }
         // The server is done, and all that it said has been handed on.
-        let said = self.server_said.take();
-        match self.client_done.take() {
-            Some(why) => Some((Closing::Agent, Some(why).filter(|why| !why.is_empty()))),
-            None => {
-                let detail = said.clone().unwrap_or_else(|| "the server closed the connection".into());
-                if said.is_none() {
-                    let refusal = Refusal::new(
-                        "08006",
-                        format!("chaperone lost the connection to target {}", self.session.target),
-                    )
-                    .detail("The server closed it without an error.");
-                    self.farewell(client, &backend_error(Severity::Fatal, &refusal));
-                }
-                Some((Closing::Target, Some(detail)))
-            }
+        if let Some(said) = self.server_said.take() {
+            return Some((Closing::Target, Some(said)));
         }
+        if let Some(why) = self.client_done.take() {
+            return Some((Closing::Agent, Some(why).filter(|why| !why.is_empty())));
+        }
+        let detail = match &self.server_lost {
+            Some(error) => format!("the connection to the server was lost: {error}"),
+            None => "the server closed the connection".into(),
+        };
+        let refusal = Refusal::new(
+            "08006",
+            format!("chaperone lost the connection to target {}", self.session.target),
+        )
+        .detail(detail.clone());
+        self.farewell(client, &backend_error(Severity::Fatal, &refusal));
+        Some((Closing::Target, Some(detail)))
     }
 
     /// When the daemon ends, a session ends as soon as nothing of it is under way.

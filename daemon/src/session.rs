@@ -98,13 +98,13 @@ impl Session {
     /// Reads what the client wants first, and does it.
     async fn run(&self, client: &mut TcpStream) -> Ended {
         let mut bytes = Vec::new();
-        let first = match timeout(START_UP, self.first(client, &mut bytes)).await {
-            Ok(Ok(first)) => first,
+        let (first, ahead) = match timeout(START_UP, self.first(client, &mut bytes)).await {
+            Ok(Ok(found)) => found,
             Ok(Err(ended)) => return ended,
             Err(_) => return Ended::by(Closing::Daemon, "the client sent no start-up packet in time"),
         };
         match first {
-            First::Startup(startup) => match self.start(client, &bytes, startup).await {
+            First::Startup(startup) => match self.start(client, &bytes, ahead, startup).await {
                 Ok(relay) => relay.run(client).await,
                 Err((refusal, ended)) => {
                     say(client, &refusal).await;
@@ -117,8 +117,12 @@ impl Session {
     }
 
     /// Answers requests for encryption until the start-up or a cancel request comes. `bytes` holds
-    /// exactly that packet afterwards.
-    async fn first(&self, client: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<First, Ended> {
+    /// exactly that packet afterwards; what a client sent ahead of the answer comes with it.
+    async fn first(
+        &self,
+        client: &mut TcpStream,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(First, Vec<u8>), Ended> {
         // Each kind of encryption can be asked for once.
         for _ in 0..3 {
             let (length, first) = loop {
@@ -133,7 +137,10 @@ impl Session {
                     Err(error) => return Err(Ended::by(Closing::Agent, error.to_string())),
                 }
             };
-            if bytes.len() > length {
+            let ahead = bytes.split_off(length);
+            // What comes before an answer to these would count as encrypted once it is
+            // (CVE-2021-23214).
+            if !ahead.is_empty() && !matches!(first, First::Startup(_)) {
                 let violation = Violation::Startup("more was sent before it was answered".into());
                 return Err(self.violated(client, &violation).await);
             }
@@ -144,7 +151,7 @@ impl Session {
                         return Err(Ended::by(Closing::Agent, error.to_string()));
                     }
                 }
-                first => return Ok(first),
+                first => return Ok((first, ahead)),
             }
         }
         let violation = Violation::Startup("encryption was asked for again and again".into());
@@ -163,6 +170,7 @@ impl Session {
         &self,
         client: &TcpStream,
         packet: &[u8],
+        ahead: Vec<u8>,
         startup: Startup,
     ) -> Result<Relay<'_>, (Refusal, Ended)> {
         let shared = &self.shared;
@@ -206,7 +214,7 @@ impl Session {
             let ended = Ended::by(Closing::Target, message.clone());
             return Err((Refusal::new("08006", message), ended));
         }
-        Ok(Relay::new(self, server))
+        Ok(Relay::new(self, server, &ahead))
     }
 
     /// A cancel request goes to the server of the session that it is for, and to no other.

@@ -26,14 +26,29 @@ pub(crate) fn kernel_side() -> Result<()> {
     linker.push(setup::bpf_linker()?);
     // The architecture decides how the programs read registers and the names of system calls; the
     // debug information is what the linker makes BTF of, which socket storage asks for.
-    let mut flags = OsString::from(format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH));
-    for flag in [OsString::from("-Cdebuginfo=2"), OsString::from("-Clink-arg=--btf"), linker] {
+    let mut flags = OsString::from(format!(
+        "--cfg=bpf_target_arch=\"{}\"",
+        std::env::consts::ARCH
+    ));
+    for flag in [
+        OsString::from("-Cdebuginfo=2"),
+        OsString::from("-Clink-arg=--btf"),
+        linker,
+    ] {
         flags.push("\x1f");
         flags.push(flag);
     }
     shell::run(
         shell::foreign_cargo(&shell::root().join("ebpf"))
-            .args(["build", "--release", "--target", TARGET, "-Z", "build-std=core", "--target-dir"])
+            .args([
+                "build",
+                "--release",
+                "--target",
+                TARGET,
+                "-Z",
+                "build-std=core",
+                "--target-dir",
+            ])
             .arg(&folder)
             .env("RUSTC", &compiler.rustc)
             .env("RUSTC_BOOTSTRAP", "1")
@@ -66,13 +81,16 @@ pub(crate) fn binary(package: &str, name: &str, release: bool) -> Result<PathBuf
 
 /// What Cargo says of the workspace's own packages.
 pub(crate) fn metadata() -> Result<Value> {
-    let text = shell::read(shell::cargo().args(["metadata", "--format-version", "1", "--no-deps"]))?;
+    let text =
+        shell::read(shell::cargo().args(["metadata", "--format-version", "1", "--no-deps"]))?;
     serde_json::from_str(&text).context("`cargo metadata` printed no JSON")
 }
 
 fn target_directory() -> Result<PathBuf> {
     let metadata = metadata()?;
-    let folder = metadata["target_directory"].as_str().context("`cargo metadata` names no target folder")?;
+    let folder = metadata["target_directory"]
+        .as_str()
+        .context("`cargo metadata` names no target folder")?;
     Ok(PathBuf::from(folder))
 }
 

@@ -15,12 +15,19 @@ use crate::{
     shell,
 };
 
+type Check = fn() -> Result<()>;
+
 /// Runs all checks, also after one has failed: one run tells everything.
 pub(crate) fn run() -> Result<()> {
     setup::run(Group::Check)?;
     build::kernel_side()?;
-    let checks: [(&str, fn() -> Result<()>); 5] =
-        [("edges", edges), ("fmt", format), ("clippy", clippy), ("rustdoc", rustdoc), ("cargo-deny", deny)];
+    let checks: [(&str, Check); 5] = [
+        ("edges", edges),
+        ("fmt", format),
+        ("clippy", clippy),
+        ("rustdoc", rustdoc),
+        ("cargo-deny", deny),
+    ];
     let mut failed = Vec::new();
     for (name, check) in checks {
         eprintln!("check   {name}");
@@ -36,7 +43,8 @@ pub(crate) fn run() -> Result<()> {
 }
 
 fn edges() -> Result<()> {
-    let workspace = fs::read_to_string(shell::root().join("Cargo.toml")).context("Cargo.toml cannot be read")?;
+    let workspace = fs::read_to_string(shell::root().join("Cargo.toml"))
+        .context("Cargo.toml cannot be read")?;
     let found = edges::violations(&members(&build::metadata()?)?, &workspace);
     if !found.is_empty() {
         bail!("{}", found.join("\n"));
@@ -45,19 +53,32 @@ fn edges() -> Result<()> {
 }
 
 fn members(metadata: &Value) -> Result<Vec<Member>> {
-    let packages = metadata["packages"].as_array().context("`cargo metadata` names no packages")?;
+    let packages = metadata["packages"]
+        .as_array()
+        .context("`cargo metadata` names no packages")?;
     packages
         .iter()
         .map(|package| {
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             let path = text(&package["manifest_path"]);
-            let manifest = fs::read_to_string(&path).with_context(|| format!("{path} cannot be read"))?;
-            let uses = package["dependencies"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let manifest =
+                fs::read_to_string(&path).with_context(|| format!("{path} cannot be read"))?;
+            let uses = package["dependencies"]
+                .as_array()
+                .map(Vec::as_slice)
+                .unwrap_or_default();
             let uses = uses
                 .iter()
-                .map(|used| Use { name: text(&used["name"]), dev: used["kind"] == "dev" })
+                .map(|used| Use {
+                    name: text(&used["name"]),
+                    dev: used["kind"] == "dev",
+                })
                 .collect();
-            Ok(Member { name: text(&package["name"]), manifest, uses })
+            Ok(Member {
+                name: text(&package["name"]),
+                manifest,
+                uses,
+            })
         })
         .collect()
 }
@@ -69,12 +90,21 @@ fn format() -> Result<()> {
 }
 
 fn clippy() -> Result<()> {
-    shell::run(shell::cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    shell::run(shell::cargo().args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))
 }
 
 fn rustdoc() -> Result<()> {
     shell::run(
-        shell::cargo().args(["doc", "--quiet", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"),
+        shell::cargo()
+            .args(["doc", "--quiet", "--workspace", "--no-deps"])
+            .env("RUSTDOCFLAGS", "-D warnings"),
     )
 }
 
@@ -82,7 +112,10 @@ fn rustdoc() -> Result<()> {
 fn deny() -> Result<()> {
     let deny = |checks: &[&str]| -> Result<Command> {
         let mut command = Command::new(setup::cargo_deny()?);
-        command.current_dir(shell::root()).args(["--workspace", "check", "--hide-inclusion-graph"]).args(checks);
+        command
+            .current_dir(shell::root())
+            .args(["--workspace", "check", "--hide-inclusion-graph"])
+            .args(checks);
         Ok(command)
     };
     shell::run(&mut deny(&["licenses", "bans", "sources"])?)?;

@@ -2,7 +2,10 @@
 //!
 //! Belongs here: the command line and which command calls which. What a command does is in the
 //! module of its name.
-#![expect(clippy::print_stderr, reason = "a terminal tool: results on stdout, its own words on stderr")]
+#![expect(
+    clippy::print_stderr,
+    reason = "a terminal tool: results on stdout, its own words on stderr"
+)]
 
 mod bench;
 mod build;
@@ -54,7 +57,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Compare with a direct connection, `PgBouncer` and `HAProxy`
+    /// Compare with a direct connection, PgBouncer and HAProxy
     Bench(bench::Options),
     /// fmt, clippy, rustdoc, cargo-deny, edges between crates
     Check,

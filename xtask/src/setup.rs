@@ -43,11 +43,23 @@ struct Package {
 }
 
 const fn package(name: &'static str, groups: &'static [Group]) -> Package {
-    Package { name, groups, unless: || false }
+    Package {
+        name,
+        groups,
+        unless: || false,
+    }
 }
 
-const fn package_unless(name: &'static str, groups: &'static [Group], unless: fn() -> bool) -> Package {
-    Package { name, groups, unless }
+const fn package_unless(
+    name: &'static str,
+    groups: &'static [Group],
+    unless: fn() -> bool,
+) -> Package {
+    Package {
+        name,
+        groups,
+        unless,
+    }
 }
 
 const BUILD: &[Group] = &[Group::Build];
@@ -110,7 +122,9 @@ pub(crate) fn postgres_bin() -> Option<PathBuf> {
             let folder = entry.ok()?;
             let version: u32 = folder.file_name().to_str()?.parse().ok()?;
             let programs = folder.path().join("bin");
-            let complete = ["initdb", "postgres", "psql", "pgbench"].iter().all(|p| programs.join(p).is_file());
+            let complete = ["initdb", "postgres", "psql", "pgbench"]
+                .iter()
+                .all(|p| programs.join(p).is_file());
             complete.then_some((version, programs))
         })
         .max()

@@ -1,6 +1,11 @@
 //! What can go wrong with the log, in sentences for ops.
+//!
+//! Does not belong here: what to do about it.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 /// The log could not be opened, written or read.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -19,10 +24,12 @@ pub enum AuditError {
     #[error("another daemon writes the log {0}: only one may")]
     Locked(PathBuf),
     /// The file is something else.
-    #[error("{0} is a database, but no chaperone log: choose another `log` in the configuration")]
+    #[error("{0} is no chaperone log: choose another `log` in the configuration")]
     NotALog(PathBuf),
     /// The file was made by a newer version.
-    #[error("{path} has the layout {found}, and this version knows up to {known}: use a newer chaperone")]
+    #[error(
+        "{path} has the layout {found}, and this version knows up to {known}: use a newer chaperone"
+    )]
     Newer {
         /// Which file.
         path: PathBuf,
@@ -35,15 +42,28 @@ pub enum AuditError {
     #[error("the disk that holds the log is full: free some room, nothing is forwarded until then")]
     Full,
     /// Not allowed to write.
-    #[error("the log cannot be written to ({0}): check the file's permissions and how its disk is mounted")]
+    #[error(
+        "the log cannot be written to ({0}): check the file's permissions and how its disk is mounted"
+    )]
     ReadOnly(String),
     /// The file is damaged.
     #[error("the log is damaged ({0}): move it away and keep it, then restart the daemon")]
     Corrupt(String),
     /// A flush failed; what it was to save may be lost, and trying again would hide that.
-    #[error("the log could not be flushed to the disk ({0}): check the disk, then restart the daemon")]
+    #[error(
+        "the log could not be flushed to the disk ({0}): check the disk, then restart the daemon"
+    )]
     Flush(String),
-    /// SQLite failed in another way.
+    /// A read or write failed.
+    #[error("the disk that holds the log failed ({0}): check the disk")]
+    Io(String),
+    /// Another program holds `SQLite`'s own lock.
+    #[error("another program keeps the log from being written: end it, only the daemon may write")]
+    Busy,
+    /// One record is beyond all bounds.
+    #[error("a command is too large to be recorded")]
+    TooLarge,
+    /// `SQLite` failed in another way.
     #[error("the log's database failed: {0}")]
     Database(String),
     /// There is nothing to read yet.
@@ -53,7 +73,28 @@ pub enum AuditError {
 
 impl AuditError {
     pub(crate) fn file(doing: &'static str, path: impl Into<PathBuf>, error: &io::Error) -> Self {
-        Self::File { doing, path: path.into(), reason: error.to_string() }
+        Self::File {
+            doing,
+            path: path.into(),
+            reason: error.to_string(),
+        }
+    }
+}
+
+impl AuditError {
+    /// `SQLite` could not open a file: says which.
+    pub(crate) fn opening(path: &Path, error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode as Code;
+
+        match error.sqlite_error_code() {
+            Some(Code::NotADatabase) => Self::NotALog(path.into()),
+            Some(Code::PermissionDenied | Code::CannotOpen) => Self::File {
+                doing: "opening the log",
+                path: path.into(),
+                reason: error.to_string(),
+            },
+            _ => error.into(),
+        }
     }
 }
 
@@ -64,8 +105,13 @@ impl From<rusqlite::Error> for AuditError {
         let text = error.to_string();
         match error.sqlite_error_code() {
             Some(Code::DiskFull) => Self::Full,
-            Some(Code::ReadOnly | Code::PermissionDenied | Code::CannotOpen) => Self::ReadOnly(text),
+            Some(Code::ReadOnly | Code::PermissionDenied | Code::CannotOpen) => {
+                Self::ReadOnly(text)
+            }
             Some(Code::DatabaseCorrupt | Code::NotADatabase) => Self::Corrupt(text),
+            Some(Code::SystemIoFailure) => Self::Io(text),
+            Some(Code::DatabaseBusy | Code::DatabaseLocked) => Self::Busy,
+            Some(Code::TooBig) => Self::TooLarge,
             _ => Self::Database(text),
         }
     }

@@ -1,4 +1,6 @@
 //! The one place through which every record passes into the database.
+//!
+//! Does not belong here: transactions, and which number a record gets.
 
 use chaperone_model::{Record, Seq};
 use rusqlite::{Connection, params};
@@ -80,7 +82,10 @@ pub(crate) fn insert(connection: &Connection, seq: Seq, record: &Record) -> rusq
                 r.rows.cast_signed(),
                 r.bytes.cast_signed(),
                 r.bytes_in.cast_signed(),
-                r.response.as_ref().map(|x| x.columns.as_str()).filter(|x| !x.is_empty()),
+                r.response
+                    .as_ref()
+                    .map(|x| x.columns.as_str())
+                    .filter(|x| !x.is_empty()),
                 r.response.as_ref().map(|x| x.rows.as_str()),
                 r.response.as_ref().map(|x| x.kept.cast_signed()),
                 r.response.as_ref().map(|x| x.truncated),
@@ -102,10 +107,20 @@ pub(crate) fn insert(connection: &Connection, seq: Seq, record: &Record) -> rusq
         ),
         Record::Event(r) => run(
             "INSERT INTO event VALUES (?, ?, ?, ?, ?)",
-            params![seq, r.at.0, r.session.map(|s| s.0.cast_signed()), r.kind.as_str(), r.detail],
+            params![
+                seq,
+                r.at.0,
+                r.session.map(|s| s.0.cast_signed()),
+                r.kind.as_str(),
+                r.detail
+            ],
         ),
     }
 }
+
+/// A record that weighs more is refused on its own, before it can fail others' (`SQLite` takes rows
+/// up to 1,000,000,000 bytes).
+pub(crate) const LARGEST: usize = 512 << 20;
 
 /// About how many bytes a record takes, in memory and in the file.
 pub(crate) fn weight(record: &Record) -> usize {
@@ -115,7 +130,9 @@ pub(crate) fn weight(record: &Record) -> usize {
         Record::Outcome(r) => {
             text(&r.error_message)
                 + text(&r.notices)
-                + r.response.as_ref().map_or(0, |x| x.rows.len() + x.columns.len())
+                + r.response
+                    .as_ref()
+                    .map_or(0, |x| x.rows.len() + x.columns.len())
         }
         Record::SessionStarted(r) => r.parameters.len(),
         Record::SessionOpened(_) => 600,

@@ -1,13 +1,19 @@
 //! Reading the log, also from another process and under another user, while it is written and
 //! after a crash.
+//!
+//! Does not belong here: anything that writes.
 
-use std::path::Path;
+use std::{fs, io, path::Path};
 
 use chaperone_model::{Seq, Timestamp};
-use rusqlite::{Connection, OpenFlags, Row, ToSql, named_params};
-use serde::Serialize;
+use rusqlite::{Connection, OpenFlags, Row, named_params};
 
 use crate::{AuditError, schema};
+
+mod rows;
+
+pub use rows::{CommandDetail, CommandRow, EventRow, Part, SessionRow};
+use rows::{command_row, event_row, session_row};
 
 /// Which commands to show. What is `None` is not asked for.
 #[derive(Clone, Debug, Default)]
@@ -30,153 +36,16 @@ pub struct Filter {
     pub limit: Option<u32>,
 }
 
-/// A row of the view `commands`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct CommandRow {
-    /// Number of the command's record.
-    pub id: u64,
-    /// Which statement of the command, from 0.
-    pub part: u32,
-    /// When, in UTC (RFC 3339).
-    pub time: String,
-    /// The session.
-    pub session: u64,
-    /// The agent.
-    pub agent: Option<String>,
-    /// The target.
-    pub target: Option<String>,
-    /// The account at the target, as the agent said.
-    pub user: Option<String>,
-    /// The database, as the agent said.
-    pub database: Option<String>,
-    /// `query`, `prepare`, `execute`, `fetch`, `cancel`, `call`.
-    pub kind: String,
-    /// The statement.
-    pub statement: Option<String>,
-    /// Its parameters, as a JSON array.
-    pub parameters: Option<String>,
-    /// Whether some of them were not kept.
-    pub parameters_cut: bool,
-    /// `allow` or `deny`.
-    pub verdict: String,
-    /// The rule that said so.
-    pub rule: String,
-    /// `ok`, `error`, `suspended`, `skipped`, `refused`, `unknown`, `pending`.
-    pub status: String,
-    /// The target's word for what was done.
-    pub tag: Option<String>,
-    /// Rows in the response.
-    pub rows: Option<u64>,
-    /// Bytes of the response.
-    pub bytes: Option<u64>,
-    /// Bytes of data that the agent sent along.
-    pub bytes_in: Option<u64>,
-    /// How long it took, in milliseconds.
-    pub duration_ms: Option<f64>,
-    /// The target's error code.
-    pub error_code: Option<String>,
-    /// The target's error message.
-    pub error_message: Option<String>,
-    /// The transaction afterwards: `idle`, `open`, `failed`.
-    pub transaction_state: Option<String>,
-    /// User id of the process.
-    pub uid: Option<u32>,
-    /// The process.
-    pub pid: Option<u32>,
-    /// Its program.
-    pub executable: Option<String>,
-    /// Number of the outcome's record.
-    pub outcome: Option<u64>,
-}
-
-/// What came back from one statement of a command.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Part {
-    /// The statement.
-    #[serde(flatten)]
-    pub command: CommandRow,
-    /// The columns' names, as a JSON array.
-    pub columns: Option<String>,
-    /// The rows that were kept, as a JSON array.
-    pub response: Option<String>,
-    /// How many.
-    pub kept: Option<u64>,
-    /// Whether there were more.
-    pub truncated: bool,
-    /// The notices, as a JSON array.
-    pub notices: Option<String>,
-}
-
-/// A command with all that is known of it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct CommandDetail {
-    /// Its session.
-    pub session: Option<SessionRow>,
-    /// Its statements.
-    pub parts: Vec<Part>,
-}
-
-/// A row of the view `sessions`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct SessionRow {
-    /// Number of the session's first record.
-    pub id: u64,
-    /// When, in UTC.
-    pub opened: String,
-    /// When, in UTC; nothing while it is live.
-    pub closed: Option<String>,
-    /// The agent.
-    pub agent: String,
-    /// User id of the process.
-    pub uid: u32,
-    /// The process.
-    pub pid: u32,
-    /// Its program.
-    pub executable: Option<String>,
-    /// Its command line.
-    pub command_line: Option<String>,
-    /// Its cgroup.
-    pub cgroup: Option<String>,
-    /// The target.
-    pub target: String,
-    /// The address that the agent asked for.
-    pub server: String,
-    /// The account at the target, as the agent said.
-    pub user: Option<String>,
-    /// The database, as the agent said.
-    pub database: Option<String>,
-    /// What the client calls itself.
-    pub application: Option<String>,
-    /// Commands, without those that only prepared.
-    pub commands: u64,
-    /// `agent`, `target` or `daemon`.
-    pub closed_by: Option<String>,
-    /// Why.
-    pub detail: Option<String>,
-}
-
-/// A row of the view `events`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct EventRow {
-    /// Number of its record.
-    pub id: u64,
-    /// When, in UTC.
-    pub time: String,
-    /// The session, where it belongs to one.
-    pub session: Option<u64>,
-    /// Which kind.
-    pub kind: String,
-    /// A sentence.
-    pub detail: String,
-}
-
 /// A log that is open for reading.
 pub struct Reader(Connection);
 
-const FILTER: &str = "(:since IS NULL OR time_us >= :since) AND (:until IS NULL OR time_us < :until)
-    AND (:agent IS NULL OR agent = :agent) AND (:target IS NULL OR target = :target)
-    AND (:text IS NULL OR instr(lower(statement), lower(:text)) > 0)
-    AND (:status IS NULL OR status = :status)";
+/// Which rows to read, beside what the filter says.
+enum Rows {
+    /// In the order of the commands, the newest first.
+    Newest,
+    /// In the order of the outcomes, those after the first number and up to the second.
+    Finished(Seq, Seq),
+}
 
 impl Reader {
     /// Opens a log.
@@ -184,11 +53,14 @@ impl Reader {
     /// # Errors
     /// [`AuditError`], each a sentence for whoever asked.
     pub fn open(path: &Path) -> Result<Self, AuditError> {
-        if !path.exists() {
-            return Err(AuditError::Missing(path.into()));
-        }
+        // Not opened to try: closing it again would release SQLite's locks in this process.
+        fs::metadata(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => AuditError::Missing(path.into()),
+            _ => AuditError::file("opening the log", path, &error),
+        })?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)?;
+        let connection =
+            Connection::open_with_flags(path, flags).map_err(|e| AuditError::opening(path, e))?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         schema::check(&connection, path)?;
         Ok(Self(connection))
@@ -199,28 +71,43 @@ impl Reader {
     /// # Errors
     /// [`AuditError`].
     pub fn commands(&self, filter: &Filter) -> Result<Vec<CommandRow>, AuditError> {
-        // `session = …` is a condition of its own so that its index is used.
-        let session = filter.session.map_or("TRUE".into(), |s| format!("session = {}", s.0));
-        let sql = format!(
-            "SELECT * FROM commands WHERE {session} AND {FILTER} ORDER BY id DESC, part DESC LIMIT :limit"
-        );
-        let mut rows = self.select(&sql, filter, &[(":limit", &filter.limit.unwrap_or(u32::MAX))])?;
+        let mut rows = self.select(&Rows::Newest, filter)?;
         rows.reverse();
         Ok(rows)
     }
 
     /// Commands whose outcome was recorded after the record `after`, in the order of their
-    /// outcomes. A follower passes the largest `outcome` that it has seen, and so neither misses a
-    /// command nor sees one twice: outcomes come later than commands, and never before others.
+    /// outcomes, and the cursor to ask with next. Its `limit` is not looked at.
+    ///
+    /// A follower that begins at some [`Reader::last_outcome`] and passes each cursor on neither
+    /// misses a command nor sees one twice: a command has its place by its outcome, and outcomes
+    /// are only ever added after all others. (By their own numbers commands would be missed: one
+    /// that takes long gets its outcome when later ones have long been shown.) The cursor also
+    /// moves where the filter lets nothing through, so that nothing is read twice.
     ///
     /// # Errors
     /// [`AuditError`].
-    pub fn finished_after(&self, after: Seq, filter: &Filter) -> Result<Vec<CommandRow>, AuditError> {
-        let session = filter.session.map_or("TRUE".into(), |s| format!("session = {}", s.0));
-        let sql = format!(
-            "SELECT * FROM commands WHERE outcome > :after AND {session} AND {FILTER} ORDER BY outcome"
-        );
-        self.select(&sql, filter, &[(":after", &after.0.cast_signed())])
+    pub fn follow(
+        &self,
+        after: Seq,
+        filter: &Filter,
+    ) -> Result<(Vec<CommandRow>, Seq), AuditError> {
+        let last = self.last_outcome()?.max(after);
+        // What is committed from here on is beyond `last`, and comes with the next call.
+        Ok((self.select(&Rows::Finished(after, last), filter)?, last))
+    }
+
+    /// What [`Reader::follow`] answers, without its cursor: the caller's is the largest `outcome`
+    /// of the rows, so that what the filter leaves out is read again with every call.
+    ///
+    /// # Errors
+    /// [`AuditError`].
+    pub fn finished_after(
+        &self,
+        after: Seq,
+        filter: &Filter,
+    ) -> Result<Vec<CommandRow>, AuditError> {
+        Ok(self.follow(after, filter)?.0)
     }
 
     /// The number of the last outcome: where a follower begins.
@@ -229,7 +116,10 @@ impl Reader {
     /// [`AuditError`].
     pub fn last_outcome(&self) -> Result<Seq, AuditError> {
         let last: i64 =
-            self.0.query_row("SELECT coalesce(max(seq), 0) FROM outcome", [], |row| row.get(0))?;
+            self.0
+                .query_row("SELECT coalesce(max(seq), 0) FROM outcome", [], |row| {
+                    row.get(0)
+                })?;
         Ok(Seq(last.cast_unsigned()))
     }
 
@@ -257,7 +147,9 @@ impl Reader {
                 })
             })?
             .collect::<Result<Vec<_>, _>>()?;
-        let Some(first) = parts.first() else { return Ok(None) };
+        let Some(first) = parts.first() else {
+            return Ok(None);
+        };
         let session = self
             .0
             .prepare("SELECT * FROM sessions WHERE id = ?")?
@@ -289,93 +181,78 @@ impl Reader {
         let mut rows = self
             .0
             .prepare("SELECT * FROM events ORDER BY id DESC LIMIT ?")?
-            .query_map([limit], |row| {
-                Ok(EventRow {
-                    id: row.get("id")?,
-                    time: row.get("time")?,
-                    session: row.get("session")?,
-                    kind: row.get("kind")?,
-                    detail: row.get("detail")?,
-                })
-            })?
+            .query_map([limit], event_row)?
             .collect::<Result<Vec<_>, _>>()?;
         rows.reverse();
         Ok(rows)
     }
 
-    fn select(
-        &self,
-        sql: &str,
-        filter: &Filter,
-        more: &[(&str, &dyn ToSql)],
-    ) -> Result<Vec<CommandRow>, AuditError> {
-        let (since, until) = (filter.since.map(|t| t.0), filter.until.map(|t| t.0));
-        let common = named_params! {
-            ":since": since, ":until": until, ":agent": filter.agent, ":target": filter.target,
-            ":text": filter.text, ":status": filter.status,
+    fn select(&self, which: &Rows, filter: &Filter) -> Result<Vec<CommandRow>, AuditError> {
+        let (after, last) = match *which {
+            Rows::Newest => (None, None),
+            Rows::Finished(after, last) => (Some(after), Some(last)),
         };
-        let params: Vec<_> = common.iter().chain(more).copied().collect();
-        let rows = self
-            .0
-            .prepare(sql)?
-            .query_map(params.as_slice(), command_row)?
-            .collect::<Result<Vec<_>, _>>()?;
+        let limit = match which {
+            Rows::Newest => filter.limit.map_or(usize::MAX, |limit| limit as usize),
+            Rows::Finished(..) => usize::MAX,
+        };
+        // SQL's lower() knows ASCII alone; what is not ASCII is looked for here, which takes longer.
+        let (plain, other) = match filter.text.as_deref() {
+            Some(text) if !text.is_ascii() => (None, Some(text.to_lowercase())),
+            plain => (plain, None),
+        };
+        let mut statement = self.0.prepare(&sql(which, filter))?;
+        let mut found = statement.query(named_params! {
+            ":since": filter.since.map(|t| t.0),
+            ":until": filter.until.map(|t| t.0),
+            ":agent": filter.agent,
+            ":target": filter.target,
+            ":session": filter.session.map(|s| s.0.cast_signed()),
+            ":status": filter.status,
+            ":text": plain,
+            ":after": after.map(|s| s.0.cast_signed()),
+            ":last": last.map(|s| s.0.cast_signed()),
+        })?;
+        let mut rows = Vec::new();
+        while rows.len() < limit
+            && let Some(row) = found.next()?
+        {
+            if contains(row, other.as_deref())? {
+                rows.push(command_row(row)?);
+            }
+        }
         Ok(rows)
     }
 }
 
-fn command_row(row: &Row<'_>) -> rusqlite::Result<CommandRow> {
-    Ok(CommandRow {
-        id: row.get("id")?,
-        part: row.get("part")?,
-        time: row.get("time")?,
-        session: row.get("session")?,
-        agent: row.get("agent")?,
-        target: row.get("target")?,
-        user: row.get("user")?,
-        database: row.get("database")?,
-        kind: row.get("kind")?,
-        statement: row.get("statement")?,
-        parameters: row.get("parameters")?,
-        parameters_cut: row.get("parameters_cut")?,
-        verdict: row.get("verdict")?,
-        rule: row.get("rule")?,
-        status: row.get("status")?,
-        tag: row.get("tag")?,
-        rows: row.get("rows")?,
-        bytes: row.get("bytes")?,
-        bytes_in: row.get("bytes_in")?,
-        duration_ms: row.get("duration_ms")?,
-        error_code: row.get("error_code")?,
-        error_message: row.get("error_message")?,
-        transaction_state: row.get("transaction_state")?,
-        uid: row.get("uid")?,
-        pid: row.get("pid")?,
-        executable: row.get("executable")?,
-        outcome: row.get("outcome")?,
-    })
+/// The conditions that use an index stand alone, those that must not keep another from being used
+/// have a `+` (sqlite.org/optoverview.html, 2.1). Every parameter is named once in every text.
+fn sql(which: &Rows, filter: &Filter) -> String {
+    let (place, order) = match which {
+        Rows::Newest if filter.session.is_some() => (
+            "session = :session AND :after IS :last",
+            "id DESC, part DESC",
+        ),
+        Rows::Newest => (":session IS NULL AND :after IS :last", "id DESC, part DESC"),
+        Rows::Finished(..) => (
+            "outcome > :after AND outcome <= :last AND (:session IS NULL OR +session = :session)",
+            "outcome",
+        ),
+    };
+    format!(
+        "SELECT * FROM commands WHERE {place}
+         AND (:since IS NULL OR time_us >= :since) AND (:until IS NULL OR time_us < :until)
+         AND (:agent IS NULL OR agent = :agent) AND (:target IS NULL OR target = :target)
+         AND (:status IS NULL OR status = :status)
+         AND (:text IS NULL OR instr(lower(statement), lower(:text)) > 0)
+         ORDER BY {order}"
+    )
 }
 
-fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
-    Ok(SessionRow {
-        id: row.get("id")?,
-        opened: row.get("opened")?,
-        closed: row.get("closed")?,
-        agent: row.get("agent")?,
-        uid: row.get("uid")?,
-        pid: row.get("pid")?,
-        executable: row.get("executable")?,
-        command_line: row.get("command_line")?,
-        cgroup: row.get("cgroup")?,
-        target: row.get("target")?,
-        server: row.get("server")?,
-        user: row.get("user")?,
-        database: row.get("database")?,
-        application: row.get("application")?,
-        commands: row.get("commands")?,
-        closed_by: row.get("closed_by")?,
-        detail: row.get("detail")?,
-    })
+fn contains(row: &Row<'_>, text: Option<&str>) -> rusqlite::Result<bool> {
+    let Some(text) = text else { return Ok(true) };
+    let statement = row.get_ref("statement")?.as_str_or_null()?;
+    Ok(statement.is_some_and(|statement| statement.to_lowercase().contains(text)))
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! The log's layout: one append-only table a kind of record, and views for auditors.
 //!
 //! `seq` counts over all tables without gaps. Times are microseconds since 1970 in UTC; the views
-//! show them as text.
+//! show them as text. Triggers keep the tables append-only, also for other programs; they guard
+//! against accidents, not against someone who may write the file.
+//!
+//! Does not belong here: what is written and read.
 
 use std::path::Path;
 
@@ -29,15 +32,18 @@ pub(crate) const TABLES: [&str; 7] = [
 /// Brings a database up to date.
 pub(crate) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), AuditError> {
     let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
-    let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let (id, found) = marks(connection).map_err(|e| AuditError::opening(path, e))?;
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if id != APPLICATION_ID && (tables > 0 || found > 0) {
         return Err(AuditError::NotALog(path.into()));
     }
     if found > known {
-        return Err(AuditError::Newer { path: path.into(), found, known });
+        return Err(AuditError::Newer {
+            path: path.into(),
+            found,
+            known,
+        });
     }
     for (version, sql) in (1..).zip(MIGRATIONS).skip(found as usize) {
         let transaction = connection.transaction()?;
@@ -52,13 +58,16 @@ pub(crate) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Au
 /// Whether a database is a log that this version reads.
 pub(crate) fn check(connection: &Connection, path: &Path) -> Result<(), AuditError> {
     let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
-    let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
-    let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let (id, found) = marks(connection).map_err(|e| AuditError::opening(path, e))?;
     if id != APPLICATION_ID {
         return Err(AuditError::NotALog(path.into()));
     }
     if found > known {
-        return Err(AuditError::Newer { path: path.into(), found, known });
+        return Err(AuditError::Newer {
+            path: path.into(),
+            found,
+            known,
+        });
     }
     Ok(())
 }
@@ -71,4 +80,11 @@ pub(crate) fn last_seq(connection: &Connection) -> Result<u64, AuditError> {
         last = last.max(connection.query_row(&sql, [], |row| row.get(0))?);
     }
     Ok(last)
+}
+
+/// Whose file it is, and its layout.
+fn marks(connection: &Connection) -> rusqlite::Result<(i32, u32)> {
+    let id = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let layout = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    Ok((id, layout))
 }

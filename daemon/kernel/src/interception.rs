@@ -144,7 +144,9 @@ impl Interception {
         map.set(0, SettingsPod(settings), 0)
             .map_err(|error| KernelError::refused("writing map SETTINGS", &error))?;
         let (attach, folder) = (self.plan.attach.clone(), self.folder.clone());
-        links::attach(&mut self.ebpf, &attach, &folder)
+        links::attach(&mut self.ebpf, &attach, &folder)?;
+        // Connections that an earlier daemon left in its queue are gone with it.
+        self.notes()?.forget_others(self.plan.generation)
     }
 
     /// A handle for taking notes.

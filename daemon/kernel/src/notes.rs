@@ -61,6 +61,19 @@ impl Notes {
             Err(error) => Err(KernelError::refused("removing from map FLOWS", &error)),
         }
     }
+
+    /// Removes the notes of earlier starts.
+    pub(crate) fn forget_others(&mut self, generation: u32) -> Result<(), KernelError> {
+        let failed = |error| KernelError::refused("cleaning map FLOWS", &error);
+        let entries: Vec<_> = self.flows.iter().collect::<Result<_, _>>().map_err(failed)?;
+        for (key, _) in entries.iter().filter(|(_, value)| value.0.generation != generation) {
+            match self.flows.remove(key) {
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The kernel side's counters.

@@ -120,7 +120,7 @@ pub enum Counter {
     RefusedNoSettings = 3,
     /// The note could not be handed over, because the map of flows is full; the daemon resets it.
     FlowFull = 4,
-    /// A redirected connection ended before the daemon took its note.
+    /// A redirected connection was never established: the daemon is down or does not keep up.
     FlowAbandoned = 5,
     /// Refused: an agent connected to the daemon's own port.
     RefusedOwnPort = 6,

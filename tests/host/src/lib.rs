@@ -1,1 +1,15 @@
-//! host
+//! A host for tests and the demo, on the real kernel: a cgroup, a BPF file system, a PostgreSQL
+//! server, the daemon, and programs that run as agents. All of it goes when the [`Host`] is dropped.
+//!
+//! Belongs here: what a test needs to set a scene. Does not belong here: what it asserts.
+
+mod agent;
+mod daemon;
+mod host;
+mod postgres;
+mod process;
+
+pub use agent::{Finished, Running};
+pub use host::{Host, Scene};
+pub use postgres::Postgres;
+pub use process::{Process, wait_until};

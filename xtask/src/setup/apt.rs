@@ -23,10 +23,14 @@ const MARK: &str = "# put here by `cargo xtask setup` while it installs packages
 /// Installs what is missing of `wanted`.
 pub(super) fn ensure(wanted: &[&str]) -> Result<()> {
     if !shell::on_path("dpkg-query") {
-        bail!("set-up knows Debian only; elsewhere, install what these packages hold: {}", wanted.join(" "));
+        bail!(
+            "set-up knows Debian only; elsewhere, install what these packages hold: {}",
+            wanted.join(" ")
+        );
     }
     let installed = installed()?;
-    let (present, missing): (Vec<&str>, Vec<&str>) = wanted.iter().partition(|name| installed.contains(**name));
+    let (present, missing): (Vec<&str>, Vec<&str>) =
+        wanted.iter().partition(|name| installed.contains(**name));
     if !present.is_empty() {
         satisfied(&format!("packages: {}", present.join(" ")));
     }
@@ -49,7 +53,11 @@ pub(super) fn ensure(wanted: &[&str]) -> Result<()> {
 fn install(missing: &[&str], before: &HashSet<String>) -> Result<()> {
     let signals = interrupt::Deferred::new();
     let temporary = [
-        Temporary::put("/usr/sbin/policy-rc.d", &format!("#!/bin/sh\n{MARK}\nexit 101\n"), 0o755)?,
+        Temporary::put(
+            "/usr/sbin/policy-rc.d",
+            &format!("#!/bin/sh\n{MARK}\nexit 101\n"),
+            0o755,
+        )?,
         Temporary::put(
             "/etc/postgresql-common/createcluster.d/chaperone-xtask.conf",
             &format!("{MARK}\ncreate_main_cluster = false\n"),
@@ -57,12 +65,22 @@ fn install(missing: &[&str], before: &HashSet<String>) -> Result<()> {
         )?,
     ];
     // The lists may be absent on a fresh machine. Where they cannot be had, old ones may do.
-    if shell::run(apt_get().args(["-q", "update"])).is_err() {
-        eprintln!("        apt-get update failed; going on with the lists that are here");
+    if let Err(error) = shell::read(apt_get().args(["-q", "update"])) {
+        eprintln!("        going on with the lists that are here: {error:#}");
     }
     let mut command = apt_get();
-    command.args(["-q", "-y", "install", "--no-install-recommends", "--no-remove"]).args(missing);
-    let result = shell::run(&mut command);
+    command.args([
+        "-q",
+        "-y",
+        "install",
+        "--no-install-recommends",
+        "--no-remove",
+    ]);
+    // Settings that an operator changed stay as they are.
+    command
+        .args(["-o", "Dpkg::Options::=--force-confold"])
+        .args(missing);
+    let result = shell::read(&mut command);
     // Also where it failed: what was installed before the failure is here all the same.
     let disabled = disable_new_services(before);
     drop(temporary);
@@ -79,8 +97,16 @@ fn apt_get() -> Command {
 }
 
 fn installed() -> Result<HashSet<String>> {
-    let text = shell::read(Command::new("dpkg-query").args(["-W", "-f", "${db:Status-Status} ${Package}\\n"]))?;
-    Ok(text.lines().filter_map(|line| line.strip_prefix("installed ")).map(str::to_owned).collect())
+    let text = shell::read(Command::new("dpkg-query").args([
+        "-W",
+        "-f",
+        "${db:Status-Status} ${Package}\\n",
+    ]))?;
+    Ok(text
+        .lines()
+        .filter_map(|line| line.strip_prefix("installed "))
+        .map(str::to_owned)
+        .collect())
 }
 
 /// apt would take the developer's own toolchain away to make room for this one.
@@ -88,7 +114,10 @@ fn refuse_conflicts(missing: &[&str], installed: &HashSet<String>) -> Result<()>
     if !missing.contains(&"rustc-web") {
         return Ok(());
     }
-    if let Some(other) = ["rustup", "rustc", "rustc-mozilla"].into_iter().find(|name| installed.contains(*name)) {
+    if let Some(other) = ["rustup", "rustc", "rustc-mozilla"]
+        .into_iter()
+        .find(|name| installed.contains(*name))
+    {
         bail!(
             "no compiler here can make BPF, and Debian's rustc-web cannot be installed beside its package {other}: \
              either remove {other}, or have a nightly with the sources: \
@@ -104,22 +133,34 @@ fn disable_new_services(before: &HashSet<String>) -> Result<()> {
     let mut services = Vec::new();
     let mut scripts = Vec::new();
     for package in now.difference(before) {
-        let files = shell::read(Command::new("dpkg-query").args(["-L", package])).unwrap_or_default();
+        let files =
+            shell::read(Command::new("dpkg-query").args(["-L", package])).unwrap_or_default();
         services.extend(files.lines().filter_map(unit));
-        scripts.extend(files.lines().filter_map(|file| file.strip_prefix("/etc/init.d/")).map(str::to_owned));
+        scripts.extend(
+            files
+                .lines()
+                .filter_map(|file| file.strip_prefix("/etc/init.d/"))
+                .map(str::to_owned),
+        );
     }
     if shell::on_path("systemctl") {
         // `--now` needs a systemd that runs; where none does, nothing was started.
         let running = Path::new("/run/systemd/system").is_dir();
         for unit in services {
             let mut command = Command::new("systemctl");
-            command.arg("disable").args(running.then_some("--now")).arg(&unit);
+            command
+                .arg("disable")
+                .args(running.then_some("--now"))
+                .arg(&unit);
             disable(&mut command, &unit);
         }
     }
     if shell::on_path("update-rc.d") {
         for script in scripts {
-            disable(Command::new("update-rc.d").args([&script, "disable"]), &script);
+            disable(
+                Command::new("update-rc.d").args([&script, "disable"]),
+                &script,
+            );
         }
     }
     Ok(())
@@ -135,7 +176,11 @@ fn disable(command: &mut Command, what: &str) {
 /// The name of a unit that can be enabled, if `file` is one's. A template has no instance to stop.
 fn unit(file: &str) -> Option<String> {
     let path = Path::new(file);
-    if !path.parent()?.ends_with("systemd/system") || !path.extension().is_some_and(|e| e == "service" || e == "socket" || e == "timer") {
+    if !path.parent()?.ends_with("systemd/system")
+        || !path
+            .extension()
+            .is_some_and(|e| e == "service" || e == "socket" || e == "timer")
+    {
         return None;
     }
     let name = path.file_name()?.to_str()?;
@@ -153,9 +198,15 @@ impl Temporary {
     fn put(file: &str, text: &str, mode: u32) -> Result<Self> {
         let file = PathBuf::from(file);
         if file.exists() && !fs::read_to_string(&file).is_ok_and(|found| found.contains(MARK)) {
-            return Ok(Self { file: None, folder: None });
+            return Ok(Self {
+                file: None,
+                folder: None,
+            });
         }
-        let mut this = Self { file: Some(file.clone()), folder: None };
+        let mut this = Self {
+            file: Some(file.clone()),
+            folder: None,
+        };
         let place = || format!("{} cannot be written", file.display());
         if let Some(folder) = file.parent().filter(|folder| !folder.exists()) {
             fs::create_dir_all(folder).with_context(place)?;
@@ -169,10 +220,10 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if let Some(file) = &self.file {
-            if let Err(error) = fs::remove_file(file) {
-                eprintln!("        {} could not be removed: {error}", file.display());
-            }
+        if let Some(file) = &self.file
+            && let Err(error) = fs::remove_file(file)
+        {
+            eprintln!("        {} could not be removed: {error}", file.display());
         }
         if let Some(folder) = &self.folder {
             // Not where the package has put files there since: it is the package's folder then.
@@ -187,10 +238,19 @@ mod tests {
 
     #[test]
     fn units_are_told_from_templates_and_other_files() {
-        assert_eq!(unit("/lib/systemd/system/haproxy.service").as_deref(), Some("haproxy.service"));
-        assert_eq!(unit("/usr/lib/systemd/system/x.socket").as_deref(), Some("x.socket"));
+        assert_eq!(
+            unit("/lib/systemd/system/haproxy.service").as_deref(),
+            Some("haproxy.service")
+        );
+        assert_eq!(
+            unit("/usr/lib/systemd/system/x.socket").as_deref(),
+            Some("x.socket")
+        );
         assert_eq!(unit("/lib/systemd/system/postgresql@.service"), None);
-        assert_eq!(unit("/lib/systemd/system/postgresql.service.d/x.conf"), None);
+        assert_eq!(
+            unit("/lib/systemd/system/postgresql.service.d/x.conf"),
+            None
+        );
         assert_eq!(unit("/usr/share/doc/haproxy.service"), None);
     }
 }

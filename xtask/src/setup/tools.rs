@@ -39,7 +39,7 @@ pub(crate) fn driver_environment() -> Vec<(&'static str, OsString)> {
 }
 
 pub(super) fn has_bpf_linker() -> bool {
-    bpf_linker().is_ok_and(|path| is_version(&path, &[], BPF_LINKER))
+    bpf_linker().is_ok_and(|path| is_version(&path, BPF_LINKER))
 }
 
 pub(super) fn ensure_bpf_linker() -> Result<()> {
@@ -50,13 +50,17 @@ pub(super) fn ensure_bpf_linker() -> Result<()> {
     let llvm = compiler::LLVM;
     compile("bpf-linker", BPF_LINKER, |cargo| {
         cargo
-            .args(["--no-default-features", "--features", &format!("llvm-{llvm}")])
+            .args([
+                "--no-default-features",
+                "--features",
+                &format!("llvm-{llvm}"),
+            ])
             .env("LLVM_PREFIX", format!("/usr/lib/llvm-{llvm}"));
     })
 }
 
 pub(super) fn ensure_cargo_deny() -> Result<()> {
-    if cargo_deny().is_ok_and(|path| is_version(&path, &[], CARGO_DENY)) {
+    if cargo_deny().is_ok_and(|path| is_version(&path, CARGO_DENY)) {
         satisfied(&format!("cargo-deny {CARGO_DENY}"));
         return Ok(());
     }
@@ -95,7 +99,15 @@ pub(super) fn ensure_node_driver() -> Result<()> {
     fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     shell::run(
         Command::new("npm")
-            .args(["install", "--silent", "--no-audit", "--no-fund", "--no-save", "--ignore-scripts", "--prefix"])
+            .args([
+                "install",
+                "--silent",
+                "--no-audit",
+                "--no-fund",
+                "--no-save",
+                "--ignore-scripts",
+                "--prefix",
+            ])
             .arg(&folder)
             .arg(format!("pg@{NODE_PG}"))
             .current_dir(&folder),
@@ -106,7 +118,10 @@ pub(super) fn ensure_node_driver() -> Result<()> {
 
 fn compile(name: &str, version: &str, more: impl FnOnce(&mut Command)) -> Result<()> {
     let root = shell::cache()?;
-    installing(&format!("{name} {version} (compiled into {})", root.display()));
+    installing(&format!(
+        "{name} {version} (compiled into {})",
+        root.display()
+    ));
     fs::create_dir_all(&root).with_context(|| format!("{} cannot be made", root.display()))?;
     let mut cargo = shell::foreign_cargo(&root);
     cargo
@@ -126,8 +141,8 @@ fn tool(name: &str) -> Result<PathBuf> {
     Ok(shell::cache()?.join("bin").join(name))
 }
 
-fn is_version(path: &Path, arguments: &[&str], version: &str) -> bool {
-    shell::read(Command::new(path).args(arguments).arg("--version"))
+fn is_version(path: &Path, version: &str) -> bool {
+    shell::read(Command::new(path).arg("--version"))
         .is_ok_and(|said| said.split_whitespace().any(|word| word == version))
 }
 

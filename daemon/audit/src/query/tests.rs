@@ -1,5 +1,3 @@
-use std::fs;
-
 use chaperone_model::{
     AgentAddr, AgentName, Closing, Command, CommandKind, CommandStatus, Identity, Intent,
     OriginalAddr, Outcome, Protocol, Record, Response, SessionClosed, SessionOpened,
@@ -8,6 +6,8 @@ use chaperone_model::{
 
 use super::*;
 use crate::{Log, Options};
+
+mod following;
 
 fn opened(agent: &str) -> Record {
     Record::SessionOpened(SessionOpened {
@@ -88,17 +88,17 @@ fn log(folder: &tempfile::TempDir) -> Log {
 
 fn fill(log: &Log) {
     let records = vec![
-        opened("cleaner"),                                          // 1
-        started(1),                                                 // 2
-        intent(1, CommandKind::Prepare, Some("SELECT $1"), Some(1)), // 3
-        intent(1, CommandKind::Execute, None, Some(1)),             // 4
-        outcome(3, 0, CommandStatus::Ok),                           // 5
-        outcome(4, 0, CommandStatus::Ok),                           // 6
+        opened("cleaner"),                                                    // 1
+        started(1),                                                           // 2
+        intent(1, CommandKind::Prepare, Some("SELECT $1"), Some(1)),          // 3
+        intent(1, CommandKind::Execute, None, Some(1)),                       // 4
+        outcome(3, 0, CommandStatus::Ok),                                     // 5
+        outcome(4, 0, CommandStatus::Ok),                                     // 6
         intent(1, CommandKind::Query, Some("SELECT 'A_b%'; SELECT 2"), None), // 7
-        outcome(7, 0, CommandStatus::Ok),                           // 8
-        outcome(7, 1, CommandStatus::Error),                        // 9
-        opened("other"),                                            // 10
-        intent(10, CommandKind::Query, Some("SELECT 'aXbY'"), None), // 11
+        outcome(7, 0, CommandStatus::Ok),                                     // 8
+        outcome(7, 1, CommandStatus::Error),                                  // 9
+        opened("other"),                                                      // 10
+        intent(10, CommandKind::Query, Some("SELECT 'aXbY'"), None),          // 11
     ];
     let _ = log.commit(records).expect("committed").receipts();
 }
@@ -110,9 +110,24 @@ fn commands_show_their_statement_and_only_what_ran() {
     fill(&log);
     let reader = Reader::open(log.path()).expect("readable");
     let rows = reader.commands(&Filter::default()).expect("rows");
-    let ids: Vec<_> = rows.iter().map(|r| (r.id, r.part, r.status.as_str())).collect();
-    assert_eq!(ids, [(4, 0, "ok"), (7, 0, "ok"), (7, 1, "error"), (11, 0, "pending")]);
-    assert_eq!(rows[0].statement.as_deref(), Some("SELECT $1"), "the text of what was prepared");
+    let ids: Vec<_> = rows
+        .iter()
+        .map(|r| (r.id, r.part, r.status.as_str()))
+        .collect();
+    assert_eq!(
+        ids,
+        [
+            (4, 0, "ok"),
+            (7, 0, "ok"),
+            (7, 1, "error"),
+            (11, 0, "pending")
+        ]
+    );
+    assert_eq!(
+        rows[0].statement.as_deref(),
+        Some("SELECT $1"),
+        "the text of what was prepared"
+    );
     assert_eq!(rows[0].time, "1970-01-01T00:00:02.500000Z");
     assert_eq!(rows[0].database.as_deref(), Some("shop"));
     let detail = reader.command(Seq(7)).expect("read").expect("there");
@@ -129,41 +144,92 @@ fn filters_filter() {
     fill(&log);
     let reader = Reader::open(log.path()).expect("readable");
     let ids = |filter: Filter| -> Vec<u64> {
-        reader.commands(&filter).expect("rows").iter().map(|r| r.id).collect()
+        reader
+            .commands(&filter)
+            .expect("rows")
+            .iter()
+            .map(|r| r.id)
+            .collect()
     };
-    let text = |text: &str| Filter { text: Some(text.into()), ..Filter::default() };
+    let text = |text: &str| Filter {
+        text: Some(text.into()),
+        ..Filter::default()
+    };
     assert_eq!(ids(text("a_B%")), [7, 7], "neither % nor _ is special");
     assert_eq!(ids(text("nothing")), [0; 0]);
-    assert_eq!(ids(Filter { agent: Some("other".into()), ..Filter::default() }), [11]);
-    assert_eq!(ids(Filter { session: Some(Seq(10)), ..Filter::default() }), [11]);
-    assert_eq!(ids(Filter { status: Some("error".into()), ..Filter::default() }), [7]);
-    assert_eq!(ids(Filter { limit: Some(1), ..Filter::default() }), [11], "the newest");
-    assert_eq!(ids(Filter { since: Some(Timestamp(2_500_001)), ..Filter::default() }), [0; 0]);
-    assert_eq!(ids(Filter { until: Some(Timestamp(2_500_000)), ..Filter::default() }), [0; 0]);
-    assert_eq!(ids(Filter { target: Some("prod".into()), ..Filter::default() }).len(), 4);
-}
-
-#[test]
-fn a_follower_misses_nothing_and_sees_nothing_twice() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let log = log(&folder);
-    fill(&log);
-    let reader = Reader::open(log.path()).expect("readable");
-    let mut cursor = Seq(0);
-    let mut seen = Vec::new();
-    let mut follow = |cursor: &mut Seq| {
-        for row in reader.finished_after(*cursor, &Filter::default()).expect("rows") {
-            *cursor = Seq(row.outcome.expect("finished"));
-            seen.push((row.id, row.part));
-        }
-    };
-    follow(&mut cursor);
-    follow(&mut cursor);
-    let late = vec![outcome(11, 0, CommandStatus::Ok)];
-    let _ = log.commit(late).expect("committed").receipts();
-    follow(&mut cursor);
-    assert_eq!(seen, [(4, 0), (7, 0), (7, 1), (11, 0)]);
-    assert_eq!(reader.last_outcome().expect("a number"), cursor);
+    let _ = log
+        .commit(vec![intent(
+            10,
+            CommandKind::Query,
+            Some("SELECT 'ÄRGER'"),
+            None,
+        )])
+        .expect("committed")
+        .receipts();
+    assert_eq!(
+        ids(text("ärger")),
+        [12],
+        "letters of either case, and not of ASCII alone"
+    );
+    assert_eq!(
+        ids(Filter {
+            limit: Some(1),
+            ..text("select")
+        }),
+        [12],
+        "the limit counts what is found"
+    );
+    assert_eq!(
+        ids(Filter {
+            agent: Some("other".into()),
+            ..Filter::default()
+        }),
+        [11, 12]
+    );
+    assert_eq!(
+        ids(Filter {
+            session: Some(Seq(10)),
+            ..Filter::default()
+        }),
+        [11, 12]
+    );
+    assert_eq!(
+        ids(Filter {
+            status: Some("error".into()),
+            ..Filter::default()
+        }),
+        [7]
+    );
+    assert_eq!(
+        ids(Filter {
+            limit: Some(1),
+            ..Filter::default()
+        }),
+        [12],
+        "the newest"
+    );
+    assert_eq!(
+        ids(Filter {
+            since: Some(Timestamp(2_500_001)),
+            ..Filter::default()
+        }),
+        [0; 0]
+    );
+    assert_eq!(
+        ids(Filter {
+            until: Some(Timestamp(2_500_000)),
+            ..Filter::default()
+        }),
+        [0; 0]
+    );
+    assert_eq!(
+        ids(Filter {
+            target: Some("prod".into()),
+            ..Filter::default()
+        })
+        .len(),
+        5
+    );
 }
 
 #[test]
@@ -173,13 +239,21 @@ fn a_log_is_readable_with_read_access_alone_after_a_clean_end_and_after_a_crash(
         let log = log(&folder);
         fill(&log);
         let path = log.path().to_owned();
-        if crash {
-            std::mem::forget(log);
+        // As a crash leaves the files: copied from under the writer, whose locks do not come along.
+        let copy = tempfile::tempdir().expect("a folder");
+        let path = if crash {
+            for suffix in ["", "-wal", "-shm"] {
+                let name = format!("log.sqlite{suffix}");
+                fs::copy(folder.path().join(&name), copy.path().join(&name)).expect("copied");
+            }
+            copy.path().join("log.sqlite")
         } else {
             drop(log);
+            path
+        };
+        for suffix in ["-wal", "-shm"] {
+            assert!(fs::exists(format!("{}{suffix}", path.display())).expect("asked"));
         }
-        assert!(fs::exists(folder.path().join("log.sqlite-wal")).expect("asked"));
-        assert!(fs::exists(folder.path().join("log.sqlite-shm")).expect("asked"));
         let reader = Reader::open(&path).expect("readable");
         assert!(reader.commands(&Filter::default()).expect("rows").len() >= 4);
     }
@@ -200,7 +274,10 @@ fn a_session_that_closed_says_how() {
     }));
     let path = log.path().to_owned();
     drop(log);
-    let sessions = Reader::open(&path).expect("readable").sessions(10).expect("rows");
+    let sessions = Reader::open(&path)
+        .expect("readable")
+        .sessions(10)
+        .expect("rows");
     assert_eq!(sessions[0].closed_by.as_deref(), Some("agent"));
     assert_eq!(sessions[0].commands, 2);
 }
@@ -209,10 +286,22 @@ fn a_session_that_closed_says_how() {
 fn what_is_no_log_is_told() {
     let folder = tempfile::tempdir().expect("a folder");
     let missing = folder.path().join("none.sqlite");
-    assert!(matches!(Reader::open(&missing), Err(AuditError::Missing(_))));
+    assert!(matches!(
+        Reader::open(&missing),
+        Err(AuditError::Missing(_))
+    ));
     let other = folder.path().join("other.sqlite");
-    fs::write(&other, "this is no database, whatever its name says, and long enough").expect("written");
-    assert!(Reader::open(&other).is_err());
+    fs::write(
+        &other,
+        "this is no database, whatever its name says, and long enough",
+    )
+    .expect("written");
+    for error in [
+        Reader::open(&other).err(),
+        Log::open(&other, Options::default()).err(),
+    ] {
+        assert!(matches!(error, Some(AuditError::NotALog(_))), "{error:?}");
+    }
 }
 
 #[test]
@@ -228,19 +317,40 @@ fn looking_one_up_reads_no_whole_table() {
         "SELECT * FROM sessions WHERE id = 1",
         "SELECT * FROM sessions ORDER BY id DESC LIMIT 10",
         "SELECT * FROM responses WHERE id = 1",
+        "SELECT * FROM prepared WHERE session = 1",
+        &sql(
+            &Rows::Newest,
+            &Filter {
+                session: Some(Seq(1)),
+                ..Filter::default()
+            },
+        ),
+        &sql(&Rows::Finished(Seq(1), Seq(2)), &Filter::default()),
     ] {
-        let plan: Vec<String> = reader
+        let mut plan: Vec<String> = Vec::new();
+        let mut statement = reader
             .0
             .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
-            .expect("prepared")
-            .query_map([], |row| row.get(3))
-            .expect("a plan")
-            .collect::<Result<_, _>>()
-            .expect("texts");
-        let scans: Vec<_> = plan.iter().filter(|step| step.starts_with("SCAN")).collect();
+            .expect("prepared");
+        let mut steps = statement.raw_query();
+        while let Some(step) = steps.next().expect("a plan") {
+            plan.push(step.get(3).expect("a text"));
+        }
+        let scans: Vec<_> = plan
+            .iter()
+            .filter(|step| step.starts_with("SCAN"))
+            .collect();
         // Walking a table in its order up to a limit is a scan by name alone.
         let limited = sql.contains("LIMIT");
-        assert!(scans.is_empty() || (limited && scans.len() == 1), "{sql}: {plan:#?}");
-        assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE FOR ORDER BY") && !step.contains("LAST")), "{sql}: {plan:#?}");
+        assert!(
+            scans.is_empty() || (limited && scans.len() == 1),
+            "{sql}: {plan:#?}"
+        );
+        assert!(
+            !plan
+                .iter()
+                .any(|step| step.contains("TEMP B-TREE FOR ORDER BY") && !step.contains("LAST")),
+            "{sql}: {plan:#?}"
+        );
     }
 }

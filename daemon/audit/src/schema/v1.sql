@@ -93,20 +93,29 @@ CREATE TABLE event (
     detail  TEXT NOT NULL
 ) STRICT;
 
-CREATE TRIGGER daemon_started_u  BEFORE UPDATE ON daemon_started  BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
-CREATE TRIGGER daemon_started_d  BEFORE DELETE ON daemon_started  BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
-CREATE TRIGGER session_opened_u  BEFORE UPDATE ON session_opened  BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
-CREATE TRIGGER session_opened_d  BEFORE DELETE ON session_opened  BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+-- Nothing is changed or removed, and nothing added but at the end: REPLACE removes a row without
+-- asking the triggers for DELETE.
+CREATE TRIGGER daemon_started_u BEFORE UPDATE ON daemon_started BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+CREATE TRIGGER daemon_started_d BEFORE DELETE ON daemon_started BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+CREATE TRIGGER daemon_started_i BEFORE INSERT ON daemon_started WHEN NEW.seq <= (SELECT max(seq) FROM daemon_started) BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+CREATE TRIGGER session_opened_u BEFORE UPDATE ON session_opened BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+CREATE TRIGGER session_opened_d BEFORE DELETE ON session_opened BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+CREATE TRIGGER session_opened_i BEFORE INSERT ON session_opened WHEN NEW.seq <= (SELECT max(seq) FROM session_opened) BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
 CREATE TRIGGER session_started_u BEFORE UPDATE ON session_started BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
 CREATE TRIGGER session_started_d BEFORE DELETE ON session_started BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
-CREATE TRIGGER intent_u          BEFORE UPDATE ON intent          BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
-CREATE TRIGGER intent_d          BEFORE DELETE ON intent          BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
-CREATE TRIGGER outcome_u         BEFORE UPDATE ON outcome         BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
-CREATE TRIGGER outcome_d         BEFORE DELETE ON outcome         BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
-CREATE TRIGGER session_closed_u  BEFORE UPDATE ON session_closed  BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
-CREATE TRIGGER session_closed_d  BEFORE DELETE ON session_closed  BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
-CREATE TRIGGER event_u           BEFORE UPDATE ON event           BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
-CREATE TRIGGER event_d           BEFORE DELETE ON event           BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+CREATE TRIGGER session_started_i BEFORE INSERT ON session_started WHEN NEW.seq <= (SELECT max(seq) FROM session_started) BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+CREATE TRIGGER intent_u BEFORE UPDATE ON intent BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+CREATE TRIGGER intent_d BEFORE DELETE ON intent BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+CREATE TRIGGER intent_i BEFORE INSERT ON intent WHEN NEW.seq <= (SELECT max(seq) FROM intent) BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+CREATE TRIGGER outcome_u BEFORE UPDATE ON outcome BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+CREATE TRIGGER outcome_d BEFORE DELETE ON outcome BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+CREATE TRIGGER outcome_i BEFORE INSERT ON outcome WHEN NEW.seq <= (SELECT max(seq) FROM outcome) BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+CREATE TRIGGER session_closed_u BEFORE UPDATE ON session_closed BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+CREATE TRIGGER session_closed_d BEFORE DELETE ON session_closed BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+CREATE TRIGGER session_closed_i BEFORE INSERT ON session_closed WHEN NEW.seq <= (SELECT max(seq) FROM session_closed) BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+CREATE TRIGGER event_u BEFORE UPDATE ON event BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+CREATE TRIGGER event_d BEFORE DELETE ON event BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+CREATE TRIGGER event_i BEFORE INSERT ON event WHEN NEW.seq <= (SELECT max(seq) FROM event) BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
 
 -- One row a session: who connected where, as whom, and how it ended.
 CREATE VIEW sessions AS

@@ -277,7 +277,15 @@ impl Conversation {
             match &mut expect {
                 Expect::CopyEnd => {}
                 Expect::Sync { .. } => break,
-                Expect::Query(_) | Expect::RefusedQuery(_) if !skipping => break,
+                Expect::Query(running) if !skipping => {
+                    // It should have been answered by now.
+                    if !running.ended {
+                        let outcome = running.outcome(CommandStatus::Unknown, None, None, now);
+                        self.hold(outcome, events);
+                    }
+                    break;
+                }
+                Expect::RefusedQuery(_) if !skipping => break,
                 _ if skipping => self.skip(expect, now, events),
                 _ => return Err(unexpected(header, "from a server that owes another answer")),
             }

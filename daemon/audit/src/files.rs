@@ -1,0 +1,123 @@
+//! The log's files: made with their modes, locked, synced, and opened by `SQLite` with our settings.
+//!
+//! Does not belong here: what is in them.
+
+use std::{
+    fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError, set_permissions},
+    io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rusqlite::{Connection, config::DbConfig};
+
+use crate::AuditError;
+
+/// The owner writes, the group reads.
+const FILE_MODE: u32 = 0o640;
+const FOLDER_MODE: u32 = 0o750;
+/// Nobody else should write to the log; who does may not stop the daemon for long.
+const BUSY: Duration = Duration::from_secs(1);
+
+/// Makes the folder and the file where there is none, and takes the log's lock.
+pub(crate) fn make(path: &Path) -> Result<File, AuditError> {
+    let folder = folder_of(path);
+    make_folder(folder).map_err(|e| AuditError::file("making the log's folder", folder, &e))?;
+    let lock = lock(path)?;
+    // SQLite gives its other files the mode and group of this one. A file that is there already is
+    // not opened: to close any descriptor of it would release the locks of this process's readers.
+    match make_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(AuditError::file("making the log", path, &error))
+        }
+        _ => Ok(lock),
+    }
+}
+
+/// A connection that writes.
+pub(crate) fn connect(path: &Path) -> Result<Connection, AuditError> {
+    let connection = Connection::open(path).map_err(|e| AuditError::opening(path, e))?;
+    connection.busy_timeout(BUSY)?;
+    connection
+        .pragma_update(None, "journal_mode", "WAL")
+        .map_err(|e| AuditError::opening(path, e))?;
+    // Commits do not wait for the disk; the flusher makes them safe where it is asked to. A
+    // checkpoint does sync, first the WAL and then the database.
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    // Readers with read access alone need the -wal and -shm files, also when nobody writes.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    Ok(connection)
+}
+
+pub(crate) fn wal_path(path: &Path) -> PathBuf {
+    with_suffix(path, "-wal")
+}
+
+/// Makes the entries of new files, and of the folder itself, survive a power cut.
+pub(crate) fn sync_folder(path: &Path) -> Result<(), AuditError> {
+    let folder = folder_of(path);
+    for folder in [Some(folder), folder.parent()].into_iter().flatten() {
+        let folder = if folder.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            folder
+        };
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(|e| AuditError::file("syncing the log's folder", folder, &e))?;
+    }
+    Ok(())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// The mode is set as well as asked for: the umask may have taken the group's bits away.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new()
+        .recursive(true)
+        .mode(FOLDER_MODE)
+        .create(folder)?;
+    set_permissions(folder, Permissions::from_mode(FOLDER_MODE))
+}
+
+fn make_file(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new()
+        .append(true)
+        .create_new(true)
+        .mode(FILE_MODE)
+        .open(path)?;
+    file.set_permissions(Permissions::from_mode(FILE_MODE))
+}
+
+/// Only one daemon writes a log.
+fn lock(path: &Path) -> Result<File, AuditError> {
+    let name = with_suffix(path, ".lock");
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(FILE_MODE)
+        .open(&name)
+        .map_err(|e| AuditError::file("opening the log's lock", &name, &e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(AuditError::Locked(path.into())),
+        Err(TryLockError::Error(e)) => Err(AuditError::file("locking", &name, &e)),
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}

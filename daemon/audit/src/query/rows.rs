@@ -1,0 +1,219 @@
+//! The rows of the log's views as structs, as the command line shows them and gives them as JSON.
+//!
+//! Does not belong here: which rows are asked for.
+
+use rusqlite::Row;
+use serde::Serialize;
+
+/// A row of the view `commands`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CommandRow {
+    /// Number of the command's record.
+    pub id: u64,
+    /// Which statement of the command, from 0.
+    pub part: u32,
+    /// When, in UTC (RFC 3339).
+    pub time: String,
+    /// The session.
+    pub session: u64,
+    /// The agent.
+    pub agent: Option<String>,
+    /// The target.
+    pub target: Option<String>,
+    /// The account at the target, as the agent said.
+    pub user: Option<String>,
+    /// The database, as the agent said.
+    pub database: Option<String>,
+    /// `query`, `prepare`, `execute`, `fetch`, `cancel`, `call`.
+    pub kind: String,
+    /// The statement.
+    pub statement: Option<String>,
+    /// Its parameters, as a JSON array.
+    pub parameters: Option<String>,
+    /// Whether some of them were not kept.
+    pub parameters_cut: bool,
+    /// `allow` or `deny`.
+    pub verdict: String,
+    /// The rule that said so.
+    pub rule: String,
+    /// `ok`, `error`, `suspended`, `skipped`, `refused`, `unknown`, `pending`.
+    pub status: String,
+    /// The target's word for what was done.
+    pub tag: Option<String>,
+    /// Rows in the response.
+    pub rows: Option<u64>,
+    /// Bytes of the response.
+    pub bytes: Option<u64>,
+    /// Bytes of data that the agent sent along.
+    pub bytes_in: Option<u64>,
+    /// How long it took, in milliseconds.
+    pub duration_ms: Option<f64>,
+    /// The target's error code.
+    pub error_code: Option<String>,
+    /// The target's error message.
+    pub error_message: Option<String>,
+    /// The transaction afterwards: `idle`, `open`, `failed`.
+    pub transaction_state: Option<String>,
+    /// User id of the process.
+    pub uid: Option<u32>,
+    /// The process.
+    pub pid: Option<u32>,
+    /// Its program.
+    pub executable: Option<String>,
+    /// Number of the outcome's record.
+    pub outcome: Option<u64>,
+}
+
+/// What came back from one statement of a command.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Part {
+    /// The statement.
+    #[serde(flatten)]
+    pub command: CommandRow,
+    /// The columns' names, as a JSON array.
+    pub columns: Option<String>,
+    /// The rows that were kept, as a JSON array.
+    pub response: Option<String>,
+    /// How many.
+    pub kept: Option<u64>,
+    /// Whether there were more.
+    pub truncated: bool,
+    /// The notices, as a JSON array.
+    pub notices: Option<String>,
+}
+
+/// A command with all that is known of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CommandDetail {
+    /// Its session.
+    pub session: Option<SessionRow>,
+    /// Its statements.
+    pub parts: Vec<Part>,
+}
+
+/// A row of the view `sessions`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SessionRow {
+    /// Number of the session's first record.
+    pub id: u64,
+    /// When, in UTC.
+    pub opened: String,
+    /// When, in UTC; nothing while it is live.
+    pub closed: Option<String>,
+    /// The agent.
+    pub agent: String,
+    /// User id of the process.
+    pub uid: u32,
+    /// The process.
+    pub pid: u32,
+    /// Its program.
+    pub executable: Option<String>,
+    /// Its command line.
+    pub command_line: Option<String>,
+    /// Its cgroup.
+    pub cgroup: Option<String>,
+    /// The target.
+    pub target: String,
+    /// What it speaks.
+    pub protocol: String,
+    /// The address that the agent asked for.
+    pub server: String,
+    /// The account at the target, as the agent said.
+    pub user: Option<String>,
+    /// The database, as the agent said.
+    pub database: Option<String>,
+    /// What the client calls itself.
+    pub application: Option<String>,
+    /// Commands, without those that only prepared.
+    pub commands: u64,
+    /// `agent`, `target` or `daemon`.
+    pub closed_by: Option<String>,
+    /// Why.
+    pub detail: Option<String>,
+    /// Bytes from the agent that were forwarded; nothing while it is live.
+    pub bytes_up: Option<u64>,
+    /// Bytes to the agent that were forwarded; nothing while it is live.
+    pub bytes_down: Option<u64>,
+}
+
+/// A row of the view `events`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EventRow {
+    /// Number of its record.
+    pub id: u64,
+    /// When, in UTC.
+    pub time: String,
+    /// The session, where it belongs to one.
+    pub session: Option<u64>,
+    /// Which kind.
+    pub kind: String,
+    /// A sentence.
+    pub detail: String,
+}
+
+pub(super) fn command_row(row: &Row<'_>) -> rusqlite::Result<CommandRow> {
+    Ok(CommandRow {
+        id: row.get("id")?,
+        part: row.get("part")?,
+        time: row.get("time")?,
+        session: row.get("session")?,
+        agent: row.get("agent")?,
+        target: row.get("target")?,
+        user: row.get("user")?,
+        database: row.get("database")?,
+        kind: row.get("kind")?,
+        statement: row.get("statement")?,
+        parameters: row.get("parameters")?,
+        parameters_cut: row.get("parameters_cut")?,
+        verdict: row.get("verdict")?,
+        rule: row.get("rule")?,
+        status: row.get("status")?,
+        tag: row.get("tag")?,
+        rows: row.get("rows")?,
+        bytes: row.get("bytes")?,
+        bytes_in: row.get("bytes_in")?,
+        duration_ms: row.get("duration_ms")?,
+        error_code: row.get("error_code")?,
+        error_message: row.get("error_message")?,
+        transaction_state: row.get("transaction_state")?,
+        uid: row.get("uid")?,
+        pid: row.get("pid")?,
+        executable: row.get("executable")?,
+        outcome: row.get("outcome")?,
+    })
+}
+
+pub(super) fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
+    Ok(SessionRow {
+        id: row.get("id")?,
+        opened: row.get("opened")?,
+        closed: row.get("closed")?,
+        agent: row.get("agent")?,
+        uid: row.get("uid")?,
+        pid: row.get("pid")?,
+        executable: row.get("executable")?,
+        command_line: row.get("command_line")?,
+        cgroup: row.get("cgroup")?,
+        target: row.get("target")?,
+        protocol: row.get("protocol")?,
+        server: row.get("server")?,
+        user: row.get("user")?,
+        database: row.get("database")?,
+        application: row.get("application")?,
+        commands: row.get("commands")?,
+        closed_by: row.get("closed_by")?,
+        detail: row.get("detail")?,
+        bytes_up: row.get("bytes_up")?,
+        bytes_down: row.get("bytes_down")?,
+    })
+}
+
+pub(super) fn event_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
+    Ok(EventRow {
+        id: row.get("id")?,
+        time: row.get("time")?,
+        session: row.get("session")?,
+        kind: row.get("kind")?,
+        detail: row.get("detail")?,
+    })
+}

@@ -1,0 +1,253 @@
+//! What becomes of commits on the disk: flushes, checkpoints, readers in the way, files.
+
+use super::*;
+
+#[test]
+fn p1_a_flush_answers_after_the_commit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = open(&folder);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    let committed = log
+        .commit(vec![intent(1, "x"), intent(1, "y")])
+        .expect("committed");
+    let receipts = runtime.block_on(committed.flushed()).expect("flushed");
+    assert_eq!(
+        receipts.iter().map(|r| r.seq().0).collect::<Vec<_>>(),
+        [1, 2]
+    );
+}
+
+#[test]
+fn a_long_wal_begins_anew_while_the_log_is_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = open(&folder);
+    let text = "x".repeat(8000);
+    for _ in 0..200 {
+        seqs(&log, (0..100).map(|_| intent(1, &text)).collect());
+    }
+    // 160 MB were written; without checkpoints the WAL would be as long.
+    let wal = fs::metadata(files::wal_path(log.path()))
+        .expect("a WAL")
+        .len();
+    assert!(wal < 120 << 20, "{wal}");
+    assert_eq!(count(&read(&log), "intent"), 20_000);
+}
+
+#[test]
+fn commits_without_riders_are_checkpointed_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = open(&folder);
+    // Longer than the ticker stays awake.
+    thread::sleep(Duration::from_millis(1300));
+    // Each commit writes some pages, however small its records are: some 160 MB.
+    for _ in 0..20_000 {
+        seqs(&log, vec![intent(1, "x")]);
+    }
+    let wal = log.stats().wal_bytes;
+    assert!(wal < 110 << 20, "{wal}");
+}
+
+#[test]
+fn p1_what_a_checkpoint_moved_while_flushes_were_waited_for_is_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = open(&folder);
+    let other = files::connect(log.path()).expect("open");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    for n in 1..=50 {
+        let committed = log.commit(vec![intent(1, "x")]).expect("committed");
+        let flushed = committed.flushed();
+        // The WAL begins anew in the same file, under the flusher's descriptor.
+        checkpoint(&other, "TRUNCATE").expect("moved");
+        let receipts = runtime.block_on(flushed).expect("flushed");
+        assert_eq!(receipts[0].seq(), Seq(n));
+    }
+    assert_eq!(count(&read(&log), "intent"), 50);
+}
+
+#[test]
+fn a_reader_with_an_old_view_does_not_hold_up_the_writer() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = open(&folder);
+    seqs(&log, vec![intent(1, "x")]);
+    let reader = read(&log);
+    reader.execute_batch("BEGIN").expect("begun");
+    assert_eq!(count(&reader, "intent"), 1);
+    let text = "x".repeat(100_000);
+    let mut longest = Duration::ZERO;
+    // 100 MB, so that checkpoints that need all readers gone are tried and fail.
+    for _ in 0..1000 {
+        let begun = Instant::now();
+        seqs(&log, vec![intent(1, &text)]);
+        longest = longest.max(begun.elapsed());
+        thread::sleep(Duration::from_micros(300));
+    }
+    assert_eq!(count(&reader, "intent"), 1, "its view stands");
+    assert!(longest < Duration::from_secs(1), "{longest:?}");
+    reader.execute_batch("COMMIT").expect("ended");
+    for _ in 0..500 {
+        seqs(&log, vec![intent(1, &text)]);
+        if log.stats().wal_bytes < 64 << 20 {
+            return;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    panic!("the WAL did not shrink: {:?}", log.stats());
+}
+
+#[test]
+fn p1_after_a_failed_flush_nothing_is_committed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("log.sqlite");
+    // /dev/null cannot be synced.
+    let log = Log::open_flushing(&path, Options::default(), Path::new("/dev/null")).expect("open");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    let flushed = log
+        .commit(vec![intent(1, "x")])
+        .expect("committed")
+        .flushed();
+    let error = runtime.block_on(flushed).expect_err("not flushed");
+    assert!(matches!(error, AuditError::Flush(_)), "{error}");
+    let error = log.commit(vec![intent(1, "y")]).err().expect("refused");
+    assert!(matches!(error, AuditError::Flush(_)), "{error}");
+    assert!(log.stats().error.expect("told").contains("flushed"));
+    assert_eq!(count(&read(&log), "intent"), 1);
+    assert!(log.close().is_err());
+}
+
+#[test]
+fn p1_a_flush_that_is_asked_for_after_the_end_is_refused_and_not_waited_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = open(&folder);
+    let committed = log.commit(vec![intent(1, "x")]).expect("committed");
+    log.close().expect("closed");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    assert!(runtime.block_on(committed.flushed()).is_err());
+}
+
+#[test]
+fn new_files_are_for_the_owner_and_the_group() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("new/log.sqlite");
+    let log = Log::open(&path, Options::default()).expect("a log");
+    seqs(&log, vec![intent(1, "x")]);
+    let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+    assert_eq!(mode(path.parent().expect("a folder")), 0o750);
+    for suffix in ["", "-wal", "-shm"] {
+        assert_eq!(
+            mode(Path::new(&format!("{}{suffix}", path.display()))),
+            0o640,
+            "{suffix}"
+        );
+    }
+}
+
+#[test]
+fn folders_that_cannot_be_written_are_told_with_their_path() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("file");
+    fs::write(&file, "").expect("written");
+    for path in [file.join("log.sqlite"), "/proc/nowhere/log.sqlite".into()] {
+        let error = Log::open(&path, Options::default())
+            .err()
+            .expect("refused")
+            .to_string();
+        assert!(
+            error.contains(&path.parent().expect("a folder").display().to_string()),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn p2_a_full_disk_gives_no_receipt_and_uses_no_number() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = open(&folder);
+    assert_eq!(seqs(&log, vec![intent(1, "before")]), [1]);
+    lock_of(&log.shared.writer).limit_pages(1);
+    let filler = "x".repeat(1 << 20);
+    let error = log.commit(vec![intent(1, &filler)]).err().expect("no room");
+    assert!(matches!(error, AuditError::Full), "{error}");
+    log.ride_along(event(&filler));
+    assert!(log.commit(vec![intent(1, &filler)]).is_err());
+    assert!(log.stats().error.is_some());
+    lock_of(&log.shared.writer).limit_pages(1 << 20);
+    assert_eq!(seqs(&log, vec![intent(1, "after")]), [2]);
+    assert_eq!(count(&read(&log), "event"), 1, "what rode along was kept");
+    assert_eq!(log.stats().error, None);
+}
+
+#[test]
+fn closing_says_what_could_not_be_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = open(&folder);
+    lock_of(&log.shared.writer).limit_pages(1);
+    log.ride_along(event(&"x".repeat(1 << 20)));
+    assert_eq!(log.stats().queued, 1);
+    assert!(matches!(log.close(), Err(AuditError::Full)));
+}
+
+#[test]
+fn what_has_no_room_to_wait_is_counted_and_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = Options { queue_bytes: 3000 };
+    let log = Log::open(&folder.path().join("log.sqlite"), options).expect("a log");
+    lock_of(&log.shared.writer).limit_pages(1);
+    let filler = "x".repeat(2000);
+    // Enough to need new pages whatever room is left in the present ones.
+    for _ in 0..40 {
+        log.ride_along(event(&filler));
+    }
+    let lost = log.stats().lost;
+    assert!(lost > 0);
+    assert!(log.stats().queued_bytes <= 3000);
+    lock_of(&log.shared.writer).limit_pages(1 << 20);
+    seqs(&log, vec![intent(1, "x")]);
+    let told: String = read(&log)
+        .query_row(
+            "SELECT detail FROM event WHERE kind = 'outcomes-lost'",
+            [],
+            |r| r.get(0),
+        )
+        .expect("told");
+    assert!(told.starts_with(&lost.to_string()), "{told}");
+}
+
+#[test]
+fn all_who_meet_in_a_commit_that_fails_are_told_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = open(&folder);
+    lock_of(&log.shared.writer).limit_pages(1);
+    let held = lock_of(&log.shared.writer);
+    let errors: Vec<String> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..4)
+            .map(|session| {
+                let log = log.clone();
+                let records = vec![intent(session, &"x".repeat(1 << 20))];
+                scope.spawn(move || log.commit(records).err().expect("no room").to_string())
+            })
+            .collect();
+        while lock_of(&log.shared.queue).batches.len() < 4 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        drop(held);
+        threads
+            .into_iter()
+            .map(|t| t.join().expect("no panic"))
+            .collect()
+    });
+    assert!(
+        errors
+            .iter()
+            .all(|error| *error == AuditError::Full.to_string()),
+        "{errors:?}"
+    );
+    assert_eq!(log.stats().last, Seq(0));
+}

@@ -1,0 +1,218 @@
+//! The benchmark's clients: `pgbench` and `psql`, told nothing but an address.
+//!
+//! Belongs here: how a load is run and its figure read. Not which ways there are.
+
+use std::{
+    fs::File,
+    io::Read,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+use super::host::{DATABASE, UID};
+use crate::interrupt;
+
+/// What a load may take beyond its time: a way that has come to a stop is an error, not a wait.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A bulk result of rows of 80 bytes.
+const BULK: &str = "select repeat('x', 80) from generate_series(1, 2000000)";
+
+/// What is measured.
+#[derive(Clone, Copy)]
+pub(super) enum Load {
+    /// `pgbench -S -M prepared` with so many clients, in transactions a second.
+    RoundTrips { clients: u32 },
+    /// One result of 2,000,000 rows, in seconds.
+    Bulk,
+}
+
+impl Load {
+    pub(super) const ALL: [Self; 3] = [
+        Self::RoundTrips { clients: 1 },
+        Self::RoundTrips { clients: 8 },
+        Self::Bulk,
+    ];
+
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::RoundTrips { clients: 1 } => "1 client",
+            Self::RoundTrips { .. } => "8 clients",
+            Self::Bulk => "2,000,000 rows",
+        }
+    }
+
+    /// A figure that is larger where it is quicker.
+    pub(super) fn speed(self, value: f64) -> f64 {
+        match self {
+            Self::RoundTrips { .. } => value,
+            Self::Bulk => value.recip(),
+        }
+    }
+
+    pub(super) fn show(self, value: f64) -> String {
+        match self {
+            Self::RoundTrips { .. } => format!("{value:.0} tps"),
+            Self::Bulk => format!("{value:.2} s"),
+        }
+    }
+}
+
+/// A client of one way.
+pub(super) struct Client {
+    programs: PathBuf,
+    pub(super) address: SocketAddr,
+    /// Where it is run: the daemon's programs are attached there.
+    pub(super) cgroup: Option<PathBuf>,
+}
+
+impl Client {
+    pub(super) fn new(programs: &Path, address: SocketAddr) -> Self {
+        Self {
+            programs: programs.to_owned(),
+            address,
+            cgroup: None,
+        }
+    }
+
+    /// One statement, to see that there is an answer.
+    pub(super) fn greet(&self) -> Result<()> {
+        let mut psql = self.psql("select 6 * 7");
+        let output = finish(psql.stdout(Stdio::piped()), PATIENCE)?;
+        if output.trim() != "42" {
+            bail!("{} answers {output:?} to select 6 * 7", self.address);
+        }
+        Ok(())
+    }
+
+    pub(super) fn measure(&self, load: Load, seconds: u32) -> Result<f64> {
+        match load {
+            Load::RoundTrips { clients } => self.round_trips(clients, seconds),
+            Load::Bulk => self.bulk(),
+        }
+    }
+
+    fn round_trips(&self, clients: u32, seconds: u32) -> Result<f64> {
+        let mut pgbench = self.program("pgbench");
+        // One thread a core at most: more would measure the scheduler.
+        let threads = clients.min(2);
+        pgbench.args(["-n", "-S", "-M", "prepared"]);
+        pgbench
+            .arg(format!("--client={clients}"))
+            .arg(format!("--jobs={threads}"))
+            .arg(format!("--time={seconds}"));
+        pgbench.arg(DATABASE).stdout(Stdio::piped());
+        let patience = Duration::from_secs(seconds.into()) + PATIENCE;
+        let output = finish(&mut pgbench, patience)?;
+        tps(&output).with_context(|| format!("pgbench told no tps: {output}"))
+    }
+
+    fn bulk(&self) -> Result<f64> {
+        let nowhere = File::options().write(true).open("/dev/null")?;
+        let mut psql = self.psql(BULK);
+        psql.stdout(nowhere);
+        let start = Instant::now();
+        finish(&mut psql, PATIENCE)?;
+        Ok(start.elapsed().as_secs_f64())
+    }
+
+    fn psql(&self, statement: &str) -> Command {
+        let mut psql = self.program("psql");
+        psql.args(["-X", "-At", "-d", DATABASE, "-c", statement]);
+        psql
+    }
+
+    /// A program of PostgreSQL's under the agent's uid, in the cgroup where there is one. All ways
+    /// are started alike.
+    fn program(&self, name: &str) -> Command {
+        let mut shell = Command::new("sh");
+        let enter = r#"[ -z "$CGROUP" ] || echo $$ > "$CGROUP/cgroup.procs" || exit; exec "$@""#;
+        shell.args(["-c", enter, "sh", "setpriv"]);
+        shell
+            .arg(format!("--reuid={UID}"))
+            .arg(format!("--regid={UID}"))
+            .arg("--clear-groups");
+        shell.arg(self.programs.join(name));
+        shell.current_dir("/").stdin(Stdio::null()).env_clear();
+        shell
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("LC_ALL", "C")
+            .env("HOME", "/nonexistent");
+        if let Some(cgroup) = &self.cgroup {
+            shell.env("CGROUP", cgroup);
+        }
+        shell.env("PGUSER", DATABASE);
+        shell
+            .env("PGHOST", self.address.ip().to_string())
+            .env("PGPORT", self.address.port().to_string());
+        shell
+    }
+}
+
+/// Waits for the end, ends it on a signal or after too long, and gives what it printed.
+fn finish(command: &mut Command, patience: Duration) -> Result<String> {
+    let mut child = command
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot run a client")?;
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            let (output, said) = (read(child.stdout.take()), read(child.stderr.take()));
+            if !status.success() {
+                // Ctrl-C reaches the client too: that is the reason then.
+                interrupt::check()?;
+                bail!("the client ended with {status}: {}", said.trim());
+            }
+            return Ok(output);
+        }
+        let late = if start.elapsed() > patience {
+            Err(anyhow::anyhow!("no end after {patience:?}"))
+        } else {
+            Ok(())
+        };
+        if let Err(reason) = interrupt::check().and(late) {
+            end(&mut child);
+            return Err(reason);
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn end(child: &mut Child) {
+    // Its shell and setpriv have become the client itself: this is the one process.
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+fn read(stream: Option<impl Read>) -> String {
+    let mut text = Vec::new();
+    if let Some(mut stream) = stream {
+        let _ = stream.read_to_end(&mut text);
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Reads `tps = 10300.123 (without initial connection time)`.
+fn tps(output: &str) -> Option<f64> {
+    output
+        .lines()
+        .find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tps;
+
+    #[test]
+    fn pgbenchs_figure_is_read() {
+        let output = "latency average = 0.1 ms\ntps = 10300.5 (without initial connection time)\n";
+        assert_eq!(tps(output), Some(10300.5));
+        assert_eq!(tps("pgbench: error"), None);
+    }
+}

@@ -1,0 +1,374 @@
+//! The benchmark's servers: PostgreSQL, PgBouncer, HAProxy and the daemon.
+//!
+//! Belongs here: their configuration, starting, and ending. Each ends when it is dropped, and only
+//! processes that were started here are ever sent a signal.
+
+use std::{
+    fs::{self, File},
+    net::{SocketAddr, TcpStream},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::{Pid, User},
+};
+
+use super::host::{Cgroup, DATABASE, Pins, UID, free_port};
+use crate::{interrupt, shell};
+
+/// Neither PostgreSQL nor PgBouncer runs as root; this account comes with Debian's packages.
+const ACCOUNT: &str = "postgres";
+
+/// pgbench's measure of size: 100,000 accounts each.
+const SCALE: &str = "10";
+
+const START: Duration = Duration::from_secs(30);
+const STOP: Duration = Duration::from_secs(20);
+
+/// A running server.
+struct Server {
+    name: &'static str,
+    child: Child,
+    /// What it writes.
+    words: PathBuf,
+    stop: Signal,
+}
+
+impl Server {
+    fn start(
+        name: &'static str,
+        words: PathBuf,
+        stop: Signal,
+        command: &mut Command,
+    ) -> Result<Self> {
+        let file = File::create(&words)?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .current_dir("/")
+            // Ctrl-C is for us: servers end in their order.
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("{name} cannot be started"))?;
+        Ok(Self {
+            name,
+            child,
+            words,
+            stop,
+        })
+    }
+
+    fn wait_until(&mut self, mut ready: impl FnMut(&Self) -> bool) -> Result<()> {
+        let start = Instant::now();
+        while !ready(self) {
+            interrupt::check()?;
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{} ended with {status}: {}", self.name, self.said());
+            }
+            if start.elapsed() > START {
+                bail!(
+                    "{} is not ready after {START:?}: {}",
+                    self.name,
+                    self.said()
+                );
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(&self.words)
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Ok(pid) = i32::try_from(self.child.id()) {
+            let _ = kill(Pid::from_raw(pid), self.stop);
+        }
+        let start = Instant::now();
+        while self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            if start.elapsed() > STOP {
+                eprintln!("{} does not end within {STOP:?}: killed", self.name);
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// A server of its own, in a temporary folder.
+pub(super) struct Postgres {
+    programs: PathBuf,
+    address: SocketAddr,
+    _server: Server,
+}
+
+impl Postgres {
+    pub(super) fn start(programs: &Path, folder: &Path, address: SocketAddr) -> Result<Self> {
+        let folder = folder_of_account(&folder.join("postgres"))?;
+        let data = folder.join("data");
+        eprintln!("start   PostgreSQL of {} on {address}", programs.display());
+        shell::read(
+            as_account(&programs.join("initdb"))
+                .args([
+                    "--auth=trust",
+                    "--no-sync",
+                    "--encoding=UTF8",
+                    "--locale=C",
+                    "-U",
+                    DATABASE,
+                    "-D",
+                ])
+                .arg(&data),
+        )?;
+        let mut command = as_account(&programs.join("postgres"));
+        command.arg("-D").arg(&data);
+        let settings = [
+            format!("listen_addresses={}", address.ip()),
+            format!("port={}", address.port()),
+            format!("unix_socket_directories={}", folder.display()),
+            "shared_buffers=256MB".into(),
+            "fsync=off".into(),
+            "jit=off".into(),
+        ];
+        for setting in settings {
+            command.arg("-c").arg(setting);
+        }
+        // The fast shutdown.
+        let mut server = Server::start(
+            "PostgreSQL",
+            folder.join("words"),
+            Signal::SIGINT,
+            &mut command,
+        )?;
+        server.wait_until(|server| {
+            server.said().contains("ready to accept connections") && answers(address)
+        })?;
+        Ok(Self {
+            programs: programs.to_owned(),
+            address,
+            _server: server,
+        })
+    }
+
+    /// The database and its tables.
+    pub(super) fn fill(&self) -> Result<()> {
+        let run = |program: &str, arguments: &[&str]| {
+            let mut command = as_account(&self.programs.join(program));
+            command
+                .arg("-h")
+                .arg(self.address.ip().to_string())
+                .arg("-p")
+                .arg(self.address.port().to_string());
+            shell::read(command.args(["-U", DATABASE]).args(arguments))
+        };
+        run("createdb", &[DATABASE])?;
+        run("pgbench", &["-i", "-q", "-s", SCALE, DATABASE])?;
+        // Nothing of the filling is left to be done while it is measured.
+        run("psql", &["-X", "-q", "-d", DATABASE, "-c", "checkpoint"])?;
+        Ok(())
+    }
+}
+
+/// PgBouncer, one server connection for each client.
+pub(super) struct PgBouncer {
+    _server: Server,
+}
+
+impl PgBouncer {
+    pub(super) fn start(folder: &Path, address: SocketAddr, to: SocketAddr) -> Result<Self> {
+        let folder = folder_of_account(&folder.join("pgbouncer"))?;
+        let (file, users) = (folder.join("pgbouncer.ini"), folder.join("users"));
+        fs::write(&users, format!("\"{DATABASE}\" \"\"\n"))?;
+        let settings = [
+            "[databases]".to_owned(),
+            format!("* = host={} port={}", to.ip(), to.port()),
+            "[pgbouncer]".to_owned(),
+            format!(
+                "listen_addr = {}\nlisten_port = {}",
+                address.ip(),
+                address.port()
+            ),
+            "unix_socket_dir =".to_owned(),
+            format!("auth_type = trust\nauth_file = {}", users.display()),
+            "pool_mode = session\ndefault_pool_size = 50\n".to_owned(),
+        ];
+        fs::write(&file, settings.join("\n"))?;
+        eprintln!("start   PgBouncer on {address}");
+        let mut command = as_account(Path::new("/usr/sbin/pgbouncer"));
+        let mut server = Server::start(
+            "PgBouncer",
+            folder.join("words"),
+            Signal::SIGTERM,
+            command.arg(&file),
+        )?;
+        server.wait_until(|_| answers(address))?;
+        Ok(Self { _server: server })
+    }
+}
+
+/// HAProxy as a relay of bytes.
+pub(super) struct HaProxy {
+    _server: Server,
+}
+
+impl HaProxy {
+    pub(super) fn start(folder: &Path, address: SocketAddr, to: SocketAddr) -> Result<Self> {
+        let folder = folder_of_account(&folder.join("haproxy"))?;
+        let file = folder.join("haproxy.cfg");
+        let settings = [
+            "defaults",
+            "  mode tcp",
+            "  timeout connect 10s",
+            "  timeout client 1h",
+            "  timeout server 1h",
+            "listen bench",
+            &format!("  bind {address}"),
+            &format!("  server postgres {to}\n"),
+        ];
+        fs::write(&file, settings.join("\n"))?;
+        eprintln!("start   HAProxy on {address}");
+        let mut command = as_account(Path::new("/usr/sbin/haproxy"));
+        // In the foreground, as one process.
+        command.arg("-db").arg("-f").arg(&file);
+        let mut server = Server::start(
+            "HAProxy",
+            folder.join("words"),
+            Signal::SIGTERM,
+            &mut command,
+        )?;
+        server.wait_until(|_| answers(address))?;
+        Ok(Self { _server: server })
+    }
+}
+
+/// The daemon under test.
+pub(super) struct Daemon {
+    binary: PathBuf,
+    config: PathBuf,
+    log: PathBuf,
+    /// Ended before the programs are detached.
+    server: Option<Server>,
+}
+
+impl Daemon {
+    pub(super) fn start(
+        binary: &Path,
+        folder: &Path,
+        durability: &'static str,
+        cgroup: &Cgroup,
+        pins: &Pins,
+        target: SocketAddr,
+    ) -> Result<Self> {
+        let folder = folder.join(durability);
+        fs::create_dir(&folder)?;
+        let (config, log) = (folder.join("chaperone.toml"), folder.join("log.sqlite"));
+        // A temporary folder's name has nothing that TOML would read otherwise.
+        let text = format!(
+            "[daemon]\nattach = \"{}\"\nlisten = {}\npins = \"{}\"\ncontrol = \"{}\"\nlog = \"{}\"\n\
+             durability = \"{durability}\"\n\n\
+             [[agent]]\nname = \"bench\"\nselect = {{ user = {UID} }}\n\n\
+             [[target]]\nname = \"bench\"\nprotocol = \"postgres\"\naddress = [\"{target}\"]\n",
+            cgroup.path().display(),
+            free_port()?,
+            pins.path(durability).display(),
+            folder.join("control.sock").display(),
+            log.display(),
+        );
+        fs::write(&config, text)?;
+        eprintln!(
+            "start   chaperone ({durability}) on {}",
+            cgroup.path().display()
+        );
+        let mut command = Command::new(binary);
+        command
+            .args(["daemon", "--config"])
+            .arg(&config)
+            .env_remove("CHAPERONE_CONFIG");
+        let server = Server::start(
+            "chaperone",
+            folder.join("words"),
+            Signal::SIGTERM,
+            &mut command,
+        )?;
+        let mut daemon = Self {
+            binary: binary.to_owned(),
+            config,
+            log,
+            server: Some(server),
+        };
+        if let Some(server) = &mut daemon.server {
+            server.wait_until(|server| server.said().contains("ready"))?;
+        }
+        Ok(daemon)
+    }
+
+    /// A connection that went round the daemon would make the fairest of figures.
+    pub(super) fn has_recorded(&self) -> Result<()> {
+        let mut sqlite = Command::new("sqlite3");
+        sqlite
+            .arg("-readonly")
+            .arg(&self.log)
+            .arg("select count(*) from commands");
+        let count = shell::read(&mut sqlite).context("the daemon's log cannot be read")?;
+        if count.trim() == "0" {
+            bail!("the daemon recorded nothing: the client's connection went round it");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        drop(self.server.take());
+        let mut detach = Command::new(&self.binary);
+        detach
+            .args(["daemon", "--detach", "--config"])
+            .arg(&self.config);
+        if let Err(error) = shell::read(&mut detach) {
+            eprintln!("the daemon's programs may be attached still: {error:#}");
+        }
+    }
+}
+
+fn as_account(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", ACCOUNT, "--regid", ACCOUNT, "--clear-groups"]);
+    // Where xtask is killed and can undo nothing, at least the servers end.
+    command
+        .args(["--pdeathsig", "INT"])
+        .arg(program)
+        .current_dir("/")
+        .env("LC_ALL", "C");
+    command
+}
+
+fn folder_of_account(folder: &Path) -> Result<PathBuf> {
+    let account = User::from_name(ACCOUNT)?
+        .with_context(|| format!("there is no account {ACCOUNT}: PostgreSQL's package makes it"))?;
+    fs::create_dir(folder)?;
+    std::os::unix::fs::chown(
+        folder,
+        Some(account.uid.as_raw()),
+        Some(account.gid.as_raw()),
+    )?;
+    Ok(folder.to_owned())
+}
+
+fn answers(address: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_ok()
+}
