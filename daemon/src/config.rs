@@ -506,6 +506,13 @@ address = ["db:5432", "10.0.0.0/24:5432"]
     }
 
     #[test]
+    fn the_example_is_good() {
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd/chaperone.toml");
+        let config = Config::read(&example).map_err(|error| error.to_string()).expect("good");
+        assert_eq!((config.agents.len(), config.targets.len()), (1, 1));
+    }
+
+    #[test]
     fn a_missing_file_is_told_with_its_path() {
         let error = Config::read(Path::new("/nowhere/c.toml")).expect_err("missing").to_string();
         assert!(error.contains("/nowhere/c.toml"), "{error}");

@@ -91,7 +91,7 @@ pub(crate) fn command(detail: &CommandDetail, json: bool) -> Result<()> {
         line("user", &text(c.user.as_ref()));
         line("database", &text(c.database.as_ref()));
         line("verdict", &format!("{} ({})", c.verdict, c.rule));
-        line("statement", &text(c.statement.as_ref()));
+        line("statement", c.statement.as_deref().unwrap_or("(text not known)"));
         line("parameters", &text(c.parameters.as_ref()));
         if c.parameters_cut {
             line("", "(more parameters were sent than are kept)");

@@ -118,7 +118,7 @@ fn deny() -> Result<()> {
             .args(checks);
         Ok(command)
     };
-    shell::run(&mut deny(&["licenses", "bans", "sources"])?)?;
+    let offline = shell::run(&mut deny(&["licenses", "bans", "sources"])?);
     let mut fetch = Command::new(setup::cargo_deny()?);
     if let Err(error) = shell::read(fetch.current_dir(shell::root()).args(["fetch", "db"])) {
         let reason = format!("{error:#}");
@@ -126,7 +126,8 @@ fn deny() -> Result<()> {
             "note: advisories were not checked: their database cannot be had here ({})",
             reason.lines().last().unwrap_or_default().trim()
         );
-        return Ok(());
+        return offline;
     }
-    shell::run(&mut deny(&["advisories", "--disable-fetch"])?)
+    shell::run(&mut deny(&["advisories", "--disable-fetch"])?)?;
+    offline
 }
