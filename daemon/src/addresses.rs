@@ -35,7 +35,9 @@ impl FromStr for TargetAddress {
             .rsplit_once(':')
             .ok_or_else(|| format!("{text:?} has no port: write it as host:port"))?;
         let port = match port.parse() {
-            Ok(0) | Err(_) => return Err(format!("{port:?} is no port: it is a number from 1 to 65535")),
+            Ok(0) | Err(_) => {
+                return Err(format!("{port:?} is no port: it is a number from 1 to 65535"));
+            }
             Ok(port) => port,
         };
         if host == "*" {
@@ -56,7 +58,9 @@ impl FromStr for TargetAddress {
                 let bits = match bits.map(str::parse) {
                     None => longest,
                     Some(Ok(bits)) if bits <= longest => bits,
-                    Some(_) => return Err(format!("{text:?}: the prefix is at most {longest} bits long")),
+                    Some(_) => {
+                        return Err(format!("{text:?}: the prefix is at most {longest} bits long"));
+                    }
                 };
                 if masked(address, bits) != address {
                     return Err(format!(
@@ -77,8 +81,12 @@ impl fmt::Display for TargetAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fixed(Watch::Any { port }) => write!(f, "*:{port}"),
-            Self::Fixed(Watch::Net { address: IpAddr::V4(a), bits, port }) => write!(f, "{a}/{bits}:{port}"),
-            Self::Fixed(Watch::Net { address: IpAddr::V6(a), bits, port }) => write!(f, "[{a}/{bits}]:{port}"),
+            Self::Fixed(Watch::Net { address: IpAddr::V4(a), bits, port }) => {
+                write!(f, "{a}/{bits}:{port}")
+            }
+            Self::Fixed(Watch::Net { address: IpAddr::V6(a), bits, port }) => {
+                write!(f, "[{a}/{bits}]:{port}")
+            }
             Self::Name(name, port) => write!(f, "{name}:{port}"),
         }
     }

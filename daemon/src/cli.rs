@@ -28,7 +28,7 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(200);
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// The configuration [default: $CHAPERONE_CONFIG, else /etc/chaperone/chaperone.toml]
+    /// The configuration [default: `$CHAPERONE_CONFIG`, else /etc/chaperone/chaperone.toml]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print JSON instead of tables
@@ -163,13 +163,13 @@ fn log(reader: &Reader, args: &LogArgs, json: bool) -> Result<bool> {
         limit: Some(args.limit),
     };
     match &args.what {
-        Some(LogCommand::Show { id }) => match reader.command(Seq(*id))? {
-            Some(command) => show::command(&command, json)?,
-            None => {
+        Some(LogCommand::Show { id }) => {
+            let Some(command) = reader.command(Seq(*id))? else {
                 writeln!(io::stderr(), "chaperone: there is no command {id}")?;
                 return Ok(false);
-            }
-        },
+            };
+            show::command(&command, json)?;
+        }
         Some(LogCommand::Sessions) => show::sessions(&reader.sessions(args.limit)?, json)?,
         Some(LogCommand::Events) => show::events(&reader.events(args.limit)?, json)?,
         None => {
@@ -180,7 +180,10 @@ fn log(reader: &Reader, args: &LogArgs, json: bool) -> Result<bool> {
                 rows.retain(|row| row.outcome.is_some_and(|outcome| outcome <= cursor.0));
             }
             show::commands(&rows, json)?;
-            while args.follow {
+            if !args.follow {
+                return Ok(true);
+            }
+            loop {
                 std::thread::sleep(FOLLOW_EVERY);
                 let rows = reader.finished_after(cursor, &filter)?;
                 if let Some(last) = rows.last().and_then(|row| row.outcome) {
@@ -198,9 +201,9 @@ fn moment(text: &str) -> Result<Timestamp> {
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Ok(Timestamp(time.as_microsecond()));
     }
-    let span: jiff::Span = text
-        .parse()
-        .with_context(|| format!("{text:?} is neither a time such as 2026-05-01T12:00:00Z nor a span such as 2h"))?;
+    let span: jiff::Span = text.parse().with_context(|| {
+        format!("{text:?} is neither a time such as 2026-05-01T12:00:00Z nor a span such as 2h")
+    })?;
     let then = jiff::Zoned::now().checked_sub(span.abs()).context("that is too long ago")?;
     Ok(Timestamp(then.timestamp().as_microsecond()))
 }

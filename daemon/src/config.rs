@@ -4,6 +4,7 @@
 
 use std::{
     collections::HashSet,
+    fmt::Write,
     fs,
     ops::Range,
     path::{Path, PathBuf},
@@ -122,7 +123,10 @@ impl Config {
         for agent in file.agent {
             let name = named(&agent.name).map_err(|m| at(agent.name.span(), &m))?;
             if !names.insert(name.clone()) {
-                return Err(at(agent.name.span(), &format!("there is another agent named {name:?}")));
+                return Err(at(
+                    agent.name.span(),
+                    &format!("there is another agent named {name:?}"),
+                ));
             }
             let select = agent.select.get_ref().check().map_err(|m| at(agent.select.span(), &m))?;
             if agents.iter().any(|other: &Agent| other.select == select) {
@@ -137,11 +141,16 @@ impl Config {
         for target in file.target {
             let name = named(&target.name).map_err(|m| at(target.name.span(), &m))?;
             if !names.insert(name.clone()) {
-                return Err(at(target.name.span(), &format!("there is another target named {name:?}")));
+                return Err(at(
+                    target.name.span(),
+                    &format!("there is another target named {name:?}"),
+                ));
             }
             let protocol = target.protocol.get_ref().parse().map_err(|()| {
-                let message =
-                    format!("protocol {:?} is not known: use \"postgres\"", target.protocol.get_ref());
+                let message = format!(
+                    "protocol {:?} is not known: use \"postgres\"",
+                    target.protocol.get_ref()
+                );
                 at(target.protocol.span(), &message)
             })?;
             if target.address.get_ref().is_empty() {
@@ -160,12 +169,18 @@ impl Config {
             defaults.push((name.clone(), target.default.into()));
             targets.push(Target { name, protocol, addresses });
         }
-        let hash = Sha256::digest(text.as_bytes()).iter().map(|b| format!("{b:02x}")).collect();
+        let mut hash = String::new();
+        for byte in Sha256::digest(text.as_bytes()) {
+            let _ = write!(hash, "{byte:02x}");
+        }
         Ok(Self { daemon, agents, targets, policy: Policy::new(hash, defaults) })
     }
 
     /// The cgroup to attach to.
-    pub(crate) fn attach_path(&self, host: &Host) -> Result<PathBuf, chaperone_kernel::KernelError> {
+    pub(crate) fn attach_path(
+        &self,
+        host: &Host,
+    ) -> Result<PathBuf, chaperone_kernel::KernelError> {
         match &self.daemon.attach {
             Attach::Auto => host.cgroup_root(),
             Attach::Path(path) => Ok(path.clone()),
@@ -277,7 +292,13 @@ impl RawDaemon {
                 .ok()
                 .and_then(|d| Duration::try_from(d).ok())
                 .ok_or_else(|| {
-                    (text.span(), format!("{:?} is no duration: write it as \"10s\" or \"2m\"", text.get_ref()))
+                    (
+                        text.span(),
+                        format!(
+                            "{:?} is no duration: write it as \"10s\" or \"2m\"",
+                            text.get_ref()
+                        ),
+                    )
                 })?,
         };
         let max_message = size(self.max_message.as_ref(), 8 << 20, 64 << 10, 1 << 30)?;
@@ -318,9 +339,10 @@ impl RawSelect {
             (None, Some(path)) if path.starts_with("/") && path != Path::new("/") => {
                 Ok(Select::Cgroup(path.clone()))
             }
-            (None, Some(_)) => {
-                Err("cgroup is a path from the root of the cgroup v2 tree, such as \"/agents.slice\"".into())
-            }
+            (None, Some(_)) => Err(
+                "cgroup is a path from the root of the cgroup v2 tree, such as \"/agents.slice\""
+                    .into(),
+            ),
             _ => Err("select by user or by cgroup: exactly one of them".into()),
         }
     }
@@ -329,10 +351,14 @@ impl RawSelect {
 /// The daemon's own connections must never come back to it.
 fn in_scope(uid: u32) -> Result<Select, String> {
     if nix::unistd::geteuid().as_raw() == uid {
-        return Err(format!("user id {uid} is the daemon's own: an agent needs an account of its own"));
+        return Err(format!(
+            "user id {uid} is the daemon's own: an agent needs an account of its own"
+        ));
     }
     if uid == 0 {
-        return Err("root can undo whatever chaperone does: an agent needs an account of its own".into());
+        return Err(
+            "root can undo whatever chaperone does: an agent needs an account of its own".into()
+        );
     }
     Ok(Select::User(uid))
 }
@@ -364,12 +390,20 @@ fn size(
 ) -> Result<usize, Misplaced> {
     let Some(text) = text else { return Ok(default) };
     let bytes: bytesize::ByteSize = text.get_ref().parse().map_err(|_| {
-        (text.span(), format!("{:?} is no size: write it as \"64 KiB\" or \"8 MiB\"", text.get_ref()))
+        (
+            text.span(),
+            format!("{:?} is no size: write it as \"64 KiB\" or \"8 MiB\"", text.get_ref()),
+        )
     })?;
     let show = |bytes: usize| bytesize::ByteSize::b(bytes as u64).display().iec().to_string();
-    usize::try_from(bytes.as_u64()).ok().filter(|bytes| (least..=most).contains(bytes)).ok_or_else(|| {
-        (text.span(), format!("{:?} is out of range: {} to {}", text.get_ref(), show(least), show(most)))
-    })
+    usize::try_from(bytes.as_u64()).ok().filter(|bytes| (least..=most).contains(bytes)).ok_or_else(
+        || {
+            (
+                text.span(),
+                format!("{:?} is out of range: {} to {}", text.get_ref(), show(least), show(most)),
+            )
+        },
+    )
 }
 
 /// `unknown field` errors name what is allowed; a near miss gets a suggestion.
@@ -487,7 +521,12 @@ address = ["db:5432", "10.0.0.0/24:5432"]
             ("\"db:5432\"", "\"db\"", "c.toml:16:12", "no port"),
             ("\"postgres\"", "\"oracle\"", "c.toml:15:12", "not known"),
             ("{ user = 64001 }", "{ user = 0 }", "c.toml:9:10", "own"),
-            ("{ user = 64001 }", "{ user = \"nobody-of-that-name\" }", "c.toml:9:10", "no user named"),
+            (
+                "{ user = 64001 }",
+                "{ user = \"nobody-of-that-name\" }",
+                "c.toml:9:10",
+                "no user named",
+            ),
             ("{ user = 64001 }", "{ }", "c.toml:9:10", "exactly one"),
             ("\"/agents.slice\"", "\"agents.slice\"", "c.toml:12:10", "path from the root"),
             ("\"other\"", "\"cleaner\"", "c.toml:11:8", "another agent named"),

@@ -91,9 +91,12 @@ impl Desk {
     /// an agent is not heard even there.
     fn may(&self, peer: &UCred, action: &Action) -> bool {
         match action {
-            Action::Status | Action::Sessions => {
-                !self.shared.config.agents.iter().any(|agent| agent.select == Select::User(peer.uid()))
-            }
+            Action::Status | Action::Sessions => !self
+                .shared
+                .config
+                .agents
+                .iter()
+                .any(|agent| agent.select == Select::User(peer.uid())),
         }
     }
 

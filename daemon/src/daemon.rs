@@ -55,8 +55,9 @@ pub(crate) fn run(config: Config) -> Result<()> {
                 config.daemon.listen
             )
         })?;
-    let control = control::bind(&config.daemon.control)
-        .with_context(|| format!("cannot make the control socket {}", config.daemon.control.display()))?;
+    let control = control::bind(&config.daemon.control).with_context(|| {
+        format!("cannot make the control socket {}", config.daemon.control.display())
+    })?;
 
     let generation = plan.generation;
     let attach = plan.attach.clone();
@@ -210,7 +211,10 @@ impl Naming {
             };
             self.answers.learn(name, &found, Instant::now());
             if self.answers.is_unknown(name) {
-                tracing::warn!(name, "no address of this target is known: it is not watched by this name yet");
+                tracing::warn!(
+                    name,
+                    "no address of this target is known: it is not watched by this name yet"
+                );
             }
         }
         let watched = self.watches(config);
@@ -223,7 +227,11 @@ impl Naming {
         let mut watched: Vec<_> = (0..)
             .zip(&config.targets)
             .flat_map(|(index, target)| {
-                target.addresses.iter().flat_map(|a| self.answers.watches(a)).map(move |w| (w, index))
+                target
+                    .addresses
+                    .iter()
+                    .flat_map(|a| self.answers.watches(a))
+                    .map(move |w| (w, index))
             })
             .collect();
         watched.sort_unstable();

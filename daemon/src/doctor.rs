@@ -41,7 +41,10 @@ pub(crate) fn examine(path: &Path, json: bool) -> Result<bool> {
         root(),
         check("cgroup v2", host.cgroup_root().map(|root| root.display().to_string())),
         bpffs(&host, config.as_ref().ok()),
-        check("kernel types (BTF)", Offsets::read(&host.btf).map(|_| host.btf.display().to_string())),
+        check(
+            "kernel types (BTF)",
+            Offsets::read(&host.btf).map(|_| host.btf.display().to_string()),
+        ),
         check("network namespaces", own_netns_cookie().map(|_| "each has a cookie".to_owned())),
         lsm(&host),
         check("configuration", config.as_ref().map(|_| path.display().to_string())),
@@ -112,8 +115,13 @@ fn bpffs(host: &Host, config: Option<&Config>) -> Check {
 fn lsm(host: &Host) -> Check {
     let (finding, detail) = match host.bpf_lsm() {
         Some(true) => (Finding::Ok, "bpf is among the security modules"),
-        Some(false) => (Finding::Note, "bpf is not among the security modules; nothing needs it yet"),
-        None => (Finding::Note, "securityfs is not mounted, so this cannot be told; nothing needs it yet"),
+        Some(false) => {
+            (Finding::Note, "bpf is not among the security modules; nothing needs it yet")
+        }
+        None => (
+            Finding::Note,
+            "securityfs is not mounted, so this cannot be told; nothing needs it yet",
+        ),
     };
     Check { what: "BPF LSM", finding, detail: detail.into() }
 }
@@ -130,12 +138,18 @@ fn attach(config: &Config, host: &Host) -> Check {
 }
 
 fn port(config: &Config) -> Check {
-    let running = chaperone_control::ask(&config.daemon.control, &chaperone_control::Action::Status).is_ok();
+    let running =
+        chaperone_control::ask(&config.daemon.control, &chaperone_control::Action::Status).is_ok();
     let port = config.daemon.listen;
     if running {
         return check::<String>("port", Ok(format!("{port}, held by the running daemon")));
     }
-    check("port", Listeners::bind(port).map(|_| format!("{port} is free")).map_err(|e| format!("{port}: {e}")))
+    check(
+        "port",
+        Listeners::bind(port)
+            .map(|_| format!("{port} is free"))
+            .map_err(|e| format!("{port}: {e}")),
+    )
 }
 
 fn log(config: &Config) -> Check {

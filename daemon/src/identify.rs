@@ -12,7 +12,8 @@ const COMMAND_LINE: usize = 4096;
 /// The identity behind a note.
 pub(crate) fn identify(agent: AgentName, note: &Note) -> Identity {
     let proc = |file: &str| format!("/proc/{}/{file}", note.tgid);
-    let executable = fs::read_link(proc("exe")).ok().map(|path| path.to_string_lossy().into_owned());
+    let executable =
+        fs::read_link(proc("exe")).ok().map(|path| path.to_string_lossy().into_owned());
     let command_line = fs::read(proc("cmdline")).ok().map(|bytes| command_line(&bytes));
     let cgroup = fs::read_to_string(proc("cgroup")).ok().and_then(|text| cgroup2(&text));
     // Read last: if the process id still belongs to the process of the note now, it did before.
@@ -61,6 +62,8 @@ fn comm(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write;
+
     use super::*;
 
     fn note(pid: u32, started_ns: u64) -> Note {
@@ -98,7 +101,7 @@ mod tests {
     fn a_name_with_parentheses_does_not_shift_the_fields() {
         let mut stat = "1 (a) b) c) S".to_owned();
         for field in 4..=22 {
-            stat.push_str(&format!(" {field}"));
+            let _ = write!(stat, " {field}");
         }
         assert_eq!(start_ticks(&stat), Some(22));
     }

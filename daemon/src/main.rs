@@ -1,8 +1,8 @@
 //! The `chaperone` binary: composition root and command line.
 
 mod addresses;
-mod clock;
 mod cli;
+mod clock;
 mod config;
 mod control;
 mod daemon;

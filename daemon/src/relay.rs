@@ -147,7 +147,7 @@ impl<'a> Relay<'a> {
             moved |= self.poll_from_server(cx);
             self.look_at_server();
             moved |= self.poll_to_client(cx, client.as_mut());
-            if let Some(ended) = self.ended(cx, client.as_mut()) {
+            if let Some(ended) = self.ended(cx, &client) {
                 return Poll::Ready(ended);
             }
             if !moved {
@@ -175,7 +175,8 @@ impl<'a> Relay<'a> {
         match self.up.poll_read(client, cx) {
             Poll::Pending => false,
             Poll::Ready(Ok(0)) => {
-                self.client_done = Some("the client closed its connection without saying good-bye".into());
+                self.client_done =
+                    Some("the client closed its connection without saying good-bye".into());
                 true
             }
             Poll::Ready(Ok(_)) => true,
@@ -228,7 +229,8 @@ impl<'a> Relay<'a> {
         objection: Option<Refusal>,
     ) -> Intent {
         let session = self.session;
-        let decision = self.shared.config.policy.decide(&session.target, &session.identity, &command);
+        let decision =
+            self.shared.config.policy.decide(&session.target, &session.identity, &command);
         let (verdict, rule, refusal) = match (objection, decision.verdict) {
             (None, Verdict::Allow(permit)) => {
                 self.conversation.allowed();
@@ -262,7 +264,9 @@ impl<'a> Relay<'a> {
         match (self.shared.log.commit(batch), self.shared.config.daemon.durability) {
             (Err(error), _) => self.release(Err(error)),
             (Ok(committed), Durability::Committed) => self.release(Ok(committed.receipts())),
-            (Ok(committed), Durability::Flushed) => self.flushing = Some(Box::pin(committed.flushed())),
+            (Ok(committed), Durability::Flushed) => {
+                self.flushing = Some(Box::pin(committed.flushed()));
+            }
         }
     }
 
@@ -363,7 +367,8 @@ impl<'a> Relay<'a> {
                     self.shared.event(Some(self.session.id), EventKind::Violation, detail.clone());
                     self.server_done = true;
                     self.down.end_with(&[]);
-                    let refusal = Refusal::new("08P01", format!("chaperone ends this session: {detail}"));
+                    let refusal =
+                        Refusal::new("08P01", format!("chaperone ends this session: {detail}"));
                     self.end(Closing::Target, refusal, detail);
                 }
             }
@@ -419,7 +424,7 @@ impl<'a> Relay<'a> {
     fn ended(
         &mut self,
         cx: &mut Context<'_>,
-        client: Pin<&mut TcpStream>,
+        client: &TcpStream,
     ) -> Option<(Closing, Option<String>)> {
         self.heed_stage();
         if let Some(ending) = &mut self.ending {
@@ -464,7 +469,9 @@ impl<'a> Relay<'a> {
         let ends = match self.session.stage() {
             Stage::Serving => false,
             Stage::Draining => {
-                self.flushing.is_none() && self.up.rest().is_empty() && self.conversation.is_at_rest()
+                self.flushing.is_none()
+                    && self.up.rest().is_empty()
+                    && self.conversation.is_at_rest()
             }
             Stage::Ending | Stage::Over => true,
         };
@@ -494,7 +501,7 @@ impl<'a> Relay<'a> {
     }
 
     /// The last thing that the client is told: only between two messages, and without waiting.
-    fn farewell(&mut self, client: Pin<&mut TcpStream>, message: &[u8]) {
+    fn farewell(&self, client: &TcpStream, message: &[u8]) {
         if self.client_gone || self.down.has_cleared() || !self.conversation.at_boundary() {
             return;
         }

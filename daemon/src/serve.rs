@@ -99,7 +99,11 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, notes: Rc<Mutex<Note
         let from = AgentAddr(from);
         let taken = notes.lock().unwrap_or_else(PoisonError::into_inner).take(from);
         let note = match taken {
-            Ok(Taken::Note(note)) if note.generation == shared.generation && note.started_ns != 0 => note,
+            Ok(Taken::Note(note))
+                if note.generation == shared.generation && note.started_ns != 0 =>
+            {
+                note
+            }
             Ok(Taken::Note(_)) => {
                 shared.counters.stale_note.up();
                 reset(&client);

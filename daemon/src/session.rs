@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// How long a client may take for its first packets. The server's own `authentication_timeout`.
-const START_UP: Duration = Duration::from_secs(60);
+const START_UP: Duration = Duration::from_mins(1);
 /// How long a target may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(15);
 /// How long an answer to a refused connection may take to be written.
@@ -80,8 +80,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut client: TcpStream, from: Agen
             commands: commands.clone(),
         },
     );
-    let session =
-        Session {
+    let session = Session {
         shared: shared.clone(),
         id,
         identity,
@@ -101,7 +100,9 @@ impl Session {
         let (first, ahead) = match timeout(START_UP, self.first(client, &mut bytes)).await {
             Ok(Ok(found)) => found,
             Ok(Err(ended)) => return ended,
-            Err(_) => return Ended::by(Closing::Daemon, "the client sent no start-up packet in time"),
+            Err(_) => {
+                return Ended::by(Closing::Daemon, "the client sent no start-up packet in time");
+            }
         };
         match first {
             First::Startup(startup) => match self.start(client, &bytes, ahead, startup).await {
@@ -132,7 +133,9 @@ impl Session {
                     Err(violation) => return Err(self.violated(client, &violation).await),
                 }
                 match client.read_buf(bytes).await {
-                    Ok(0) => return Err(Ended::by(Closing::Agent, "closed before a start-up packet")),
+                    Ok(0) => {
+                        return Err(Ended::by(Closing::Agent, "closed before a start-up packet"));
+                    }
                     Ok(_) => {}
                     Err(error) => return Err(Ended::by(Closing::Agent, error.to_string())),
                 }
@@ -161,7 +164,8 @@ impl Session {
     async fn violated(&self, client: &mut TcpStream, violation: &Violation) -> Ended {
         self.shared.counters.client_violations.up();
         self.shared.event(Some(self.id), EventKind::Violation, format!("client: {violation}"));
-        say(client, &Refusal::new("08P01", format!("chaperone ends this session: {violation}"))).await;
+        say(client, &Refusal::new("08P01", format!("chaperone ends this session: {violation}")))
+            .await;
         Ended::by(Closing::Daemon, format!("the client broke the protocol: {violation}"))
     }
 
@@ -220,9 +224,8 @@ impl Session {
     /// A cancel request goes to the server of the session that it is for, and to no other.
     async fn cancel(&self, packet: &[u8], key: CancelKey) -> Ended {
         let shared = &self.shared;
-        let of = shared
-            .cancellable(self.original.0, &key)
-            .filter(|of| of.agent == self.identity.agent);
+        let of =
+            shared.cancellable(self.original.0, &key).filter(|of| of.agent == self.identity.agent);
         let text = of.as_ref().map_or_else(
             || format!("cancel server process {}", key.process),
             |of| format!("cancel the running command of session {}", of.session.0),
@@ -273,7 +276,8 @@ impl Session {
             tag: None,
             error_code: None,
             error_message: None,
-            duration_us: u64::try_from((now.monotonic - before.monotonic).as_micros()).unwrap_or(u64::MAX),
+            duration_us: u64::try_from(now.monotonic.saturating_sub(before.monotonic).as_micros())
+                .unwrap_or(u64::MAX),
             rows: 0,
             bytes: 0,
             bytes_in: 0,

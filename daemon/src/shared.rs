@@ -10,7 +10,9 @@ use std::{
 };
 
 use chaperone_audit::Log;
-use chaperone_model::{AgentName, Event, EventKind, Identity, OriginalAddr, Record, Seq, TargetName, Timestamp};
+use chaperone_model::{
+    AgentName, Event, EventKind, Identity, OriginalAddr, Record, Seq, TargetName, Timestamp,
+};
 use chaperone_wire::postgres::CancelKey;
 use tokio::sync::watch;
 

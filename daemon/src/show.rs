@@ -1,7 +1,8 @@
 //! Tables for people, JSON for programs.
 
 use std::{
-    io::{self, Write},
+    fmt::Write as _,
+    io::{self, Write as _},
     path::Path,
 };
 
@@ -21,7 +22,8 @@ pub(crate) fn commands(rows: &[CommandRow], json: bool) -> Result<()> {
     if json {
         return json_lines(rows);
     }
-    let mut table = table(&["ID", "TIME", "AGENT", "PID", "TARGET", "STATUS", "ROWS", "MS", "STATEMENT"]);
+    let mut table =
+        table(&["ID", "TIME", "AGENT", "PID", "TARGET", "STATUS", "ROWS", "MS", "STATEMENT"]);
     for row in rows {
         table.add_row(command_cells(row));
     }
@@ -72,7 +74,7 @@ pub(crate) fn command(detail: &CommandDetail, json: bool) -> Result<()> {
     let mut out = String::new();
     let mut line = |name: &str, value: &str| {
         if !value.is_empty() {
-            out.push_str(&format!("{name:<12} {}\n", printable(value)));
+            let _ = writeln!(out, "{name:<12} {}", printable(value));
         }
     };
     if let Some(first) = detail.parts.first() {
@@ -101,7 +103,10 @@ pub(crate) fn command(detail: &CommandDetail, json: bool) -> Result<()> {
         let c = &part.command;
         let tag = c.tag.as_deref().map(|tag| format!(": {tag}")).unwrap_or_default();
         line("outcome", &format!("{}{tag}", c.status));
-        line("error", &[text(c.error_code.as_ref()), text(c.error_message.as_ref())].join(" ").trim().to_owned());
+        line(
+            "error",
+            [text(c.error_code.as_ref()), text(c.error_message.as_ref())].join(" ").trim(),
+        );
         let took = c.duration_ms.map(|ms| format!("{ms:.3} ms")).unwrap_or_default();
         line("took", &took);
         if let (Some(rows), Some(bytes)) = (c.rows, c.bytes) {
@@ -122,8 +127,20 @@ pub(crate) fn sessions(rows: &[SessionRow], json: bool) -> Result<()> {
         return json_lines(rows);
     }
     let mut table = table(&[
-        "ID", "OPENED", "CLOSED", "AGENT", "UID", "PID", "EXECUTABLE", "TARGET", "SERVER", "USER", "DATABASE",
-        "COMMANDS", "CLOSED BY", "DETAIL",
+        "ID",
+        "OPENED",
+        "CLOSED",
+        "AGENT",
+        "UID",
+        "PID",
+        "EXECUTABLE",
+        "TARGET",
+        "SERVER",
+        "USER",
+        "DATABASE",
+        "COMMANDS",
+        "CLOSED BY",
+        "DETAIL",
     ]);
     for row in rows {
         table.add_row([
@@ -151,7 +168,17 @@ pub(crate) fn live_sessions(rows: &[LiveSession], json: bool) -> Result<()> {
         return json_lines(rows);
     }
     let mut table = table(&[
-        "ID", "SINCE", "AGENT", "UID", "PID", "EXECUTABLE", "TARGET", "SERVER", "USER", "DATABASE", "COMMANDS",
+        "ID",
+        "SINCE",
+        "AGENT",
+        "UID",
+        "PID",
+        "EXECUTABLE",
+        "TARGET",
+        "SERVER",
+        "USER",
+        "DATABASE",
+        "COMMANDS",
     ]);
     for row in rows {
         table.add_row([

@@ -89,7 +89,8 @@ pub fn chaperone_connect6(ctx: SockAddrContext) -> i32 {
     } else {
         (target6(words, port), words, LOOPBACK6)
     };
-    let to_loopback = words[3] == loopback[3] && words[2] == loopback[2] && words[0] == 0 && words[1] == 0;
+    let to_loopback =
+        words[3] == loopback[3] && words[2] == loopback[2] && words[0] == 0 && words[1] == 0;
     match take(&ctx, target, words, port, AF_INET6, to_loopback) {
         Taken::No => PASS,
         Taken::Refused => REFUSE,
@@ -172,7 +173,13 @@ fn take(
 }
 
 #[inline(always)]
-fn note(ctx: &SockAddrContext, settings: &Settings, address: [u32; 4], port: u16, family: u16) -> Note {
+fn note(
+    ctx: &SockAddrContext,
+    settings: &Settings,
+    address: [u32; 4],
+    port: u16,
+    family: u16,
+) -> Note {
     let ids = bpf_get_current_pid_tgid();
     let owner = bpf_get_current_uid_gid();
     Note {

@@ -106,11 +106,7 @@ fn measure(options: &Options, binary: Option<&Path>) -> Result<Vec<Lane>> {
     postgres.fill()?;
     let bouncer = PgBouncer::start(folder.path(), net.bouncer(), net.server())?;
     let proxy = HaProxy::start(folder.path(), net.proxy(), net.server())?;
-    let pins = if binary.is_some() {
-        Some(Pins::find(folder.path())?)
-    } else {
-        None
-    };
+    let pins = if binary.is_some() { Some(Pins::find(folder.path())?) } else { None };
     let mut daemons: Vec<(Daemon, Cgroup)> = Vec::new();
     let mut lanes = Vec::new();
     for way in &options.ways {
@@ -124,28 +120,16 @@ fn measure(options: &Options, binary: Option<&Path>) -> Result<Vec<Lane>> {
                 let binary = binary.context("the daemon was not built")?;
                 let pins = pins.as_ref().context("there is no place for pins")?;
                 let cgroup = Cgroup::make(durability)?;
-                let daemon = Daemon::start(
-                    binary,
-                    folder.path(),
-                    durability,
-                    &cgroup,
-                    pins,
-                    net.server(),
-                )?;
+                let daemon =
+                    Daemon::start(binary, folder.path(), durability, &cgroup, pins, net.server())?;
                 client.cgroup = Some(cgroup.path().to_owned());
                 client.greet()?;
                 daemon.has_recorded()?;
                 daemons.push((daemon, cgroup));
             }
         }
-        client
-            .greet()
-            .with_context(|| format!("{} does not answer", way.label()))?;
-        lanes.push(Lane {
-            way: *way,
-            client,
-            measured: [const { Vec::new() }; Load::ALL.len()],
-        });
+        client.greet().with_context(|| format!("{} does not answer", way.label()))?;
+        lanes.push(Lane { way: *way, client, measured: [const { Vec::new() }; Load::ALL.len()] });
     }
     for round in 1..=options.rounds {
         for lane in &mut lanes {
@@ -193,12 +177,7 @@ fn print(options: &Options, lanes: &[Lane]) {
                     |base| format!("{:.2}", load.speed(value) / load.speed(base[column])),
                 )
             };
-            print!(
-                "  {:>12} {:>6}/{:>6}",
-                load.show(value),
-                ratio(direct),
-                ratio(bouncer)
-            );
+            print!("  {:>12} {:>6}/{:>6}", load.show(value), ratio(direct), ratio(bouncer));
         }
         println!();
     }

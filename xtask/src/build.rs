@@ -26,15 +26,8 @@ pub(crate) fn kernel_side() -> Result<()> {
     linker.push(setup::bpf_linker()?);
     // The architecture decides how the programs read registers and the names of system calls; the
     // debug information is what the linker makes BTF of, which socket storage asks for.
-    let mut flags = OsString::from(format!(
-        "--cfg=bpf_target_arch=\"{}\"",
-        std::env::consts::ARCH
-    ));
-    for flag in [
-        OsString::from("-Cdebuginfo=2"),
-        OsString::from("-Clink-arg=--btf"),
-        linker,
-    ] {
+    let mut flags = OsString::from(format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH));
+    for flag in [OsString::from("-Cdebuginfo=2"), OsString::from("-Clink-arg=--btf"), linker] {
         flags.push("\x1f");
         flags.push(flag);
     }
@@ -88,9 +81,8 @@ pub(crate) fn metadata() -> Result<Value> {
 
 fn target_directory() -> Result<PathBuf> {
     let metadata = metadata()?;
-    let folder = metadata["target_directory"]
-        .as_str()
-        .context("`cargo metadata` names no target folder")?;
+    let folder =
+        metadata["target_directory"].as_str().context("`cargo metadata` names no target folder")?;
     Ok(PathBuf::from(folder))
 }
 

@@ -53,9 +53,7 @@ fn edges() -> Result<()> {
 }
 
 fn members(metadata: &Value) -> Result<Vec<Member>> {
-    let packages = metadata["packages"]
-        .as_array()
-        .context("`cargo metadata` names no packages")?;
+    let packages = metadata["packages"].as_array().context("`cargo metadata` names no packages")?;
     packages
         .iter()
         .map(|package| {
@@ -63,22 +61,12 @@ fn members(metadata: &Value) -> Result<Vec<Member>> {
             let path = text(&package["manifest_path"]);
             let manifest =
                 fs::read_to_string(&path).with_context(|| format!("{path} cannot be read"))?;
-            let uses = package["dependencies"]
-                .as_array()
-                .map(Vec::as_slice)
-                .unwrap_or_default();
+            let uses = package["dependencies"].as_array().map(Vec::as_slice).unwrap_or_default();
             let uses = uses
                 .iter()
-                .map(|used| Use {
-                    name: text(&used["name"]),
-                    dev: used["kind"] == "dev",
-                })
+                .map(|used| Use { name: text(&used["name"]), dev: used["kind"] == "dev" })
                 .collect();
-            Ok(Member {
-                name: text(&package["name"]),
-                manifest,
-                uses,
-            })
+            Ok(Member { name: text(&package["name"]), manifest, uses })
         })
         .collect()
 }
@@ -112,13 +100,14 @@ fn rustdoc() -> Result<()> {
 fn deny() -> Result<()> {
     let deny = |checks: &[&str]| -> Result<Command> {
         let mut command = Command::new(setup::cargo_deny()?);
+        // What has to be fetched is fetched below, so that a failure of that is told apart.
         command
             .current_dir(shell::root())
-            .args(["--workspace", "check", "--hide-inclusion-graph"])
+            .args(["--workspace", "--offline", "check", "--hide-inclusion-graph"])
             .args(checks);
         Ok(command)
     };
-    let offline = shell::run(&mut deny(&["licenses", "bans", "sources"])?);
+    let rest = shell::run(&mut deny(&["licenses", "bans", "sources"])?);
     let mut fetch = Command::new(setup::cargo_deny()?);
     if let Err(error) = shell::read(fetch.current_dir(shell::root()).args(["fetch", "db"])) {
         let reason = format!("{error:#}");
@@ -126,8 +115,8 @@ fn deny() -> Result<()> {
             "note: advisories were not checked: their database cannot be had here ({})",
             reason.lines().last().unwrap_or_default().trim()
         );
-        return offline;
+        return rest;
     }
-    shell::run(&mut deny(&["advisories", "--disable-fetch"])?)?;
-    offline
+    shell::run(&mut deny(&["advisories"])?)?;
+    rest
 }

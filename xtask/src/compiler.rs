@@ -29,29 +29,19 @@ pub(crate) fn find() -> Result<Compiler, String> {
     for (name, rustc) in candidates() {
         match judge(&rustc) {
             Ok(release) => {
-                return Ok(Compiler {
-                    label: format!("{name} {release}"),
-                    rustc,
-                });
+                return Ok(Compiler { label: format!("{name} {release}"), rustc });
             }
             Err(reason) => reasons.push(format!("{name} ({}) {reason}", rustc.display())),
         }
     }
-    Err(if reasons.is_empty() {
-        "no rustc was found".into()
-    } else {
-        reasons.join("; ")
-    })
+    Err(if reasons.is_empty() { "no rustc was found".into() } else { reasons.join("; ") })
 }
 
 fn candidates() -> Vec<(&'static str, PathBuf)> {
     let mut found = Vec::new();
     let system = Path::new("/usr/bin/rustc");
     // Where rustup itself is a package, this name is rustup's and not a compiler.
-    if system
-        .canonicalize()
-        .is_ok_and(|path| !path.ends_with("rustup"))
-    {
+    if system.canonicalize().is_ok_and(|path| !path.ends_with("rustup")) {
         found.push(("Debian's rustc", system.to_owned()));
     }
     let mut nightly = Command::new("rustup");
@@ -73,36 +63,21 @@ fn judge(rustc: &Path) -> Result<String, String> {
     let release = fit(&version)?;
     let sysroot = ask(&["--print", "sysroot"])?;
     let core = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core");
-    if core.is_dir() {
-        Ok(release)
-    } else {
-        Err("has no source of `core`".into())
-    }
+    if core.is_dir() { Ok(release) } else { Err("has no source of `core`".into()) }
 }
 
 /// The release that `rustc -vV` tells of, if it and its LLVM are of the right age.
 fn fit(version: &str) -> Result<String, String> {
     let field = |name: &str| {
-        version
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
-            .map(str::trim)
-            .unwrap_or_default()
+        version.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).unwrap_or_default()
     };
     let release = field("release:");
     let mut parts = release.split('.').map(|part| part.parse().unwrap_or(0));
     if (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < OLDEST {
-        return Err(format!(
-            "is {release}, older than {}.{}",
-            OLDEST.0, OLDEST.1
-        ));
+        return Err(format!("is {release}, older than {}.{}", OLDEST.0, OLDEST.1));
     }
     let llvm = field("LLVM version:");
-    match llvm
-        .split('.')
-        .next()
-        .and_then(|major| major.parse::<u32>().ok())
-    {
+    match llvm.split('.').next().and_then(|major| major.parse::<u32>().ok()) {
         Some(major) if major <= LLVM => Ok(release.to_owned()),
         Some(_) => Err(format!("uses LLVM {llvm}, newer than the linker's {LLVM}")),
         None => Err("does not say which LLVM it uses".into()),
@@ -122,10 +97,7 @@ mod tests {
     #[test]
     fn a_compiler_of_the_linkers_age_fits() {
         assert_eq!(fit(&version("1.96.0", "22.1.8")), Ok("1.96.0".to_owned()));
-        assert_eq!(
-            fit(&version("1.97.0-nightly", "22.1.4")),
-            Ok("1.97.0-nightly".to_owned())
-        );
+        assert_eq!(fit(&version("1.97.0-nightly", "22.1.4")), Ok("1.97.0-nightly".to_owned()));
     }
 
     #[test]

@@ -25,12 +25,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     (
         "chaperone-host-tests",
-        &[
-            "chaperone-model",
-            "chaperone-wire",
-            "chaperone-audit",
-            "chaperone-control",
-        ],
+        &["chaperone-model", "chaperone-wire", "chaperone-audit", "chaperone-control"],
     ),
     ("xtask", &[]),
 ];
@@ -66,11 +61,7 @@ pub(crate) struct Use {
 /// What is wrong, each a sentence that names the edge.
 pub(crate) fn violations(members: &[Member], workspace: &str) -> Vec<String> {
     let mut found = Vec::new();
-    if !section_has(
-        workspace,
-        "[workspace.lints.rust]",
-        "unsafe_code = \"forbid\"",
-    ) {
+    if !section_has(workspace, "[workspace.lints.rust]", "unsafe_code = \"forbid\"") {
         found.push("the workspace's lints do not forbid unsafe code: [workspace.lints.rust] needs unsafe_code = \"forbid\"".into());
     }
     for member in members {
@@ -99,9 +90,7 @@ pub(crate) fn violations(members: &[Member], workspace: &str) -> Vec<String> {
                 ));
             }
             if !used.dev && PURE.contains(&name) && IO.contains(&target) {
-                found.push(format!(
-                    "{name} → {target} is not an allowed edge: {name} does no I/O"
-                ));
+                found.push(format!("{name} → {target} is not an allowed edge: {name} does no I/O"));
             }
         }
     }
@@ -126,29 +115,13 @@ mod tests {
     const ROOT: &str = "[workspace.lints.rust]\nunsafe_code = \"forbid\"\n";
 
     fn member(name: &str, uses: &[&str]) -> Member {
-        let uses = uses
-            .iter()
-            .map(|name| Use {
-                name: (*name).into(),
-                dev: false,
-            })
-            .collect();
-        Member {
-            name: name.into(),
-            manifest: "[lints]\nworkspace = true\n".into(),
-            uses,
-        }
+        let uses = uses.iter().map(|name| Use { name: (*name).into(), dev: false }).collect();
+        Member { name: name.into(), manifest: "[lints]\nworkspace = true\n".into(), uses }
     }
 
     fn tests_of(name: &str, uses: &str) -> Member {
-        let uses = vec![Use {
-            name: uses.into(),
-            dev: true,
-        }];
-        Member {
-            uses,
-            ..member(name, &[])
-        }
+        let uses = vec![Use { name: uses.into(), dev: true }];
+        Member { uses, ..member(name, &[]) }
     }
 
     fn check(members: &[Member]) -> String {
@@ -164,10 +137,7 @@ mod tests {
                 manifest: String::new(),
                 ..member("chaperone-kernel", &["chaperone-abi", "aya"])
             },
-            member(
-                "chaperone",
-                &["chaperone-audit", "chaperone-kernel", "tokio"],
-            ),
+            member("chaperone", &["chaperone-audit", "chaperone-kernel", "tokio"]),
             tests_of("chaperone-host-tests", "rusqlite"),
         ];
         assert_eq!(check(&members), "");
@@ -175,26 +145,15 @@ mod tests {
 
     #[test]
     fn an_edge_between_siblings_is_named() {
-        let members = [
-            member("chaperone-policy", &[]),
-            member("chaperone-wire", &["chaperone-policy"]),
-        ];
-        assert_eq!(
-            check(&members),
-            "chaperone-wire → chaperone-policy is not an allowed edge"
-        );
+        let members =
+            [member("chaperone-policy", &[]), member("chaperone-wire", &["chaperone-policy"])];
+        assert_eq!(check(&members), "chaperone-wire → chaperone-policy is not an allowed edge");
     }
 
     #[test]
     fn an_edge_upwards_is_named() {
-        let members = [
-            member("chaperone", &[]),
-            member("chaperone-model", &["chaperone"]),
-        ];
-        assert_eq!(
-            check(&members),
-            "chaperone-model → chaperone is not an allowed edge"
-        );
+        let members = [member("chaperone", &[]), member("chaperone-model", &["chaperone"])];
+        assert_eq!(check(&members), "chaperone-model → chaperone is not an allowed edge");
     }
 
     #[test]
@@ -226,21 +185,14 @@ mod tests {
 
     #[test]
     fn lints_of_ones_own_are_for_the_kernel_crate() {
-        let own = Member {
-            manifest: "[lints.rust]\n".into(),
-            ..member("chaperone-wire", &[])
-        };
+        let own = Member { manifest: "[lints.rust]\n".into(), ..member("chaperone-wire", &[]) };
         assert!(check(&[own]).contains("does not inherit"));
         let misplaced = Member {
             manifest: "[lints]\n[package]\nworkspace = true\n".into(),
             ..member("xtask", &[])
         };
         assert!(check(&[misplaced]).contains("does not inherit"));
-        assert!(
-            violations(&[], "[workspace]\n")
-                .join("")
-                .contains("forbid unsafe code")
-        );
+        assert!(violations(&[], "[workspace]\n").join("").contains("forbid unsafe code"));
     }
 
     #[test]

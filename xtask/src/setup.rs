@@ -43,11 +43,7 @@ struct Package {
 }
 
 const fn package(name: &'static str, groups: &'static [Group]) -> Package {
-    Package {
-        name,
-        groups,
-        unless: || false,
-    }
+    Package { name, groups, unless: || false }
 }
 
 const fn package_unless(
@@ -55,11 +51,7 @@ const fn package_unless(
     groups: &'static [Group],
     unless: fn() -> bool,
 ) -> Package {
-    Package {
-        name,
-        groups,
-        unless,
-    }
+    Package { name, groups, unless }
 }
 
 const BUILD: &[Group] = &[Group::Build];

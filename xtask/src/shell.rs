@@ -19,9 +19,7 @@ pub(crate) fn root() -> PathBuf {
 
 /// Where tools that were compiled for this repository are kept: `cargo clean` leaves it alone.
 pub(crate) fn cache() -> Result<PathBuf> {
-    let base = env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute());
+    let base = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let base = match base {
         Some(base) => base,
         None => PathBuf::from(
@@ -38,10 +36,7 @@ pub(crate) fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
     for name in names() {
-        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"]
-            .iter()
-            .any(|p| name.starts_with(p))
-        {
+        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|p| name.starts_with(p)) {
             command.env_remove(&name);
         }
     }
@@ -53,14 +48,8 @@ pub(crate) fn cargo() -> Command {
 pub(crate) fn foreign_cargo(folder: &Path) -> Command {
     let mut command = cargo();
     command.current_dir(folder).env_remove("LD_LIBRARY_PATH");
-    let prefixes = [
-        "CARGO_BUILD_",
-        "CARGO_TARGET_",
-        "CARGO_ENCODED_",
-        "CARGO_PROFILE_",
-        "RUSTC",
-        "RUSTDOC",
-    ];
+    let prefixes =
+        ["CARGO_BUILD_", "CARGO_TARGET_", "CARGO_ENCODED_", "CARGO_PROFILE_", "RUSTC", "RUSTDOC"];
     for name in names() {
         if prefixes.iter().any(|p| name.starts_with(p)) || name == "RUSTFLAGS" {
             command.env_remove(&name);
@@ -71,9 +60,7 @@ pub(crate) fn foreign_cargo(folder: &Path) -> Command {
 
 /// Runs with the terminal's streams; not ending well is an error that names the command.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("cannot run {}", describe(command)))?;
+    let status = command.status().with_context(|| format!("cannot run {}", describe(command)))?;
     if !status.success() {
         bail!("{} failed ({status})", describe(command));
     }
@@ -88,12 +75,7 @@ pub(crate) fn read(command: &mut Command) -> Result<String> {
         .with_context(|| format!("cannot run {}", describe(command)))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "{} failed ({}): {}",
-            describe(command),
-            output.status,
-            said.trim()
-        );
+        bail!("{} failed ({}): {}", describe(command), output.status, said.trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -120,21 +102,13 @@ pub(crate) fn is_root() -> bool {
 }
 
 fn names() -> Vec<String> {
-    env::vars_os()
-        .filter_map(|(name, _)| name.into_string().ok())
-        .collect()
+    env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect()
 }
 
 fn describe(command: &Command) -> String {
     let program = Path::new(command.get_program());
-    let program = program
-        .file_name()
-        .map_or_else(OsString::new, OsString::from);
+    let program = program.file_name().map_or_else(OsString::new, OsString::from);
     let mut words = vec![program.to_string_lossy().into_owned()];
-    words.extend(
-        command
-            .get_args()
-            .map(|word| word.to_string_lossy().into_owned()),
-    );
+    words.extend(command.get_args().map(|word| word.to_string_lossy().into_owned()));
     format!("`{}`", words.join(" "))
 }

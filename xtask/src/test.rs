@@ -47,31 +47,17 @@ pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode> {
 
     let mut units = shell::cargo();
     units
-        .args([
-            "test",
-            "--workspace",
-            "--exclude",
-            HOST_TESTS,
-            "--no-fail-fast",
-            "--",
-        ])
+        .args(["test", "--workspace", "--exclude", HOST_TESTS, "--no-fail-fast", "--"])
         .args(&filter);
     let mut count = counted(&mut units)?;
 
     let problem = host_problem();
     if problem.is_none() {
         let mut host = shell::cargo();
-        host.args([
-            "test",
-            "--package",
-            HOST_TESTS,
-            "--no-fail-fast",
-            "--",
-            HOST_THREADS,
-        ])
-        .args(&filter)
-        .env("CHAPERONE_BIN", daemon)
-        .envs(setup::driver_environment());
+        host.args(["test", "--package", HOST_TESTS, "--no-fail-fast", "--", HOST_THREADS])
+            .args(&filter)
+            .env("CHAPERONE_BIN", daemon)
+            .envs(setup::driver_environment());
         count += counted(&mut host)?;
     }
     if let Some(problem) = &problem {
@@ -83,19 +69,12 @@ pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode> {
     }
     println!("{} passed, {} failed", count.passed, count.failed);
     let good = count.failed == 0 && count.passed > 0;
-    Ok(if good {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Runs cargo's tests, shows what it prints and counts.
 fn counted(command: &mut Command) -> Result<Count> {
-    let mut child = command
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cargo cannot be run")?;
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cargo cannot be run")?;
     let stdout = child.stdout.take().context("cargo's output is not there")?;
     let mut count = Count::default();
     let mut screen = io::stdout();
@@ -120,14 +99,9 @@ fn counted(command: &mut Command) -> Result<Count> {
 fn result_line(line: &str) -> Option<Count> {
     let (_, numbers) = line.strip_prefix("test result: ")?.split_once(". ")?;
     let number = |name: &str| {
-        numbers
-            .split("; ")
-            .find_map(|part| part.strip_suffix(name)?.trim().parse().ok())
+        numbers.split("; ").find_map(|part| part.strip_suffix(name)?.trim().parse().ok())
     };
-    Some(Count {
-        passed: number("passed")?,
-        failed: number("failed")?,
-    })
+    Some(Count { passed: number("passed")?, failed: number("failed")? })
 }
 
 /// Why this machine cannot run the host tests, in one sentence.
@@ -147,15 +121,10 @@ fn host_problem() -> Option<String> {
                 .into(),
         );
     }
-    if !read("/proc/mounts")
-        .lines()
-        .any(|line| line.split(' ').nth(2) == Some("cgroup2"))
-    {
+    if !read("/proc/mounts").lines().any(|line| line.split(' ').nth(2) == Some("cgroup2")) {
         return Some("no cgroup v2 is mounted (/proc/mounts lists none)".into());
     }
-    if !read("/proc/filesystems")
-        .lines()
-        .any(|line| line.split_whitespace().last() == Some("bpf"))
+    if !read("/proc/filesystems").lines().any(|line| line.split_whitespace().last() == Some("bpf"))
     {
         return Some("this kernel has no BPF (/proc/filesystems does not list it)".into());
     }
@@ -169,21 +138,9 @@ mod tests {
     #[test]
     fn cargos_result_lines_are_read() {
         let line = "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.00s";
-        assert_eq!(
-            result_line(line),
-            Some(Count {
-                passed: 12,
-                failed: 0
-            })
-        );
+        assert_eq!(result_line(line), Some(Count { passed: 12, failed: 0 }));
         let line = "test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.20s";
-        assert_eq!(
-            result_line(line),
-            Some(Count {
-                passed: 1,
-                failed: 2
-            })
-        );
+        assert_eq!(result_line(line), Some(Count { passed: 1, failed: 2 }));
     }
 
     #[test]

@@ -73,11 +73,7 @@ pub enum AuditError {
 
 impl AuditError {
     pub(crate) fn file(doing: &'static str, path: impl Into<PathBuf>, error: &io::Error) -> Self {
-        Self::File {
-            doing,
-            path: path.into(),
-            reason: error.to_string(),
-        }
+        Self::File { doing, path: path.into(), reason: error.to_string() }
     }
 }
 

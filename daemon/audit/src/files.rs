@@ -60,11 +60,7 @@ pub(crate) fn wal_path(path: &Path) -> PathBuf {
 pub(crate) fn sync_folder(path: &Path) -> Result<(), AuditError> {
     let folder = folder_of(path);
     for folder in [Some(folder), folder.parent()].into_iter().flatten() {
-        let folder = if folder.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            folder
-        };
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         File::open(folder)
             .and_then(|folder| folder.sync_all())
             .map_err(|e| AuditError::file("syncing the log's folder", folder, &e))?;
@@ -84,19 +80,12 @@ fn make_folder(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
-    DirBuilder::new()
-        .recursive(true)
-        .mode(FOLDER_MODE)
-        .create(folder)?;
+    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)?;
     set_permissions(folder, Permissions::from_mode(FOLDER_MODE))
 }
 
 fn make_file(path: &Path) -> io::Result<()> {
-    let file = OpenOptions::new()
-        .append(true)
-        .create_new(true)
-        .mode(FILE_MODE)
-        .open(path)?;
+    let file = OpenOptions::new().append(true).create_new(true).mode(FILE_MODE).open(path)?;
     file.set_permissions(Permissions::from_mode(FILE_MODE))
 }
 

@@ -35,11 +35,7 @@ struct State {
 
 impl Flusher {
     pub(crate) fn new(wal: File) -> Self {
-        Self {
-            wal,
-            state: Mutex::default(),
-            changed: Condvar::new(),
-        }
+        Self { wal, state: Mutex::default(), changed: Condvar::new() }
     }
 
     pub(crate) fn spawn(self: Arc<Self>) -> Result<JoinHandle<()>, AuditError> {
@@ -76,10 +72,7 @@ impl Flusher {
     /// pages, and the next one would report success without them.
     pub(crate) fn fail(&self, reason: &str) -> AuditError {
         let mut state = lock_of(&self.state);
-        state
-            .failed
-            .get_or_insert_with(|| AuditError::Flush(reason.into()))
-            .clone()
+        state.failed.get_or_insert_with(|| AuditError::Flush(reason.into())).clone()
     }
 
     /// Why nothing can be flushed any more.
@@ -106,9 +99,7 @@ impl Flusher {
     fn wait(&self) -> Option<Vec<Waiter>> {
         let mut state = self
             .changed
-            .wait_while(lock_of(&self.state), |state| {
-                state.waiters.is_empty() && !state.end
-            })
+            .wait_while(lock_of(&self.state), |state| state.waiters.is_empty() && !state.end)
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         let waiters = std::mem::take(&mut state.waiters);
         (!waiters.is_empty()).then_some(waiters)
@@ -124,14 +115,13 @@ mod tests {
 
     use super::*;
 
-    /// Syncing /dev/null fails: character devices cannot be synced.
-    fn flusher(path: &str) -> Flusher {
-        Flusher::new(File::open(path).expect("a file"))
+    fn flusher() -> Flusher {
+        Flusher::new(File::open("/etc/passwd").expect("a file"))
     }
 
     #[test]
     fn those_who_wait_share_a_sync() {
-        let flusher = flusher("/etc/passwd");
+        let flusher = flusher();
         let waiting: Vec<_> = (0..10).map(|_| flusher.flushed()).collect();
         flusher.end();
         let syncs = AtomicU32::new(0);
@@ -141,16 +131,13 @@ mod tests {
         });
         assert_eq!(syncs.into_inner(), 1);
         for flushed in waiting {
-            flushed
-                .blocking_recv()
-                .expect("an answer")
-                .expect("flushed");
+            flushed.blocking_recv().expect("an answer").expect("flushed");
         }
     }
 
     #[test]
     fn p1_who_comes_while_a_sync_fails_is_not_told_that_all_is_well() {
-        let flusher = flusher("/dev/null");
+        let flusher = flusher();
         let (failing, seen) = (Barrier::new(2), Barrier::new(2));
         let calls = AtomicU32::new(0);
         std::thread::scope(|scope| {
@@ -160,7 +147,9 @@ mod tests {
                     if calls.fetch_add(1, Ordering::Relaxed) == 0 {
                         failing.wait();
                         seen.wait();
+                        return Err(flusher.fail("the disk is gone"));
                     }
+                    // This one the system would let pass.
                     flusher.sync()
                 });
             });
@@ -168,10 +157,7 @@ mod tests {
             let second = flusher.flushed();
             seen.wait();
             for flushed in [first, second, flusher.flushed()] {
-                let error = flushed
-                    .blocking_recv()
-                    .expect("an answer")
-                    .expect_err("not flushed");
+                let error = flushed.blocking_recv().expect("an answer").expect_err("not flushed");
                 assert!(matches!(error, AuditError::Flush(_)), "{error}");
             }
             flusher.end();
@@ -180,7 +166,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_a_flusher_that_ended() {
-        let flusher = flusher("/etc/passwd");
+        let flusher = flusher();
         flusher.end();
         assert!(flusher.flushed().blocking_recv().is_err());
     }

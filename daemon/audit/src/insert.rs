@@ -82,10 +82,7 @@ pub(crate) fn insert(connection: &Connection, seq: Seq, record: &Record) -> rusq
                 r.rows.cast_signed(),
                 r.bytes.cast_signed(),
                 r.bytes_in.cast_signed(),
-                r.response
-                    .as_ref()
-                    .map(|x| x.columns.as_str())
-                    .filter(|x| !x.is_empty()),
+                r.response.as_ref().map(|x| x.columns.as_str()).filter(|x| !x.is_empty()),
                 r.response.as_ref().map(|x| x.rows.as_str()),
                 r.response.as_ref().map(|x| x.kept.cast_signed()),
                 r.response.as_ref().map(|x| x.truncated),
@@ -107,13 +104,7 @@ pub(crate) fn insert(connection: &Connection, seq: Seq, record: &Record) -> rusq
         ),
         Record::Event(r) => run(
             "INSERT INTO event VALUES (?, ?, ?, ?, ?)",
-            params![
-                seq,
-                r.at.0,
-                r.session.map(|s| s.0.cast_signed()),
-                r.kind.as_str(),
-                r.detail
-            ],
+            params![seq, r.at.0, r.session.map(|s| s.0.cast_signed()), r.kind.as_str(), r.detail],
         ),
     }
 }
@@ -130,9 +121,7 @@ pub(crate) fn weight(record: &Record) -> usize {
         Record::Outcome(r) => {
             text(&r.error_message)
                 + text(&r.notices)
-                + r.response
-                    .as_ref()
-                    .map_or(0, |x| x.rows.len() + x.columns.len())
+                + r.response.as_ref().map_or(0, |x| x.rows.len() + x.columns.len())
         }
         Record::SessionStarted(r) => r.parameters.len(),
         Record::SessionOpened(_) => 600,

@@ -116,10 +116,7 @@ impl Reader {
     /// [`AuditError`].
     pub fn last_outcome(&self) -> Result<Seq, AuditError> {
         let last: i64 =
-            self.0
-                .query_row("SELECT coalesce(max(seq), 0) FROM outcome", [], |row| {
-                    row.get(0)
-                })?;
+            self.0.query_row("SELECT coalesce(max(seq), 0) FROM outcome", [], |row| row.get(0))?;
         Ok(Seq(last.cast_unsigned()))
     }
 
@@ -229,10 +226,9 @@ impl Reader {
 /// have a `+` (sqlite.org/optoverview.html, 2.1). Every parameter is named once in every text.
 fn sql(which: &Rows, filter: &Filter) -> String {
     let (place, order) = match which {
-        Rows::Newest if filter.session.is_some() => (
-            "session = :session AND :after IS :last",
-            "id DESC, part DESC",
-        ),
+        Rows::Newest if filter.session.is_some() => {
+            ("session = :session AND :after IS :last", "id DESC, part DESC")
+        }
         Rows::Newest => (":session IS NULL AND :after IS :last", "id DESC, part DESC"),
         Rows::Finished(..) => (
             "outcome > :after AND outcome <= :last AND (:session IS NULL OR +session = :session)",

@@ -39,11 +39,7 @@ pub(crate) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Au
         return Err(AuditError::NotALog(path.into()));
     }
     if found > known {
-        return Err(AuditError::Newer {
-            path: path.into(),
-            found,
-            known,
-        });
+        return Err(AuditError::Newer { path: path.into(), found, known });
     }
     for (version, sql) in (1..).zip(MIGRATIONS).skip(found as usize) {
         let transaction = connection.transaction()?;
@@ -63,11 +59,7 @@ pub(crate) fn check(connection: &Connection, path: &Path) -> Result<(), AuditErr
         return Err(AuditError::NotALog(path.into()));
     }
     if found > known {
-        return Err(AuditError::Newer {
-            path: path.into(),
-            found,
-            known,
-        });
+        return Err(AuditError::Newer { path: path.into(), found, known });
     }
     Ok(())
 }

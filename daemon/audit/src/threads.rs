@@ -38,10 +38,7 @@ pub(crate) struct WalSize {
 
 impl Default for WalSize {
     fn default() -> Self {
-        Self {
-            pages: AtomicU64::new(0),
-            due: AtomicU64::new(CHECKPOINT),
-        }
+        Self { pages: AtomicU64::new(0), due: AtomicU64::new(CHECKPOINT) }
     }
 }
 
@@ -175,7 +172,5 @@ impl Shared {
 }
 
 fn is_failed_sync(error: &rusqlite::Error) -> bool {
-    error
-        .sqlite_error()
-        .is_some_and(|e| e.extended_code == ffi::SQLITE_IOERR_FSYNC)
+    error.sqlite_error().is_some_and(|e| e.extended_code == ffi::SQLITE_IOERR_FSYNC)
 }

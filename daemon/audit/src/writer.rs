@@ -49,9 +49,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            queue_bytes: 16 << 20,
-        }
+        Self { queue_bytes: 16 << 20 }
     }
 }
 
@@ -178,17 +176,11 @@ impl Log {
             _lock: lock,
         });
         // Made first: where a thread cannot be started, the other one is ended.
-        let threads = Arc::new(Threads {
-            shared: shared.clone(),
-            handles: Mutex::default(),
-        });
+        let threads = Arc::new(Threads { shared: shared.clone(), handles: Mutex::default() });
         let ticker = shared.clone().spawn_ticker(checkpointer)?;
         lock_of(&threads.handles).push(ticker);
         lock_of(&threads.handles).push(flusher.spawn()?);
-        Ok(Self {
-            shared,
-            _threads: threads,
-        })
+        Ok(Self { shared, _threads: threads })
     }
 
     /// Commits records, all of them or none, and answers with their receipts.
@@ -200,9 +192,7 @@ impl Log {
             return Err(AuditError::TooLarge);
         }
         let slot = Arc::new(Slot::default());
-        lock_of(&self.shared.queue)
-            .batches
-            .push((records, slot.clone()));
+        lock_of(&self.shared.queue).batches.push((records, slot.clone()));
         let mut writer = lock_of(&self.shared.writer);
         // Another caller may have committed this batch with its own meanwhile.
         let done = lock_of(&slot).take();
@@ -217,10 +207,7 @@ impl Log {
                 .take()
                 .unwrap_or_else(|| Err(AuditError::Database("a batch was lost".into())))
         });
-        result.map(|seqs| Committed {
-            seqs,
-            shared: self.shared.clone(),
-        })
+        result.map(|seqs| Committed { seqs, shared: self.shared.clone() })
     }
 
     /// Adds a record that nobody waits for. It is committed with the next batch, or within some

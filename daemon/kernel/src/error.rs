@@ -117,7 +117,9 @@ impl KernelError {
         if let Some((first, log)) = reason.split_once("Verifier output:") {
             tracing::debug!(%what, log, "the verifier's log");
             let last = log.lines().rev().find(|line| {
-                !["processed", "verification", "stack depth", ":"].iter().any(|p| line.starts_with(p))
+                !["processed", "verification", "stack depth", ":"]
+                    .iter()
+                    .any(|p| line.starts_with(p))
             });
             reason = format!("{first}{}", last.unwrap_or_default());
         }

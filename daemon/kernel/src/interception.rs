@@ -10,9 +10,7 @@ use aya::{
     Ebpf, EbpfLoader, Pod,
     maps::{Array, HashMap, LpmTrie, MapData, lpm_trie::Key},
 };
-use chaperone_abi::{
-    Settings, TARGET_PORT_BITS, Target4, Target6, VERSION, limits,
-};
+use chaperone_abi::{Settings, TARGET_PORT_BITS, Target4, Target6, VERSION, limits};
 
 use crate::{Counters, KernelError, Notes, Offsets, links, notes::words, sys};
 
@@ -81,11 +79,12 @@ impl Interception {
         let netns = sys::own_netns_cookie()?;
         let folder = prepare_pins(&plan.pins)?;
         let mut loader = EbpfLoader::new();
-        for name in ["SETTINGS", "UIDS", "CGROUPS", "TARGETS4", "TARGETS6", "NOTES", "FLOWS", "COUNTS"] {
+        for name in
+            ["SETTINGS", "UIDS", "CGROUPS", "TARGETS4", "TARGETS6", "NOTES", "FLOWS", "COUNTS"]
+        {
             loader.map_pin_path(name, folder.join(name));
         }
-        let ebpf =
-            loader.load(OBJECT).map_err(|error| KernelError::refused("the maps", &error))?;
+        let ebpf = loader.load(OBJECT).map_err(|error| KernelError::refused("the maps", &error))?;
         Ok(Self { ebpf, plan, folder, netns })
     }
 
@@ -224,8 +223,11 @@ fn prepare_pins(pins: &Path) -> Result<PathBuf, KernelError> {
         });
     }
     let folder = versioned(pins);
-    fs::create_dir_all(&folder)
-        .map_err(|source| KernelError::File { doing: "making", path: folder.clone(), source })?;
+    fs::create_dir_all(&folder).map_err(|source| KernelError::File {
+        doing: "making",
+        path: folder.clone(),
+        source,
+    })?;
     Ok(folder)
 }
 
@@ -249,12 +251,12 @@ fn replace<K: Pod + PartialEq>(
     Ok(())
 }
 
-fn replace_trie<K: Pod>(
+fn replace_trie<K>(
     map: &mut LpmTrie<&mut MapData, K, u32>,
     wanted: &[(Key<K>, u32)],
 ) -> Result<(), KernelError>
 where
-    K: PartialEq,
+    K: Pod + PartialEq,
 {
     let failed = |error| KernelError::refused("filling the maps", &error);
     for (key, value) in wanted {

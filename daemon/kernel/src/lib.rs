@@ -3,6 +3,7 @@
 //!
 //! Does not belong here: what a note means, which is the daemon's business.
 
+mod btf;
 mod error;
 mod host;
 mod interception;

@@ -9,9 +9,7 @@ use std::{
 
 use aya::{
     Ebpf,
-    programs::{
-        CgroupAttachMode, CgroupSockAddr, Program, ProgramError, SockOps, links::FdLink,
-    },
+    programs::{CgroupAttachMode, CgroupSockAddr, Program, ProgramError, SockOps, links::FdLink},
 };
 
 use crate::{KernelError, sys};
@@ -56,7 +54,8 @@ pub(crate) fn attach(ebpf: &mut Ebpf, cgroup: &Path, folder: &Path) -> Result<()
             }
         }
         let link = attach_one(name, program, &point, cgroup)?;
-        link.pin(&pin).map_err(|e| KernelError::refused(format!("the pin {}", pin.display()), &e))?;
+        link.pin(&pin)
+            .map_err(|e| KernelError::refused(format!("the pin {}", pin.display()), &e))?;
     }
     Ok(())
 }
@@ -125,6 +124,9 @@ fn unexpected(name: &str) -> KernelError {
 }
 
 fn remove(path: &Path) -> Result<(), KernelError> {
-    fs::remove_file(path)
-        .map_err(|source| KernelError::File { doing: "removing", path: path.into(), source })
+    fs::remove_file(path).map_err(|source| KernelError::File {
+        doing: "removing",
+        path: path.into(),
+        source,
+    })
 }

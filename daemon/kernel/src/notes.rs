@@ -106,7 +106,9 @@ impl Counters {
 /// An address as the kernel side keeps it: its bytes in order, read as words.
 pub(crate) fn words(address: Ipv6Addr) -> [u32; 4] {
     let o = address.octets();
-    std::array::from_fn(|i| u32::from_ne_bytes([o[4 * i], o[4 * i + 1], o[4 * i + 2], o[4 * i + 3]]))
+    std::array::from_fn(|i| {
+        u32::from_ne_bytes([o[4 * i], o[4 * i + 1], o[4 * i + 2], o[4 * i + 3]])
+    })
 }
 
 /// Where the agent wanted to go, with a mapped IPv4 address as the IPv4 address that it is.

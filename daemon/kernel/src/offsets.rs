@@ -4,9 +4,7 @@
 
 use std::path::Path;
 
-use btf_rs::{Btf, BtfType, Type};
-
-use crate::KernelError;
+use crate::{KernelError, btf::Btf};
 
 /// Offsets in bytes, in `struct task_struct` (include/linux/sched.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,27 +22,21 @@ impl Offsets {
     /// [`KernelError::NoBtf`] where the file cannot be read, [`KernelError::MissingType`] where it
     /// is no BTF or lacks a field; the message names it.
     pub fn read(path: &Path) -> Result<Self, KernelError> {
-        let bytes =
-            std::fs::read(path).map_err(|source| KernelError::NoBtf { path: path.into(), source })?;
-        let missing = |what: &str| KernelError::MissingType { path: path.into(), missing: what.into() };
-        let btf = Btf::from_bytes(&bytes).map_err(|_| missing("readable BTF"))?;
-        let task = btf
-            .resolve_types_by_name("task_struct")
-            .unwrap_or_default()
-            .into_iter()
-            .find_map(|found| match found {
-                Type::Struct(found) => Some(found),
-                _ => None,
-            })
-            .ok_or_else(|| missing("struct task_struct"))?;
+        let bytes = std::fs::read(path)
+            .map_err(|source| KernelError::NoBtf { path: path.into(), source })?;
+        let missing =
+            |what: &str| KernelError::MissingType { path: path.into(), missing: what.into() };
+        let btf = Btf::parse(&bytes).ok_or_else(|| missing("readable BTF"))?;
+        if !btf.has("task_struct") {
+            return Err(missing("struct task_struct"));
+        }
         let offset = |name: &str| {
-            task.members
-                .iter()
-                .find(|member| btf.resolve_name(*member as &dyn BtfType).is_ok_and(|n| n == name))
-                .map(|member| member.bit_offset() / 8)
-                .ok_or_else(|| missing(&format!("task_struct.{name}")))
+            btf.offset("task_struct", name).ok_or_else(|| missing(&format!("task_struct.{name}")))
         };
-        Ok(Self { group_leader: offset("group_leader")?, start_boottime: offset("start_boottime")? })
+        Ok(Self {
+            group_leader: offset("group_leader")?,
+            start_boottime: offset("start_boottime")?,
+        })
     }
 }
 

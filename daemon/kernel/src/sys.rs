@@ -118,7 +118,7 @@ pub(crate) fn link_cgroup(link: BorrowedFd<'_>) -> Result<u64, KernelError> {
     Ok(info.cgroup_id)
 }
 
-/// The id of a cgroup v2 is its folder's inode number (kernel/cgroup/cgroup.c, cgroup_id).
+/// The id of a cgroup v2 is its folder's inode number (kernel/cgroup/cgroup.c, `cgroup_id`).
 pub(crate) fn cgroup_id(folder: &impl AsFd) -> Result<u64, KernelError> {
     let stat = nix::sys::stat::fstat(folder.as_fd())
         .map_err(|errno| KernelError::System { call: "fstat", source: errno.into() })?;

@@ -67,7 +67,12 @@ impl Policy {
     }
 
     /// Decides one command. A target that the policy does not know is refused.
-    pub fn decide(&self, target: &TargetName, _identity: &Identity, _command: &Command) -> Decision {
+    pub fn decide(
+        &self,
+        target: &TargetName,
+        _identity: &Identity,
+        _command: &Command,
+    ) -> Decision {
         match self.targets.get(target) {
             Some((Fallback::Allow, rule)) => {
                 Decision { verdict: Verdict::Allow(Permit(())), rule: rule.clone() }
@@ -109,7 +114,8 @@ mod tests {
             parameters: None,
             parameters_cut: false,
         };
-        let verdict = |name: &str| policy.decide(&TargetName(name.into()), &identity, &command).verdict;
+        let verdict =
+            |name: &str| policy.decide(&TargetName(name.into()), &identity, &command).verdict;
         assert!(matches!(verdict("a"), Verdict::Allow(_)));
         assert!(matches!(verdict("b"), Verdict::Deny));
         assert!(matches!(verdict("c"), Verdict::Deny));

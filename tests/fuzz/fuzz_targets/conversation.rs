@@ -18,7 +18,11 @@ fuzz_target!(|input: &[u8]| {
     while let Some((&head, bytes)) = rest.split_first() {
         let (piece, later) = bytes.split_at(usize::from(head >> 1).min(bytes.len()));
         rest = later;
-        if head & 1 == 0 { up.extend(piece) } else { down.extend(piece) }
+        if head & 1 == 0 {
+            up.extend(piece)
+        } else {
+            down.extend(piece)
+        }
         let mut events = Vec::new();
         loop {
             let Ok(step) = conversation.server(&down, now, &mut events) else { return };

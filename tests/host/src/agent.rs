@@ -57,7 +57,8 @@ impl Running {
     /// # Errors
     /// Where it no longer reads.
     pub fn say(&mut self, line: &str) -> Result<()> {
-        let stdin = self.0.as_mut().and_then(|child| child.stdin.as_mut()).context("it has no input")?;
+        let stdin =
+            self.0.as_mut().and_then(|child| child.stdin.as_mut()).context("it has no input")?;
         writeln!(stdin, "{line}")?;
         Ok(stdin.flush()?)
     }

@@ -46,7 +46,8 @@ impl Daemon {
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output);
-        let mut daemon = Self { process: Process::start("chaperone", &mut command, Signal::SIGTERM)?, log };
+        let mut daemon =
+            Self { process: Process::start("chaperone", &mut command, Signal::SIGTERM)?, log };
         let ready = wait_until("the daemon is ready", || {
             daemon.process.has_ended() || daemon.output().contains(" ready ")
         });

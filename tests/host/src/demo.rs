@@ -59,7 +59,12 @@ fn demo(interrupted: &AtomicBool) -> Result<()> {
         .server("log_statement = 'all'\nlog_line_prefix = '%a|'\nlog_min_duration_statement = -1")
         .start()?;
     go_on()?;
-    say(&format!("server at {}:5432, agent is user id {}, its cgroup is {}", host.address(), host.uid(), host.cgroup().display()));
+    say(&format!(
+        "server at {}:5432, agent is user id {}, its cgroup is {}",
+        host.address(),
+        host.uid(),
+        host.cgroup().display()
+    ));
 
     step("chaperone's configuration");
     print(&std::fs::read_to_string(host.config())?);
@@ -83,13 +88,18 @@ fn demo(interrupted: &AtomicBool) -> Result<()> {
     step("one command in full: chaperone log show");
     let selected = recorded
         .iter()
-        .find(|row| row["statement"].as_str().is_some_and(|s| s.starts_with("SELECT customer, total FROM orders WHERE")))
+        .find(|row| {
+            row["statement"]
+                .as_str()
+                .is_some_and(|s| s.starts_with("SELECT customer, total FROM orders WHERE"))
+        })
         .context("the Python program's query is not in the log")?;
     print(&host.chaperone(&["log", "show", &selected["id"].to_string()])?.ok()?);
     step("the same log in the plain sqlite3 shell");
     let file = format!("file:{}?mode=ro", host.log().display());
     let sql = "SELECT agent, executable, count(*) FROM commands GROUP BY 1, 2";
-    let output = std::process::Command::new("sqlite3").args(["-header", "-column", &file, sql]).output()?;
+    let output =
+        std::process::Command::new("sqlite3").args(["-header", "-column", &file, sql]).output()?;
     print(&String::from_utf8_lossy(&output.stdout));
 
     step("does the log hold what the server ran?");
@@ -111,7 +121,9 @@ fn ran(host: &Host) -> BTreeMap<String, usize> {
     for line in host.postgres().log().lines() {
         let text = line.split_once("LOG:  statement: ").map(|(_, text)| text).or_else(|| {
             // `LOG:  execute <unnamed>: SELECT …`
-            line.split_once("LOG:  execute ").and_then(|(_, rest)| rest.split_once(": ")).map(|(_, text)| text)
+            line.split_once("LOG:  execute ")
+                .and_then(|(_, rest)| rest.split_once(": "))
+                .map(|(_, text)| text)
         });
         if let Some(text) = text {
             *found.entry(text.to_owned()).or_insert(0) += 1;

@@ -365,7 +365,10 @@ impl Host {
     /// As [`Host::commands`].
     pub fn statements(&self) -> Result<Vec<String>> {
         let rows = self.commands()?;
-        Ok(rows.iter().map(|row| row["statement"].as_str().unwrap_or_default().to_owned()).collect())
+        Ok(rows
+            .iter()
+            .map(|row| row["statement"].as_str().unwrap_or_default().to_owned())
+            .collect())
     }
 
     /// One command with its response.
@@ -384,7 +387,8 @@ impl Host {
     pub fn closed_sessions(&self) -> Result<Vec<Value>> {
         let mut rows = Vec::new();
         wait_until("every session is closed", || {
-            rows = self.json(&["log", "sessions", "--limit", "100000", "--json"]).unwrap_or_default();
+            rows =
+                self.json(&["log", "sessions", "--limit", "100000", "--json"]).unwrap_or_default();
             !rows.is_empty() && rows.iter().all(|row| !row["closed"].is_null())
         })?;
         Ok(rows)
@@ -460,7 +464,8 @@ impl Cgroup {
             .find(|fields| fields.get(2) == Some(&"cgroup2"))
             .context("no cgroup v2 is mounted on this host")?;
         let path = Path::new(root[1]).join(name);
-        fs::create_dir(&path).with_context(|| format!("the cgroup {} cannot be made", path.display()))?;
+        fs::create_dir(&path)
+            .with_context(|| format!("the cgroup {} cannot be made", path.display()))?;
         Ok(Self { path })
     }
 }

@@ -146,7 +146,8 @@ fn as_account(account: &User, program: &Path) -> Command {
 
 /// `initdb` takes a second or two: it is done once for each version of the server, and copied.
 fn copy_template(bin: &Path, account: &User, to: &Path) -> Result<()> {
-    let version = bin.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+    let version =
+        bin.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
     let base = std::env::temp_dir().join(format!("chaperone-initdb-{version}"));
     fs::create_dir_all(&base)?;
     let lock = fs::File::create(base.join("lock"))?;
@@ -158,7 +159,17 @@ fn copy_template(bin: &Path, account: &User, to: &Path) -> Result<()> {
         chown(&template, Some(account.uid.as_raw()), Some(account.gid.as_raw()))?;
         fs::set_permissions(&template, fs::Permissions::from_mode(0o700))?;
         let output = as_account(account, &bin.join("initdb"))
-            .args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "-D"])
+            .args([
+                "-A",
+                "trust",
+                "-U",
+                "postgres",
+                "-E",
+                "UTF8",
+                "--locale=C.UTF-8",
+                "--no-sync",
+                "-D",
+            ])
             .arg(&template)
             .output()?;
         if !output.status.success() {

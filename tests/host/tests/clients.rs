@@ -48,7 +48,8 @@ fn p4_pgbench_works_in_every_mode_and_every_execution_is_recorded() -> Result<()
     for mode in ["simple", "extended", "prepared"] {
         host.postgres().sql("SELECT pg_stat_statements_reset()")?;
         let before = selects(&host)?;
-        host.agent("pgbench", &["-n", "-S", "-M", mode, "-c", "4", "-j", "2", "-t", "100"])?.ok()?;
+        host.agent("pgbench", &["-n", "-S", "-M", mode, "-c", "4", "-j", "2", "-t", "100"])?
+            .ok()?;
         // The ordinary script writes, and does so inside transactions.
         host.agent("pgbench", &["-n", "-M", mode, "-c", "2", "-t", "20"])?.ok()?;
         let server = host.postgres().sql(
@@ -115,7 +116,10 @@ fn p4_psycopg_works() -> Result<()> {
         row["statement"].as_str().is_some_and(|s| s.starts_with("INSERT")) && row["status"] == "ok"
     };
     assert_eq!(rows.iter().filter(inserts).count(), 7, "also once it is prepared");
-    assert_eq!(rows.iter().find(inserts).context("an insert")?["parameters"], r#"["0","row 0","12.5"]"#);
+    assert_eq!(
+        rows.iter().find(inserts).context("an insert")?["parameters"],
+        r#"["0","row 0","12.5"]"#
+    );
     assert_eq!(find("SELECT nothing")?["error_code"], "42703");
     assert_eq!(find("COPY t (a, b) FROM")?["tag"], "COPY 1");
     let out = host.command(&find("COPY (SELECT")?["id"])?;
@@ -170,7 +174,9 @@ fn p4_asyncpg_works() -> Result<()> {
     assert_eq!(host.python(ASYNCPG)?.ok()?, "done");
     let rows = host.commands()?;
     let of = |text: &str| -> Vec<_> {
-        rows.iter().filter(|r| r["statement"].as_str().is_some_and(|s| s.starts_with(text))).collect()
+        rows.iter()
+            .filter(|r| r["statement"].as_str().is_some_and(|s| s.starts_with(text)))
+            .collect()
     };
     let inserts = of("INSERT INTO t VALUES ($1, $2)");
     assert_eq!(inserts.len(), 5);
@@ -223,8 +229,12 @@ fn p4_jdbc_works() -> Result<()> {
     let source = host.folder().join("Agent.java");
     fs::write(&source, JDBC)?;
     let address = host.address().to_string();
-    let args =
-        ["-cp", "/usr/share/java/postgresql.jar", &source.display().to_string(), &format!("{address}:5432")];
+    let args = [
+        "-cp",
+        "/usr/share/java/postgresql.jar",
+        &source.display().to_string(),
+        &format!("{address}:5432"),
+    ];
     assert_eq!(host.agent("java", &args)?.ok()?, "done 5");
     let rows = host.commands()?;
     let count = |text: &str| {

@@ -42,10 +42,16 @@ fn p8_a_client_that_breaks_the_protocol_is_told_and_ended() -> Result<()> {
         (r#"b"Q\0\0\0\x03""#, "says that it is 3 bytes long, which cannot be"),
         (r#"b"Q\xff\xff\xff\xff""#, "says that it is -1 bytes long, which cannot be"),
         (r#"msg(b"Q", b"SELECT 1")"#, "a message of type 'Q' is malformed: a text does not end"),
-        (r#"msg(b"Q", b"SELECT 1\0; DROP TABLE t\0")"#, "'Q' is malformed: bytes are left over at its end"),
+        (
+            r#"msg(b"Q", b"SELECT 1\0; DROP TABLE t\0")"#,
+            "'Q' is malformed: bytes are left over at its end",
+        ),
         (r#"msg(b"P", b"a\0SELECT 1\0\x00\x09")"#, "'P' is malformed: it ends too early"),
         (r#"msg(b"B", b"\0\0\0\0\0\x01\0\0\0\x63x\0\0")"#, "'B' is malformed: it ends too early"),
-        (r#"msg(b"B", b"\0\0\0\0\0\x01\xff\xff\xff\xf0\0\0")"#, "'B' is malformed: a value has a negative length"),
+        (
+            r#"msg(b"B", b"\0\0\0\0\0\x01\xff\xff\xff\xf0\0\0")"#,
+            "'B' is malformed: a value has a negative length",
+        ),
         (r#"msg(b"D", b"X\0")"#, "'D' is malformed: it speaks of neither"),
         (r#"msg(b"S", b"x")"#, "'S' says that it is 6 bytes long"),
         (r#"msg(b"p", b"x")"#, "a message of type 'p' is not allowed from a client"),
@@ -77,7 +83,8 @@ fn p8_start_ups_that_are_malformed_are_told_and_ended() -> Result<()> {
         (r#"struct.pack("!ii", 9, 196608) + b"x""#, "it does not end with a NUL"),
         (r#"struct.pack("!ii", 9, 131072) + b"\0""#, "does not know protocol version 2.0"),
     ] {
-        let out = client_says(&host, &format!("s = dial(); s.sendall({bytes}); print(everything(s))"))?;
+        let out =
+            client_says(&host, &format!("s = dial(); s.sendall({bytes}); print(everything(s))"))?;
         assert!(out.contains("VFATAL|"), "{bytes}: {out}");
         assert!(out.contains(why), "{bytes}: {out}");
     }
@@ -148,7 +155,10 @@ fn a_client_that_vanishes_leaves_an_honest_record() -> Result<()> {
 fn p2_a_server_that_refuses_is_told_to_the_client() -> Result<()> {
     let host = Scene::default().without_postgres().start()?;
     let out = host.psql(&["SELECT 1"])?;
-    let said = format!("FATAL:  chaperone could not connect to target prod at {}:5432: Connection refused", host.address());
+    let said = format!(
+        "FATAL:  chaperone could not connect to target prod at {}:5432: Connection refused",
+        host.address()
+    );
     assert!(out.err.contains(&said), "{}", out.err);
     assert_eq!(host.counter("unreachable")?, 1);
     let session = host.closed_sessions()?.pop().context("a session")?;
@@ -189,7 +199,10 @@ fn fake_server(host: &Host, answer: Vec<u8>) -> Result<JoinHandle<Result<()>>> {
 #[test]
 fn p8_a_server_that_breaks_the_protocol_is_told_and_ended() -> Result<()> {
     for (answer, why) in [
-        (&b"\x01\0\0\0\x04"[..], "a message of type 0x01 is not allowed from a server at this point"),
+        (
+            &b"\x01\0\0\0\x04"[..],
+            "a message of type 0x01 is not allowed from a server at this point",
+        ),
         (b"T\0\0\0\x02", "'T' says that it is 2 bytes long"),
         (b"T\0\0\0\x06\0\x05", "'T' is malformed: a text does not end"),
         (b"Z\0\0\0\x05I", ""),

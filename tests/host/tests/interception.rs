@@ -85,7 +85,11 @@ fn a_host_name_is_watched_by_the_addresses_that_it_has() -> Result<()> {
     let host = Scene::default().without_postgres().address("[\"localhost:5433\"]").start()?;
     // Nothing listens there: that it was taken shows by whose words the refusal is in.
     let out = host.agent("psql", &["-X", "-h", "127.0.0.1", "-p", "5433", "-c", "SELECT 1"])?;
-    assert!(out.err.contains("chaperone could not connect to target prod at 127.0.0.1:5433"), "{}", out.err);
+    assert!(
+        out.err.contains("chaperone could not connect to target prod at 127.0.0.1:5433"),
+        "{}",
+        out.err
+    );
     Ok(())
 }
 
@@ -94,7 +98,11 @@ fn zero_addresses_are_loopback() -> Result<()> {
     let host = Scene::default().without_postgres().address("[\"127.0.0.1:5434\"]").start()?;
     for address in ["0.0.0.0", "::ffff:0.0.0.0", "127.0.0.1"] {
         let out = host.agent("psql", &["-X", "-h", address, "-p", "5434", "-c", "SELECT 1"])?;
-        assert!(out.err.contains("could not connect to target prod at 127.0.0.1:5434"), "{address}: {}", out.err);
+        assert!(
+            out.err.contains("could not connect to target prod at 127.0.0.1:5434"),
+            "{address}: {}",
+            out.err
+        );
     }
     Ok(())
 }
@@ -139,7 +147,9 @@ fn p3_the_log_names_the_process_that_connected() -> Result<()> {
     let host = Host::start()?;
     let mut running = host.start_agent("psql", &["-X", "-At", "-c", "SELECT pg_sleep(1)"])?;
     let pid = running.id();
-    chaperone_host_tests::wait_until("the session is live", || host.counter("forwarded").is_ok_and(|n| n > 0))?;
+    chaperone_host_tests::wait_until("the session is live", || {
+        host.counter("forwarded").is_ok_and(|n| n > 0)
+    })?;
     let live = host.chaperone(&["sessions", "--json"])?.ok()?;
     let live: serde_json::Value = serde_json::from_str(live.trim())?;
     assert_eq!(live["pid"], pid);
@@ -172,7 +182,10 @@ fn p2_a_connection_that_the_kernel_did_not_send_is_reset_and_counted() -> Result
 #[test]
 fn p2_an_agent_cannot_speak_to_the_daemons_port_by_itself() -> Result<()> {
     let host = Host::start()?;
-    let code = format!("import socket; socket.create_connection(('127.0.0.1', {}), timeout=5)", host.port());
+    let code = format!(
+        "import socket; socket.create_connection(('127.0.0.1', {}), timeout=5)",
+        host.port()
+    );
     let out = host.python(&code)?;
     assert!(out.err.contains("Operation not permitted"), "{}", out.err);
     assert_eq!(host.counter("kernel_refused_own_port")?, 1);
@@ -184,9 +197,7 @@ fn p2_an_agent_cannot_speak_to_the_daemons_port_by_itself() -> Result<()> {
 fn p2_another_network_namespace_is_refused() -> Result<()> {
     let host = Scene::default().select_by_cgroup().start()?;
     let ip = host.address().to_string();
-    let code = format!(
-        "import socket; socket.create_connection(('{ip}', 5432), timeout=5)"
-    );
+    let code = format!("import socket; socket.create_connection(('{ip}', 5432), timeout=5)");
     let inside = format!("ip link set lo up && exec /usr/bin/python3 -c \"{code}\"");
     let out = host.other(0, "unshare", &["--net", "sh", "-c", &inside])?;
     assert!(out.err.contains("Operation not permitted"), "{}", out.err);

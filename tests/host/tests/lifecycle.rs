@@ -52,7 +52,10 @@ fn p1_a_killed_daemon_leaves_every_forwarded_command_in_the_log() -> Result<()> 
 #[test]
 fn a_shutdown_lets_running_statements_finish() -> Result<()> {
     let mut host = Host::start()?;
-    let busy = host.start_agent("psql", &["-X", "-At", "-c", "SELECT pg_sleep(2), 'finished'", "-c", "SELECT 'next'"])?;
+    let busy = host.start_agent(
+        "psql",
+        &["-X", "-At", "-c", "SELECT pg_sleep(2), 'finished'", "-c", "SELECT 'next'"],
+    )?;
     let mut idle = host.start_agent("psql", &["-X", "-At"])?;
     idle.say("SELECT 'idle';")?;
     wait_until("both are there", || host.counter("forwarded").is_ok_and(|n| n >= 2))?;
@@ -128,7 +131,11 @@ fn what_stands_in_the_way_of_a_start_is_told_in_one_sentence() -> Result<()> {
         // Pins that are on no BPF file system.
         ("/bpf/chaperone", "/pins", "is not on a BPF file system"),
         // Processes that cannot be selected.
-        ("{ user = 64001 }", "{ cgroup = \"/no/such/group\" }", "there is no cgroup /no/such/group"),
+        (
+            "{ user = 64001 }",
+            "{ cgroup = \"/no/such/group\" }",
+            "there is no cgroup /no/such/group",
+        ),
     ] {
         let mut host = Scene::default().without_postgres().prepare()?;
         edit(&host, from, to)?;

@@ -28,7 +28,10 @@ fn the_plain_sqlite3_shell_reads_the_log_while_it_is_written_and_after() -> Resu
     assert_eq!(sqlite3(&host, "SELECT columns, rows FROM responses")?, r#"["how"]|[["sqlite"]]"#);
     host.stop_daemon()?;
     assert_eq!(sqlite3(&host, sql)?, want);
-    assert_eq!(sqlite3(&host, "SELECT database, commands, closed_by FROM sessions")?, "postgres|1|agent");
+    assert_eq!(
+        sqlite3(&host, "SELECT database, commands, closed_by FROM sessions")?,
+        "postgres|1|agent"
+    );
     Ok(())
 }
 
@@ -161,8 +164,11 @@ fn the_logs_files_are_for_its_owner_and_group() -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let host = Host::start()?;
     host.psql(&["SELECT 1"])?.ok()?;
-    for (name, mode) in [("", 0o750), ("log.sqlite", 0o640), ("log.sqlite-wal", 0o640), ("log.sqlite-shm", 0o640)] {
-        let found = fs::metadata(host.folder().join("log").join(name))?.permissions().mode() & 0o777;
+    for (name, mode) in
+        [("", 0o750), ("log.sqlite", 0o640), ("log.sqlite-wal", 0o640), ("log.sqlite-shm", 0o640)]
+    {
+        let found =
+            fs::metadata(host.folder().join("log").join(name))?.permissions().mode() & 0o777;
         assert_eq!(found, mode, "{name}");
     }
     wait_until("it is recorded", || host.commands().is_ok_and(|rows| rows.len() == 1))?;

@@ -18,7 +18,10 @@ fn sign_on_passes_through_by_every_method() -> Result<()> {
         let connect = |password: &str| {
             // By the environment: a command line is recorded, whatever stands in it.
             let set = format!("PGPASSWORD={password}");
-            host.agent("env", &[&set, "psql", "-X", "-At", "-U", "app", "-c", "SELECT current_user"])
+            host.agent(
+                "env",
+                &[&set, "psql", "-X", "-At", "-U", "app", "-c", "SELECT current_user"],
+            )
         };
         assert_eq!(connect("open sesame")?.ok()?, "app", "{method}");
         if method != "trust" {
@@ -31,7 +34,10 @@ fn sign_on_passes_through_by_every_method() -> Result<()> {
         let log = fs::read(host.log())?;
         let wal = fs::read(host.log().with_extension("sqlite-wal"))?;
         for file in [log, wal] {
-            assert!(!file.windows(11).any(|w| w == b"open sesame"), "{method}: the password is in the log");
+            assert!(
+                !file.windows(11).any(|w| w == b"open sesame"),
+                "{method}: the password is in the log"
+            );
         }
     }
     Ok(())
@@ -40,12 +46,15 @@ fn sign_on_passes_through_by_every_method() -> Result<()> {
 #[test]
 fn a_text_of_several_statements_has_an_outcome_for_each() -> Result<()> {
     let host = Host::start()?;
-    let text = "SELECT 1; CREATE TABLE t (a int); INSERT INTO t VALUES (1), (2); SELECT nothing; SELECT 2";
+    let text =
+        "SELECT 1; CREATE TABLE t (a int); INSERT INTO t VALUES (1), (2); SELECT nothing; SELECT 2";
     let out = host.psql(&[text])?;
     assert!(out.err.contains("nothing"), "{}", out.err);
     let rows = host.commands()?;
-    let got: Vec<_> =
-        rows.iter().map(|r| (r["part"].as_u64(), r["status"].as_str(), r["tag"].as_str())).collect();
+    let got: Vec<_> = rows
+        .iter()
+        .map(|r| (r["part"].as_u64(), r["status"].as_str(), r["tag"].as_str()))
+        .collect();
     assert_eq!(
         got,
         [
@@ -73,7 +82,8 @@ fn transactions_notices_and_empty_statements_are_told() -> Result<()> {
         "ROLLBACK",
     ])?;
     let rows = host.commands()?;
-    let states: Vec<_> = rows.iter().map(|r| r["transaction_state"].as_str().unwrap_or("")).collect();
+    let states: Vec<_> =
+        rows.iter().map(|r| r["transaction_state"].as_str().unwrap_or("")).collect();
     assert_eq!(states, ["open", "open", "open", "failed", "failed", "idle"]);
     let statuses: Vec<_> = rows.iter().map(|r| r["status"].as_str().unwrap_or("")).collect();
     assert_eq!(statuses, ["ok", "ok", "ok", "error", "error", "ok"]);
@@ -89,7 +99,8 @@ fn copy_goes_both_ways() -> Result<()> {
     let out = host.agent_with("psql", &["-X", "-q"], input)?.ok()?;
     assert_eq!(out, "1\tone\n2\ttwo");
     // Data that does not fit fails on the way.
-    let bad = host.agent_with("psql", &["-X", "-q"], "COPY t FROM STDIN;\nx\ty\n\\.\nSELECT 5;\n")?;
+    let bad =
+        host.agent_with("psql", &["-X", "-q"], "COPY t FROM STDIN;\nx\ty\n\\.\nSELECT 5;\n")?;
     assert!(bad.err.contains("invalid input syntax"), "{}", bad.err);
     assert!(bad.out.contains('5'), "the session goes on: {}", bad.out);
     let rows = host.commands()?;
@@ -158,8 +169,10 @@ print(tags(read_to(s, b"Z", 2)).decode())
     )?;
     assert_eq!(out, "12DC1EZ12DCZ\nTDCZTDCZ");
     let rows = host.commands()?;
-    let got: Vec<_> =
-        rows.iter().map(|r| (r["statement"].as_str().unwrap_or(""), r["status"].as_str().unwrap_or(""))).collect();
+    let got: Vec<_> = rows
+        .iter()
+        .map(|r| (r["statement"].as_str().unwrap_or(""), r["status"].as_str().unwrap_or("")))
+        .collect();
     assert_eq!(
         got,
         [
@@ -197,7 +210,9 @@ print(tags(read_to(s, b"Z")).decode())
     let rows = host.commands()?;
     let got: Vec<_> = rows
         .iter()
-        .map(|r| [&r["kind"], &r["statement"], &r["status"]].map(|v| v.as_str().unwrap_or("").to_owned()))
+        .map(|r| {
+            [&r["kind"], &r["statement"], &r["status"]].map(|v| v.as_str().unwrap_or("").to_owned())
+        })
         .collect();
     let series = "SELECT generate_series(1, 5)";
     let want = [
@@ -266,7 +281,8 @@ print(read_to(s, b"Z")[1][1][-1:].decode())
     )?;
     assert_eq!(out, "12G\nCZ\n12GCZTDCZ\nEZ\nEZ\n3");
     let rows = host.commands()?;
-    let statuses: Vec<_> = rows.iter().skip(1).map(|r| r["status"].as_str().unwrap_or("")).collect();
+    let statuses: Vec<_> =
+        rows.iter().skip(1).map(|r| r["status"].as_str().unwrap_or("")).collect();
     assert_eq!(statuses, ["ok", "ok", "ok", "error", "error", "ok"]);
     Ok(())
 }
@@ -275,7 +291,10 @@ print(read_to(s, b"Z")[1][1][-1:].decode())
 fn a_cancel_request_reaches_its_session_and_no_other() -> Result<()> {
     let host = Host::start()?;
     let running = host.start_agent("psql", &["-X", "-c", "SELECT pg_sleep(60)"])?;
-    let other = host.start_agent("psql", &["-X", "-At", "-c", "SELECT pg_sleep(3)", "-c", "SELECT 'undisturbed'"])?;
+    let other = host.start_agent(
+        "psql",
+        &["-X", "-At", "-c", "SELECT pg_sleep(3)", "-c", "SELECT 'undisturbed'"],
+    )?;
     wait_until("both sleep", || host.counter("forwarded").is_ok_and(|n| n >= 2))?;
     thread::sleep(Duration::from_millis(300));
     // Ctrl-C: psql opens another connection and asks there.
@@ -286,9 +305,13 @@ fn a_cancel_request_reaches_its_session_and_no_other() -> Result<()> {
     assert!(out.out.contains("undisturbed"), "{out:?}");
     let rows = host.commands()?;
     let cancel = rows.iter().find(|r| r["kind"] == "cancel").context("the cancel request")?;
-    let slept = rows.iter().find(|r| r["statement"] == "SELECT pg_sleep(60)").context("the command")?;
+    let slept =
+        rows.iter().find(|r| r["statement"] == "SELECT pg_sleep(60)").context("the command")?;
     assert_eq!(slept["error_code"], "57014");
-    assert_eq!(cancel["statement"], format!("cancel the running command of session {}", slept["session"]));
+    assert_eq!(
+        cancel["statement"],
+        format!("cancel the running command of session {}", slept["session"])
+    );
     Ok(())
 }
 
@@ -312,7 +335,8 @@ assert s.recv(1) == b""
 
 #[test]
 fn p1_what_is_denied_never_reaches_the_server_and_the_session_goes_on() -> Result<()> {
-    let host = Scene::default().target("default = \"deny\"").server("log_statement = 'all'").start()?;
+    let host =
+        Scene::default().target("default = \"deny\"").server("log_statement = 'all'").start()?;
     let out = host.psql(&["CREATE TABLE t (a int)", "SELECT 2"])?;
     assert!(out.err.contains("chaperone does not allow this statement"), "{}", out.err);
     assert!(out.err.contains("Rule: default of target prod."), "{}", out.err);
@@ -334,7 +358,10 @@ seen = read_to(s, b"Z"); print(tags(seen).decode(), b"function call" in seen[0][
         assert!(!server.contains(text), "{text} reached the server");
     }
     let rows = host.commands()?;
-    assert!(rows.iter().filter(|r| r["kind"] != "execute").all(|r| r["status"] == "refused"), "{rows:?}");
+    assert!(
+        rows.iter().filter(|r| r["kind"] != "execute").all(|r| r["status"] == "refused"),
+        "{rows:?}"
+    );
     assert!(rows.iter().all(|r| r["verdict"] == "deny"));
     assert_eq!(rows[0]["statement"], "CREATE TABLE t (a int)");
     Ok(())
@@ -372,7 +399,8 @@ print(tags(read_to(s, b"Z"))[-1:].decode())
 "#,
     )?;
     assert_eq!(out, "N\nN\nZ");
-    let out = host.agent("psql", &["-X", "dbname=postgres replication=database", "-c", "IDENTIFY_SYSTEM"])?;
+    let out = host
+        .agent("psql", &["-X", "dbname=postgres replication=database", "-c", "IDENTIFY_SYSTEM"])?;
     assert!(out.err.contains("does not let replication connections through"), "{}", out.err);
     Ok(())
 }

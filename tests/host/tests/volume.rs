@@ -93,13 +93,17 @@ fn p1_a_minute_of_prepared_statements_is_recorded_to_the_last() -> Result<()> {
     host.agent("pgbench", &["-i", "-q", "-s", "2"])?.ok()?;
     host.postgres().sql("CREATE EXTENSION pg_stat_statements")?;
     host.postgres().sql("SELECT pg_stat_statements_reset()")?;
-    let out = host.agent("pgbench", &["-n", "-S", "-M", "prepared", "-c", "8", "-j", "2", "-T", "60"])?.ok()?;
+    let out = host
+        .agent("pgbench", &["-n", "-S", "-M", "prepared", "-c", "8", "-j", "2", "-T", "60"])?
+        .ok()?;
     let server: u64 = host
         .postgres()
         .sql("SELECT calls FROM pg_stat_statements WHERE query LIKE 'SELECT abalance FROM%'")?
         .parse()?;
     assert!(out.contains(&format!("number of transactions actually processed: {server}")), "{out}");
-    wait_until("every command has its outcome", || count(&host, "outcome o ON o.intent = i.seq").is_ok_and(|n| n == server))?;
+    wait_until("every command has its outcome", || {
+        count(&host, "outcome o ON o.intent = i.seq").is_ok_and(|n| n == server)
+    })?;
     assert_eq!(count(&host, "session_opened s ON s.seq = i.session")?, server);
     assert!(host.daemon_peak_kib()? < LIMIT, "{} KiB", host.daemon_peak_kib()?);
     Ok(())

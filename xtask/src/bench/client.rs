@@ -33,11 +33,8 @@ pub(super) enum Load {
 }
 
 impl Load {
-    pub(super) const ALL: [Self; 3] = [
-        Self::RoundTrips { clients: 1 },
-        Self::RoundTrips { clients: 8 },
-        Self::Bulk,
-    ];
+    pub(super) const ALL: [Self; 3] =
+        [Self::RoundTrips { clients: 1 }, Self::RoundTrips { clients: 8 }, Self::Bulk];
 
     pub(super) fn label(self) -> &'static str {
         match self {
@@ -73,11 +70,7 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(programs: &Path, address: SocketAddr) -> Self {
-        Self {
-            programs: programs.to_owned(),
-            address,
-            cgroup: None,
-        }
+        Self { programs: programs.to_owned(), address, cgroup: None }
     }
 
     /// One statement, to see that there is an answer.
@@ -133,10 +126,7 @@ impl Client {
         let mut shell = Command::new("sh");
         let enter = r#"[ -z "$CGROUP" ] || echo $$ > "$CGROUP/cgroup.procs" || exit; exec "$@""#;
         shell.args(["-c", enter, "sh", "setpriv"]);
-        shell
-            .arg(format!("--reuid={UID}"))
-            .arg(format!("--regid={UID}"))
-            .arg("--clear-groups");
+        shell.arg(format!("--reuid={UID}")).arg(format!("--regid={UID}")).arg("--clear-groups");
         shell.arg(self.programs.join(name));
         shell.current_dir("/").stdin(Stdio::null()).env_clear();
         shell
@@ -156,10 +146,7 @@ impl Client {
 
 /// Waits for the end, ends it on a signal or after too long, and gives what it printed.
 fn finish(command: &mut Command, patience: Duration) -> Result<String> {
-    let mut child = command
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("cannot run a client")?;
+    let mut child = command.stderr(Stdio::piped()).spawn().context("cannot run a client")?;
     let start = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
@@ -200,9 +187,7 @@ fn read(stream: Option<impl Read>) -> String {
 
 /// Reads `tps = 10300.123 (without initial connection time)`.
 fn tps(output: &str) -> Option<f64> {
-    output
-        .lines()
-        .find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok())
+    output.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok())
 }
 
 #[cfg(test)]

@@ -124,27 +124,17 @@ impl Pins {
     /// In the usual place where it is mounted, else in a bpffs of its own.
     pub(super) fn find(folder: &Path) -> Result<Self> {
         let mounts = fs::read_to_string("/proc/mounts").context("/proc/mounts cannot be read")?;
-        if mounts
-            .lines()
-            .any(|line| mount(line) == Some(("bpf", Self::USUAL)))
-        {
-            return Ok(Self {
-                folder: PathBuf::from(Self::USUAL),
-                mount: None,
-            });
+        if mounts.lines().any(|line| mount(line) == Some(("bpf", Self::USUAL))) {
+            return Ok(Self { folder: PathBuf::from(Self::USUAL), mount: None });
         }
         let place = folder.join("bpffs");
         fs::create_dir(&place)?;
         shell::run(Command::new("mount").args(["-t", "bpf", "bpf"]).arg(&place))?;
-        Ok(Self {
-            folder: place.clone(),
-            mount: Some(place),
-        })
+        Ok(Self { folder: place.clone(), mount: Some(place) })
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
-        self.folder
-            .join(format!("chaperone-bench-{}-{name}", process::id()))
+        self.folder.join(format!("chaperone-bench-{}-{name}", process::id()))
     }
 }
 

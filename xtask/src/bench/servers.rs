@@ -57,12 +57,7 @@ impl Server {
             .process_group(0)
             .spawn()
             .with_context(|| format!("{name} cannot be started"))?;
-        Ok(Self {
-            name,
-            child,
-            words,
-            stop,
-        })
+        Ok(Self { name, child, words, stop })
     }
 
     fn wait_until(&mut self, mut ready: impl FnMut(&Self) -> bool) -> Result<()> {
@@ -73,11 +68,7 @@ impl Server {
                 bail!("{} ended with {status}: {}", self.name, self.said());
             }
             if start.elapsed() > START {
-                bail!(
-                    "{} is not ready after {START:?}: {}",
-                    self.name,
-                    self.said()
-                );
+                bail!("{} is not ready after {START:?}: {}", self.name, self.said());
             }
             thread::sleep(Duration::from_millis(20));
         }
@@ -85,10 +76,7 @@ impl Server {
     }
 
     fn said(&self) -> String {
-        fs::read_to_string(&self.words)
-            .unwrap_or_default()
-            .trim()
-            .to_owned()
+        fs::read_to_string(&self.words).unwrap_or_default().trim().to_owned()
     }
 }
 
@@ -149,20 +137,12 @@ impl Postgres {
             command.arg("-c").arg(setting);
         }
         // The fast shutdown.
-        let mut server = Server::start(
-            "PostgreSQL",
-            folder.join("words"),
-            Signal::SIGINT,
-            &mut command,
-        )?;
+        let mut server =
+            Server::start("PostgreSQL", folder.join("words"), Signal::SIGINT, &mut command)?;
         server.wait_until(|server| {
             server.said().contains("ready to accept connections") && answers(address)
         })?;
-        Ok(Self {
-            programs: programs.to_owned(),
-            address,
-            _server: server,
-        })
+        Ok(Self { programs: programs.to_owned(), address, _server: server })
     }
 
     /// The database and its tables.
@@ -198,11 +178,7 @@ impl PgBouncer {
             "[databases]".to_owned(),
             format!("* = host={} port={}", to.ip(), to.port()),
             "[pgbouncer]".to_owned(),
-            format!(
-                "listen_addr = {}\nlisten_port = {}",
-                address.ip(),
-                address.port()
-            ),
+            format!("listen_addr = {}\nlisten_port = {}", address.ip(), address.port()),
             "unix_socket_dir =".to_owned(),
             format!("auth_type = trust\nauth_file = {}", users.display()),
             "pool_mode = session\ndefault_pool_size = 50\n".to_owned(),
@@ -210,12 +186,8 @@ impl PgBouncer {
         fs::write(&file, settings.join("\n"))?;
         eprintln!("start   PgBouncer on {address}");
         let mut command = as_account(Path::new("/usr/sbin/pgbouncer"));
-        let mut server = Server::start(
-            "PgBouncer",
-            folder.join("words"),
-            Signal::SIGTERM,
-            command.arg(&file),
-        )?;
+        let mut server =
+            Server::start("PgBouncer", folder.join("words"), Signal::SIGTERM, command.arg(&file))?;
         server.wait_until(|_| answers(address))?;
         Ok(Self { _server: server })
     }
@@ -245,12 +217,8 @@ impl HaProxy {
         let mut command = as_account(Path::new("/usr/sbin/haproxy"));
         // In the foreground, as one process.
         command.arg("-db").arg("-f").arg(&file);
-        let mut server = Server::start(
-            "HAProxy",
-            folder.join("words"),
-            Signal::SIGTERM,
-            &mut command,
-        )?;
+        let mut server =
+            Server::start("HAProxy", folder.join("words"), Signal::SIGTERM, &mut command)?;
         server.wait_until(|_| answers(address))?;
         Ok(Self { _server: server })
     }
@@ -290,27 +258,12 @@ impl Daemon {
             log.display(),
         );
         fs::write(&config, text)?;
-        eprintln!(
-            "start   chaperone ({durability}) on {}",
-            cgroup.path().display()
-        );
+        eprintln!("start   chaperone ({durability}) on {}", cgroup.path().display());
         let mut command = Command::new(binary);
-        command
-            .args(["daemon", "--config"])
-            .arg(&config)
-            .env_remove("CHAPERONE_CONFIG");
-        let server = Server::start(
-            "chaperone",
-            folder.join("words"),
-            Signal::SIGTERM,
-            &mut command,
-        )?;
-        let mut daemon = Self {
-            binary: binary.to_owned(),
-            config,
-            log,
-            server: Some(server),
-        };
+        command.args(["daemon", "--config"]).arg(&config).env_remove("CHAPERONE_CONFIG");
+        let server =
+            Server::start("chaperone", folder.join("words"), Signal::SIGTERM, &mut command)?;
+        let mut daemon = Self { binary: binary.to_owned(), config, log, server: Some(server) };
         if let Some(server) = &mut daemon.server {
             server.wait_until(|server| server.said().contains("ready"))?;
         }
@@ -320,10 +273,7 @@ impl Daemon {
     /// A connection that went round the daemon would make the fairest of figures.
     pub(super) fn has_recorded(&self) -> Result<()> {
         let mut sqlite = Command::new("sqlite3");
-        sqlite
-            .arg("-readonly")
-            .arg(&self.log)
-            .arg("select count(*) from commands");
+        sqlite.arg("-readonly").arg(&self.log).arg("select count(*) from commands");
         let count = shell::read(&mut sqlite).context("the daemon's log cannot be read")?;
         if count.trim() == "0" {
             bail!("the daemon recorded nothing: the client's connection went round it");
@@ -336,9 +286,7 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         drop(self.server.take());
         let mut detach = Command::new(&self.binary);
-        detach
-            .args(["daemon", "--detach", "--config"])
-            .arg(&self.config);
+        detach.args(["daemon", "--detach", "--config"]).arg(&self.config);
         if let Err(error) = shell::read(&mut detach) {
             eprintln!("the daemon's programs may be attached still: {error:#}");
         }
@@ -349,11 +297,7 @@ fn as_account(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--reuid", ACCOUNT, "--regid", ACCOUNT, "--clear-groups"]);
     // Where xtask is killed and can undo nothing, at least the servers end.
-    command
-        .args(["--pdeathsig", "INT"])
-        .arg(program)
-        .current_dir("/")
-        .env("LC_ALL", "C");
+    command.args(["--pdeathsig", "INT"]).arg(program).current_dir("/").env("LC_ALL", "C");
     command
 }
 
@@ -361,11 +305,7 @@ fn folder_of_account(folder: &Path) -> Result<PathBuf> {
     let account = User::from_name(ACCOUNT)?
         .with_context(|| format!("there is no account {ACCOUNT}: PostgreSQL's package makes it"))?;
     fs::create_dir(folder)?;
-    std::os::unix::fs::chown(
-        folder,
-        Some(account.uid.as_raw()),
-        Some(account.gid.as_raw()),
-    )?;
+    std::os::unix::fs::chown(folder, Some(account.uid.as_raw()), Some(account.gid.as_raw()))?;
     Ok(folder.to_owned())
 }
 

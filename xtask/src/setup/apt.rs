@@ -53,11 +53,7 @@ pub(super) fn ensure(wanted: &[&str]) -> Result<()> {
 fn install(missing: &[&str], before: &HashSet<String>) -> Result<()> {
     let signals = interrupt::Deferred::new();
     let temporary = [
-        Temporary::put(
-            "/usr/sbin/policy-rc.d",
-            &format!("#!/bin/sh\n{MARK}\nexit 101\n"),
-            0o755,
-        )?,
+        Temporary::put("/usr/sbin/policy-rc.d", &format!("#!/bin/sh\n{MARK}\nexit 101\n"), 0o755)?,
         Temporary::put(
             "/etc/postgresql-common/createcluster.d/chaperone-xtask.conf",
             &format!("{MARK}\ncreate_main_cluster = false\n"),
@@ -69,17 +65,9 @@ fn install(missing: &[&str], before: &HashSet<String>) -> Result<()> {
         eprintln!("        going on with the lists that are here: {error:#}");
     }
     let mut command = apt_get();
-    command.args([
-        "-q",
-        "-y",
-        "install",
-        "--no-install-recommends",
-        "--no-remove",
-    ]);
+    command.args(["-q", "-y", "install", "--no-install-recommends", "--no-remove"]);
     // Settings that an operator changed stay as they are.
-    command
-        .args(["-o", "Dpkg::Options::=--force-confold"])
-        .args(missing);
+    command.args(["-o", "Dpkg::Options::=--force-confold"]).args(missing);
     let result = shell::read(&mut command);
     // Also where it failed: what was installed before the failure is here all the same.
     let disabled = disable_new_services(before);
@@ -102,11 +90,7 @@ fn installed() -> Result<HashSet<String>> {
         "-f",
         "${db:Status-Status} ${Package}\\n",
     ]))?;
-    Ok(text
-        .lines()
-        .filter_map(|line| line.strip_prefix("installed "))
-        .map(str::to_owned)
-        .collect())
+    Ok(text.lines().filter_map(|line| line.strip_prefix("installed ")).map(str::to_owned).collect())
 }
 
 /// apt would take the developer's own toolchain away to make room for this one.
@@ -114,9 +98,8 @@ fn refuse_conflicts(missing: &[&str], installed: &HashSet<String>) -> Result<()>
     if !missing.contains(&"rustc-web") {
         return Ok(());
     }
-    if let Some(other) = ["rustup", "rustc", "rustc-mozilla"]
-        .into_iter()
-        .find(|name| installed.contains(*name))
+    if let Some(other) =
+        ["rustup", "rustc", "rustc-mozilla"].into_iter().find(|name| installed.contains(*name))
     {
         bail!(
             "no compiler here can make BPF, and Debian's rustc-web cannot be installed beside its package {other}: \
@@ -137,10 +120,7 @@ fn disable_new_services(before: &HashSet<String>) -> Result<()> {
             shell::read(Command::new("dpkg-query").args(["-L", package])).unwrap_or_default();
         services.extend(files.lines().filter_map(unit));
         scripts.extend(
-            files
-                .lines()
-                .filter_map(|file| file.strip_prefix("/etc/init.d/"))
-                .map(str::to_owned),
+            files.lines().filter_map(|file| file.strip_prefix("/etc/init.d/")).map(str::to_owned),
         );
     }
     if shell::on_path("systemctl") {
@@ -148,19 +128,13 @@ fn disable_new_services(before: &HashSet<String>) -> Result<()> {
         let running = Path::new("/run/systemd/system").is_dir();
         for unit in services {
             let mut command = Command::new("systemctl");
-            command
-                .arg("disable")
-                .args(running.then_some("--now"))
-                .arg(&unit);
+            command.arg("disable").args(running.then_some("--now")).arg(&unit);
             disable(&mut command, &unit);
         }
     }
     if shell::on_path("update-rc.d") {
         for script in scripts {
-            disable(
-                Command::new("update-rc.d").args([&script, "disable"]),
-                &script,
-            );
+            disable(Command::new("update-rc.d").args([&script, "disable"]), &script);
         }
     }
     Ok(())
@@ -177,9 +151,7 @@ fn disable(command: &mut Command, what: &str) {
 fn unit(file: &str) -> Option<String> {
     let path = Path::new(file);
     if !path.parent()?.ends_with("systemd/system")
-        || !path
-            .extension()
-            .is_some_and(|e| e == "service" || e == "socket" || e == "timer")
+        || !path.extension().is_some_and(|e| e == "service" || e == "socket" || e == "timer")
     {
         return None;
     }
@@ -198,15 +170,9 @@ impl Temporary {
     fn put(file: &str, text: &str, mode: u32) -> Result<Self> {
         let file = PathBuf::from(file);
         if file.exists() && !fs::read_to_string(&file).is_ok_and(|found| found.contains(MARK)) {
-            return Ok(Self {
-                file: None,
-                folder: None,
-            });
+            return Ok(Self { file: None, folder: None });
         }
-        let mut this = Self {
-            file: Some(file.clone()),
-            folder: None,
-        };
+        let mut this = Self { file: Some(file.clone()), folder: None };
         let place = || format!("{} cannot be written", file.display());
         if let Some(folder) = file.parent().filter(|folder| !folder.exists()) {
             fs::create_dir_all(folder).with_context(place)?;
@@ -238,19 +204,10 @@ mod tests {
 
     #[test]
     fn units_are_told_from_templates_and_other_files() {
-        assert_eq!(
-            unit("/lib/systemd/system/haproxy.service").as_deref(),
-            Some("haproxy.service")
-        );
-        assert_eq!(
-            unit("/usr/lib/systemd/system/x.socket").as_deref(),
-            Some("x.socket")
-        );
+        assert_eq!(unit("/lib/systemd/system/haproxy.service").as_deref(), Some("haproxy.service"));
+        assert_eq!(unit("/usr/lib/systemd/system/x.socket").as_deref(), Some("x.socket"));
         assert_eq!(unit("/lib/systemd/system/postgresql@.service"), None);
-        assert_eq!(
-            unit("/lib/systemd/system/postgresql.service.d/x.conf"),
-            None
-        );
+        assert_eq!(unit("/lib/systemd/system/postgresql.service.d/x.conf"), None);
         assert_eq!(unit("/usr/share/doc/haproxy.service"), None);
     }
 }

@@ -50,11 +50,7 @@ pub(super) fn ensure_bpf_linker() -> Result<()> {
     let llvm = compiler::LLVM;
     compile("bpf-linker", BPF_LINKER, |cargo| {
         cargo
-            .args([
-                "--no-default-features",
-                "--features",
-                &format!("llvm-{llvm}"),
-            ])
+            .args(["--no-default-features", "--features", &format!("llvm-{llvm}")])
             .env("LLVM_PREFIX", format!("/usr/lib/llvm-{llvm}"));
     })
 }
@@ -118,10 +114,7 @@ pub(super) fn ensure_node_driver() -> Result<()> {
 
 fn compile(name: &str, version: &str, more: impl FnOnce(&mut Command)) -> Result<()> {
     let root = shell::cache()?;
-    installing(&format!(
-        "{name} {version} (compiled into {})",
-        root.display()
-    ));
+    installing(&format!("{name} {version} (compiled into {})", root.display()));
     fs::create_dir_all(&root).with_context(|| format!("{} cannot be made", root.display()))?;
     let mut cargo = shell::foreign_cargo(&root);
     cargo

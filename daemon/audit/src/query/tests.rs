@@ -110,24 +110,9 @@ fn commands_show_their_statement_and_only_what_ran() {
     fill(&log);
     let reader = Reader::open(log.path()).expect("readable");
     let rows = reader.commands(&Filter::default()).expect("rows");
-    let ids: Vec<_> = rows
-        .iter()
-        .map(|r| (r.id, r.part, r.status.as_str()))
-        .collect();
-    assert_eq!(
-        ids,
-        [
-            (4, 0, "ok"),
-            (7, 0, "ok"),
-            (7, 1, "error"),
-            (11, 0, "pending")
-        ]
-    );
-    assert_eq!(
-        rows[0].statement.as_deref(),
-        Some("SELECT $1"),
-        "the text of what was prepared"
-    );
+    let ids: Vec<_> = rows.iter().map(|r| (r.id, r.part, r.status.as_str())).collect();
+    assert_eq!(ids, [(4, 0, "ok"), (7, 0, "ok"), (7, 1, "error"), (11, 0, "pending")]);
+    assert_eq!(rows[0].statement.as_deref(), Some("SELECT $1"), "the text of what was prepared");
     assert_eq!(rows[0].time, "1970-01-01T00:00:02.500000Z");
     assert_eq!(rows[0].database.as_deref(), Some("shop"));
     let detail = reader.command(Seq(7)).expect("read").expect("there");
@@ -144,92 +129,28 @@ fn filters_filter() {
     fill(&log);
     let reader = Reader::open(log.path()).expect("readable");
     let ids = |filter: Filter| -> Vec<u64> {
-        reader
-            .commands(&filter)
-            .expect("rows")
-            .iter()
-            .map(|r| r.id)
-            .collect()
+        reader.commands(&filter).expect("rows").iter().map(|r| r.id).collect()
     };
-    let text = |text: &str| Filter {
-        text: Some(text.into()),
-        ..Filter::default()
-    };
+    let text = |text: &str| Filter { text: Some(text.into()), ..Filter::default() };
     assert_eq!(ids(text("a_B%")), [7, 7], "neither % nor _ is special");
     assert_eq!(ids(text("nothing")), [0; 0]);
     let _ = log
-        .commit(vec![intent(
-            10,
-            CommandKind::Query,
-            Some("SELECT 'ÄRGER'"),
-            None,
-        )])
+        .commit(vec![intent(10, CommandKind::Query, Some("SELECT 'ÄRGER'"), None)])
         .expect("committed")
         .receipts();
+    assert_eq!(ids(text("ärger")), [12], "letters of either case, and not of ASCII alone");
     assert_eq!(
-        ids(text("ärger")),
-        [12],
-        "letters of either case, and not of ASCII alone"
-    );
-    assert_eq!(
-        ids(Filter {
-            limit: Some(1),
-            ..text("select")
-        }),
+        ids(Filter { limit: Some(1), ..text("select") }),
         [12],
         "the limit counts what is found"
     );
-    assert_eq!(
-        ids(Filter {
-            agent: Some("other".into()),
-            ..Filter::default()
-        }),
-        [11, 12]
-    );
-    assert_eq!(
-        ids(Filter {
-            session: Some(Seq(10)),
-            ..Filter::default()
-        }),
-        [11, 12]
-    );
-    assert_eq!(
-        ids(Filter {
-            status: Some("error".into()),
-            ..Filter::default()
-        }),
-        [7]
-    );
-    assert_eq!(
-        ids(Filter {
-            limit: Some(1),
-            ..Filter::default()
-        }),
-        [12],
-        "the newest"
-    );
-    assert_eq!(
-        ids(Filter {
-            since: Some(Timestamp(2_500_001)),
-            ..Filter::default()
-        }),
-        [0; 0]
-    );
-    assert_eq!(
-        ids(Filter {
-            until: Some(Timestamp(2_500_000)),
-            ..Filter::default()
-        }),
-        [0; 0]
-    );
-    assert_eq!(
-        ids(Filter {
-            target: Some("prod".into()),
-            ..Filter::default()
-        })
-        .len(),
-        5
-    );
+    assert_eq!(ids(Filter { agent: Some("other".into()), ..Filter::default() }), [11, 12]);
+    assert_eq!(ids(Filter { session: Some(Seq(10)), ..Filter::default() }), [11, 12]);
+    assert_eq!(ids(Filter { status: Some("error".into()), ..Filter::default() }), [7]);
+    assert_eq!(ids(Filter { limit: Some(1), ..Filter::default() }), [12], "the newest");
+    assert_eq!(ids(Filter { since: Some(Timestamp(2_500_001)), ..Filter::default() }), [0; 0]);
+    assert_eq!(ids(Filter { until: Some(Timestamp(2_500_000)), ..Filter::default() }), [0; 0]);
+    assert_eq!(ids(Filter { target: Some("prod".into()), ..Filter::default() }).len(), 5);
 }
 
 #[test]
@@ -274,10 +195,7 @@ fn a_session_that_closed_says_how() {
     }));
     let path = log.path().to_owned();
     drop(log);
-    let sessions = Reader::open(&path)
-        .expect("readable")
-        .sessions(10)
-        .expect("rows");
+    let sessions = Reader::open(&path).expect("readable").sessions(10).expect("rows");
     assert_eq!(sessions[0].closed_by.as_deref(), Some("agent"));
     assert_eq!(sessions[0].commands, 2);
 }
@@ -286,20 +204,11 @@ fn a_session_that_closed_says_how() {
 fn what_is_no_log_is_told() {
     let folder = tempfile::tempdir().expect("a folder");
     let missing = folder.path().join("none.sqlite");
-    assert!(matches!(
-        Reader::open(&missing),
-        Err(AuditError::Missing(_))
-    ));
+    assert!(matches!(Reader::open(&missing), Err(AuditError::Missing(_))));
     let other = folder.path().join("other.sqlite");
-    fs::write(
-        &other,
-        "this is no database, whatever its name says, and long enough",
-    )
-    .expect("written");
-    for error in [
-        Reader::open(&other).err(),
-        Log::open(&other, Options::default()).err(),
-    ] {
+    fs::write(&other, "this is no database, whatever its name says, and long enough")
+        .expect("written");
+    for error in [Reader::open(&other).err(), Log::open(&other, Options::default()).err()] {
         assert!(matches!(error, Some(AuditError::NotALog(_))), "{error:?}");
     }
 }
@@ -318,34 +227,20 @@ fn looking_one_up_reads_no_whole_table() {
         "SELECT * FROM sessions ORDER BY id DESC LIMIT 10",
         "SELECT * FROM responses WHERE id = 1",
         "SELECT * FROM prepared WHERE session = 1",
-        &sql(
-            &Rows::Newest,
-            &Filter {
-                session: Some(Seq(1)),
-                ..Filter::default()
-            },
-        ),
+        &sql(&Rows::Newest, &Filter { session: Some(Seq(1)), ..Filter::default() }),
         &sql(&Rows::Finished(Seq(1), Seq(2)), &Filter::default()),
     ] {
         let mut plan: Vec<String> = Vec::new();
-        let mut statement = reader
-            .0
-            .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
-            .expect("prepared");
+        let mut statement =
+            reader.0.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("prepared");
         let mut steps = statement.raw_query();
         while let Some(step) = steps.next().expect("a plan") {
             plan.push(step.get(3).expect("a text"));
         }
-        let scans: Vec<_> = plan
-            .iter()
-            .filter(|step| step.starts_with("SCAN"))
-            .collect();
+        let scans: Vec<_> = plan.iter().filter(|step| step.starts_with("SCAN")).collect();
         // Walking a table in its order up to a limit is a scan by name alone.
         let limited = sql.contains("LIMIT");
-        assert!(
-            scans.is_empty() || (limited && scans.len() == 1),
-            "{sql}: {plan:#?}"
-        );
+        assert!(scans.is_empty() || (limited && scans.len() == 1), "{sql}: {plan:#?}");
         assert!(
             !plan
                 .iter()

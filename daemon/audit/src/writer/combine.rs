@@ -70,12 +70,7 @@ impl Shared {
             let mut queue = lock_of(&self.queue);
             let bytes = std::mem::take(&mut queue.rider_bytes);
             let untold = queue.lost - queue.told;
-            (
-                std::mem::take(&mut queue.batches),
-                std::mem::take(&mut queue.riders),
-                bytes,
-                untold,
-            )
+            (std::mem::take(&mut queue.batches), std::mem::take(&mut queue.riders), bytes, untold)
         };
         let told = (untold > 0).then(|| {
             Record::Event(Event {
@@ -178,8 +173,6 @@ impl Writer {
 
     #[cfg(test)]
     pub(super) fn limit_pages(&self, pages: i64) {
-        self.connection
-            .pragma_update(None, "max_page_count", pages)
-            .expect("a limit");
+        self.connection.pragma_update(None, "max_page_count", pages).expect("a limit");
     }
 }

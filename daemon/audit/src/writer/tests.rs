@@ -74,9 +74,7 @@ fn read(log: &Log) -> Connection {
 
 fn count(connection: &Connection, table: &str) -> u64 {
     let sql = format!("SELECT count(*) FROM {table}");
-    connection
-        .query_row(&sql, [], |row| row.get(0))
-        .expect("a count")
+    connection.query_row(&sql, [], |row| row.get(0)).expect("a count")
 }
 
 #[test]
@@ -106,15 +104,9 @@ fn p1_numbers_have_no_gaps_and_every_receipts_row_is_there() {
                 })
             })
             .collect();
-        threads
-            .into_iter()
-            .flat_map(|t| t.join().expect("no panic"))
-            .collect()
+        threads.into_iter().flat_map(|t| t.join().expect("no panic")).collect()
     });
-    assert_eq!(
-        all.iter().copied().collect::<HashSet<_>>(),
-        (1..=4000).collect()
-    );
+    assert_eq!(all.iter().copied().collect::<HashSet<_>>(), (1..=4000).collect());
 }
 
 #[test]
@@ -169,9 +161,7 @@ fn closing_writes_what_waits() {
 fn a_second_writer_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let log = open(&folder);
-    let error = Log::open(log.path(), Options::default())
-        .err()
-        .expect("refused");
+    let error = Log::open(log.path(), Options::default()).err().expect("refused");
     assert!(matches!(error, AuditError::Locked(_)), "{error}");
 }
 
@@ -185,9 +175,7 @@ fn records_cannot_be_changed_or_removed() {
     for table in schema::TABLES {
         // Rows of the tables that have none here: triggers fire for rows.
         let columns: i64 = other
-            .query_row("SELECT count(*) FROM pragma_table_info(?)", [table], |r| {
-                r.get(0)
-            })
+            .query_row("SELECT count(*) FROM pragma_table_info(?)", [table], |r| r.get(0))
             .expect("a number");
         let values = vec!["1"; usize::try_from(columns).expect("few") - 1].join(", ");
         let _ = other
@@ -199,10 +187,7 @@ fn records_cannot_be_changed_or_removed() {
                 .expect_err(verb);
             assert!(error.to_string().contains("append-only"), "{error}");
         }
-        for change in [
-            format!("UPDATE {table} SET at = 0"),
-            format!("DELETE FROM {table}"),
-        ] {
+        for change in [format!("UPDATE {table} SET at = 0"), format!("DELETE FROM {table}")] {
             let error = other.execute(&change, []).expect_err(&change);
             assert!(error.to_string().contains("append-only"), "{error}");
         }
@@ -213,14 +198,7 @@ fn records_cannot_be_changed_or_removed() {
 fn what_an_earlier_daemon_left_open_is_closed() {
     let folder = tempfile::tempdir().expect("a folder");
     let log = open(&folder);
-    seqs(
-        &log,
-        vec![
-            intent(1, "done"),
-            outcome(1, CommandStatus::Ok),
-            intent(1, "open"),
-        ],
-    );
+    seqs(&log, vec![intent(1, "done"), outcome(1, CommandStatus::Ok), intent(1, "open")]);
     drop(log);
     let log = open(&folder);
     let unknown: Vec<i64> = read(&log)
@@ -231,35 +209,22 @@ fn what_an_earlier_daemon_left_open_is_closed() {
         .collect::<Result<_, _>>()
         .expect("numbers");
     assert_eq!(unknown, [3]);
-    assert_eq!(
-        seqs(&log, vec![intent(1, "next")]),
-        [5],
-        "the numbers go on"
-    );
+    assert_eq!(seqs(&log, vec![intent(1, "next")]), [5], "the numbers go on");
 }
 
 #[test]
 fn other_databases_and_newer_logs_are_left_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("other.sqlite");
-    Connection::open(&path)
-        .expect("open")
-        .execute_batch("CREATE TABLE t (a)")
-        .expect("made");
+    Connection::open(&path).expect("open").execute_batch("CREATE TABLE t (a)").expect("made");
     let error = Log::open(&path, Options::default()).err().expect("refused");
     assert!(matches!(error, AuditError::NotALog(_)), "{error}");
     let log = open(&folder);
     let path = log.path().to_owned();
     drop(log);
-    Connection::open(&path)
-        .expect("open")
-        .pragma_update(None, "user_version", 99)
-        .expect("set");
+    Connection::open(&path).expect("open").pragma_update(None, "user_version", 99).expect("set");
     let error = Log::open(&path, Options::default()).err().expect("refused");
-    assert!(
-        matches!(error, AuditError::Newer { found: 99, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, AuditError::Newer { found: 99, .. }), "{error}");
 }
 
 #[test]
@@ -279,11 +244,9 @@ fn a_session_that_an_earlier_daemon_left_open_is_closed() {
     for _ in 0..2 {
         let log = open(&folder);
         let closed: (i64, String, String) = read(&log)
-            .query_row(
-                "SELECT session, closed_by, detail FROM session_closed",
-                [],
-                |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)),
-            )
+            .query_row("SELECT session, closed_by, detail FROM session_closed", [], |r| {
+                Ok((r.get(0)?, r.get(1)?, r.get(2)?))
+            })
             .expect("one row");
         assert_eq!((closed.0, closed.1.as_str()), (1, "daemon"));
         assert_eq!(closed.2, "the daemon ended before the session did");

@@ -64,9 +64,8 @@ impl Formats {
     /// The codes of a `Bind`: none means text, one counts for all.
     pub(crate) fn read(body: &mut Body<'_>) -> Result<Self, Violation> {
         let count = body.count()?;
-        let codes = (0..count)
-            .map(|_| body.i16().map(|code| code != 0))
-            .collect::<Result<Vec<_>, _>>()?;
+        let codes =
+            (0..count).map(|_| body.i16().map(|code| code != 0)).collect::<Result<Vec<_>, _>>()?;
         Ok(match codes.as_slice() {
             [] => Self::All(false),
             [one] => Self::All(*one),
@@ -95,7 +94,11 @@ pub(crate) struct Capture {
 }
 
 impl Capture {
-    pub(crate) fn new(limit: usize, columns: Option<Arc<Columns>>, formats: Option<Formats>) -> Self {
+    pub(crate) fn new(
+        limit: usize,
+        columns: Option<Arc<Columns>>,
+        formats: Option<Formats>,
+    ) -> Self {
         Self { columns, formats, rows: Vec::new(), kept: 0, limit, truncated: limit == 0 }
     }
 

@@ -1,10 +1,7 @@
 //! What comes before the first typed message: TLS and GSS requests, cancel requests, start-up
 //! (protocol-flow, "Start-up"; protocol-message-formats, `StartupMessage` and its kin).
 
-use super::{
-    frame::Violation,
-    reply::Refusal,
-};
+use super::{frame::Violation, reply::Refusal};
 
 const SSL_REQUEST: u32 = 80_877_103;
 const GSSENC_REQUEST: u32 = 80_877_104;
@@ -115,7 +112,10 @@ pub fn first_packet(bytes: &[u8]) -> Result<Option<(usize, First)>, Violation> {
         SSL_REQUEST | GSSENC_REQUEST => return Err(bad("an encryption request has a body")),
         CANCEL_REQUEST => match body.split_first_chunk::<4>() {
             Some((process, secret)) if (4..=256).contains(&secret.len()) => {
-                First::Cancel(CancelKey { process: u32::from_be_bytes(*process), secret: secret.into() })
+                First::Cancel(CancelKey {
+                    process: u32::from_be_bytes(*process),
+                    secret: secret.into(),
+                })
             }
             _ => return Err(bad("a cancel request has no proper key")),
         },
@@ -181,7 +181,15 @@ mod tests {
 
     #[test]
     fn malformed_start_ups_are_refused() {
-        for body in [&b"user"[..], b"user\0", b"user\0a", b"user\0a\0", b"user\0\0\0x", b"\0a\0\0", b"\xff\0a\0\0"] {
+        for body in [
+            &b"user"[..],
+            b"user\0",
+            b"user\0a",
+            b"user\0a\0",
+            b"user\0\0\0x",
+            b"\0a\0\0",
+            b"\xff\0a\0\0",
+        ] {
             assert!(first_packet(&packet(196_608, body)).is_err(), "{body:?}");
         }
         assert!(first_packet(&[0, 0, 0, 3, 0, 0, 0, 0]).is_err());

@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::response::{Columns, Formats};
 
-/// Names are cut where the server cuts them (`NAMEDATALEN`, src/include/pg_config_manual.h).
+/// Names are cut where the server cuts them (`NAMEDATALEN`, `src/include/pg_config_manual.h`).
 const NAME: usize = 63;
 
 /// Things by name.
@@ -52,8 +52,11 @@ impl<T> Names<T> {
 
     /// Takes a change back. `later` is the next change of the same name that still stands, where
     /// there is one: it then goes back to what was before this one.
-    pub(crate) fn undo<'a>(&mut self, undo: Undo<T>, later: impl IntoIterator<Item = &'a mut Undo<T>>)
-    where
+    pub(crate) fn undo<'a>(
+        &mut self,
+        undo: Undo<T>,
+        later: impl IntoIterator<Item = &'a mut Undo<T>>,
+    ) where
         T: 'a,
     {
         if let Some(later) = later.into_iter().find(|later| later.name == undo.name) {

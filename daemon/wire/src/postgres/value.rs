@@ -16,11 +16,8 @@ pub(crate) fn push_json(out: &mut Vec<u8>, oid: u32, binary: bool, value: Option
         out.extend_from_slice(b"null");
         return;
     };
-    let text = if binary {
-        text_of(oid, bytes)
-    } else {
-        std::str::from_utf8(bytes).ok().map(Into::into)
-    };
+    let text =
+        if binary { text_of(oid, bytes) } else { std::str::from_utf8(bytes).ok().map(Into::into) };
     match text {
         Some(text) => push_string(out, &text),
         None => push_hex(out, oid, bytes),
@@ -120,7 +117,7 @@ fn numeric(bytes: &[u8]) -> Option<String> {
     let sign = fields.next()?;
     let scale = usize::from(fields.next()?);
     let digits: Vec<u16> = fields.collect();
-    if digits.len() != count || bytes.len() % 2 != 0 || scale > 16_383 {
+    if digits.len() != count || !bytes.len().is_multiple_of(2) || scale > 16_383 {
         return None;
     }
     match sign {
@@ -143,7 +140,10 @@ fn numeric(bytes: &[u8]) -> Option<String> {
     }
     if scale > 0 {
         let groups = i32::try_from(scale.div_ceil(4)).ok()?;
-        let fraction: String = (1..=groups).map(|group| format!("{:04}", digit(-group))).collect();
+        let mut fraction = String::new();
+        for group in 1..=groups {
+            let _ = write!(fraction, "{:04}", digit(-group));
+        }
         text.push('.');
         text.push_str(fraction.get(..scale)?);
     }
@@ -170,10 +170,7 @@ mod tests {
         assert_eq!(json(1082, &8825_i32.to_be_bytes()), r#""2024-02-29""#);
         assert_eq!(json(1114, &1_500_000_i64.to_be_bytes()), r#""2000-01-01 00:00:01.5""#);
         assert_eq!(json(1184, &(-1_i64).to_be_bytes()), r#""1999-12-31 23:59:59.999999+00""#);
-        assert_eq!(
-            json(2950, &[0x12; 16]),
-            r#""12121212-1212-1212-1212-121212121212""#
-        );
+        assert_eq!(json(2950, &[0x12; 16]), r#""12121212-1212-1212-1212-121212121212""#);
         assert_eq!(json(3802, b"\x01{}"), r#""{}""#);
     }
 

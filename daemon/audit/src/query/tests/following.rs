@@ -11,10 +11,7 @@ fn a_follower_misses_nothing_and_sees_nothing_twice() {
     let mut cursor = Seq(0);
     let mut seen = Vec::new();
     let mut follow = |cursor: &mut Seq| {
-        for row in reader
-            .finished_after(*cursor, &Filter::default())
-            .expect("rows")
-        {
+        for row in reader.finished_after(*cursor, &Filter::default()).expect("rows") {
             *cursor = Seq(row.outcome.expect("finished"));
             seen.push((row.id, row.part));
         }
@@ -48,9 +45,7 @@ fn p7_following_while_the_log_is_written_misses_nothing_and_repeats_nothing() {
             })
             .collect();
         loop {
-            let done = writers
-                .iter()
-                .all(std::thread::ScopedJoinHandle::is_finished)
+            let done = writers.iter().all(std::thread::ScopedJoinHandle::is_finished)
                 && log.stats().queued == 0;
             let (rows, next) = reader.follow(cursor, &Filter::default()).expect("rows");
             seen.extend(rows.iter().map(|row| row.id));
@@ -70,17 +65,8 @@ fn a_followers_cursor_moves_past_what_the_filter_leaves_out() {
     let log = log(&folder);
     fill(&log);
     let reader = Reader::open(log.path()).expect("readable");
-    let nobody = Filter {
-        agent: Some("nobody".into()),
-        ..Filter::default()
-    };
-    assert_eq!(
-        reader.follow(Seq(0), &nobody).expect("rows"),
-        (Vec::new(), Seq(9))
-    );
-    let session = Filter {
-        session: Some(Seq(1)),
-        ..Filter::default()
-    };
+    let nobody = Filter { agent: Some("nobody".into()), ..Filter::default() };
+    assert_eq!(reader.follow(Seq(0), &nobody).expect("rows"), (Vec::new(), Seq(9)));
+    let session = Filter { session: Some(Seq(1)), ..Filter::default() };
     assert_eq!(reader.follow(Seq(6), &session).expect("rows").0.len(), 2);
 }

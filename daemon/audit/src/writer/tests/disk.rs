@@ -6,17 +6,10 @@ use super::*;
 fn p1_a_flush_answers_after_the_commit() {
     let folder = tempfile::tempdir().expect("a folder");
     let log = open(&folder);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .expect("a runtime");
-    let committed = log
-        .commit(vec![intent(1, "x"), intent(1, "y")])
-        .expect("committed");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let committed = log.commit(vec![intent(1, "x"), intent(1, "y")]).expect("committed");
     let receipts = runtime.block_on(committed.flushed()).expect("flushed");
-    assert_eq!(
-        receipts.iter().map(|r| r.seq().0).collect::<Vec<_>>(),
-        [1, 2]
-    );
+    assert_eq!(receipts.iter().map(|r| r.seq().0).collect::<Vec<_>>(), [1, 2]);
 }
 
 #[test]
@@ -28,9 +21,7 @@ fn a_long_wal_begins_anew_while_the_log_is_written() {
         seqs(&log, (0..100).map(|_| intent(1, &text)).collect());
     }
     // 160 MB were written; without checkpoints the WAL would be as long.
-    let wal = fs::metadata(files::wal_path(log.path()))
-        .expect("a WAL")
-        .len();
+    let wal = fs::metadata(files::wal_path(log.path())).expect("a WAL").len();
     assert!(wal < 120 << 20, "{wal}");
     assert_eq!(count(&read(&log), "intent"), 20_000);
 }
@@ -54,9 +45,7 @@ fn p1_what_a_checkpoint_moved_while_flushes_were_waited_for_is_there() {
     let folder = tempfile::tempdir().expect("a folder");
     let log = open(&folder);
     let other = files::connect(log.path()).expect("open");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     for n in 1..=50 {
         let committed = log.commit(vec![intent(1, "x")]).expect("committed");
         let flushed = committed.flushed();
@@ -104,13 +93,8 @@ fn p1_after_a_failed_flush_nothing_is_committed() {
     let path = folder.path().join("log.sqlite");
     // /dev/null cannot be synced.
     let log = Log::open_flushing(&path, Options::default(), Path::new("/dev/null")).expect("open");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .expect("a runtime");
-    let flushed = log
-        .commit(vec![intent(1, "x")])
-        .expect("committed")
-        .flushed();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let flushed = log.commit(vec![intent(1, "x")]).expect("committed").flushed();
     let error = runtime.block_on(flushed).expect_err("not flushed");
     assert!(matches!(error, AuditError::Flush(_)), "{error}");
     let error = log.commit(vec![intent(1, "y")]).err().expect("refused");
@@ -126,9 +110,7 @@ fn p1_a_flush_that_is_asked_for_after_the_end_is_refused_and_not_waited_for() {
     let log = open(&folder);
     let committed = log.commit(vec![intent(1, "x")]).expect("committed");
     log.close().expect("closed");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     assert!(runtime.block_on(committed.flushed()).is_err());
 }
 
@@ -141,11 +123,7 @@ fn new_files_are_for_the_owner_and_the_group() {
     let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
     assert_eq!(mode(path.parent().expect("a folder")), 0o750);
     for suffix in ["", "-wal", "-shm"] {
-        assert_eq!(
-            mode(Path::new(&format!("{}{suffix}", path.display()))),
-            0o640,
-            "{suffix}"
-        );
+        assert_eq!(mode(Path::new(&format!("{}{suffix}", path.display()))), 0o640, "{suffix}");
     }
 }
 
@@ -155,14 +133,8 @@ fn folders_that_cannot_be_written_are_told_with_their_path() {
     let file = folder.path().join("file");
     fs::write(&file, "").expect("written");
     for path in [file.join("log.sqlite"), "/proc/nowhere/log.sqlite".into()] {
-        let error = Log::open(&path, Options::default())
-            .err()
-            .expect("refused")
-            .to_string();
-        assert!(
-            error.contains(&path.parent().expect("a folder").display().to_string()),
-            "{error}"
-        );
+        let error = Log::open(&path, Options::default()).err().expect("refused").to_string();
+        assert!(error.contains(&path.parent().expect("a folder").display().to_string()), "{error}");
     }
 }
 
@@ -211,11 +183,7 @@ fn what_has_no_room_to_wait_is_counted_and_told() {
     lock_of(&log.shared.writer).limit_pages(1 << 20);
     seqs(&log, vec![intent(1, "x")]);
     let told: String = read(&log)
-        .query_row(
-            "SELECT detail FROM event WHERE kind = 'outcomes-lost'",
-            [],
-            |r| r.get(0),
-        )
+        .query_row("SELECT detail FROM event WHERE kind = 'outcomes-lost'", [], |r| r.get(0))
         .expect("told");
     assert!(told.starts_with(&lost.to_string()), "{told}");
 }
@@ -238,16 +206,8 @@ fn all_who_meet_in_a_commit_that_fails_are_told_the_same() {
             thread::sleep(Duration::from_millis(1));
         }
         drop(held);
-        threads
-            .into_iter()
-            .map(|t| t.join().expect("no panic"))
-            .collect()
+        threads.into_iter().map(|t| t.join().expect("no panic")).collect()
     });
-    assert!(
-        errors
-            .iter()
-            .all(|error| *error == AuditError::Full.to_string()),
-        "{errors:?}"
-    );
+    assert!(errors.iter().all(|error| *error == AuditError::Full.to_string()), "{errors:?}");
     assert_eq!(log.stats().last, Seq(0));
 }

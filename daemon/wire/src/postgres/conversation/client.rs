@@ -9,6 +9,9 @@ use super::{
 /// Longest answer of a client during sign-on: `PG_MAX_AUTH_TOKEN_LENGTH` (src/include/libpq/auth.h).
 const SIGN_ON: usize = 65_535;
 
+/// A command, and why it cannot be allowed, where it cannot.
+type Read = Result<(Command, Option<Refusal>), Violation>;
+
 impl Conversation {
     /// Looks at the client's bytes that have not been dealt with yet.
     ///
@@ -38,26 +41,15 @@ impl Conversation {
             return Ok(ClientStep::Need(HEADER));
         };
         match self.phase {
-            Phase::SigningOn => self.signing_on(header, bytes),
+            Phase::SigningOn => signing_on(header, bytes),
             Phase::Ready => self.ready(header, bytes),
         }
     }
 
-    fn signing_on(&mut self, header: Header, bytes: &[u8]) -> Result<ClientStep, Violation> {
-        match header.tag {
-            b'p' if header.length > SIGN_ON => Err(too_long(header)),
-            b'p' => Ok(whole(header, bytes).map_or_else(
-                |need| need,
-                |message| ClientStep::Pass(message.len()),
-            )),
-            b'X' => Ok(terminate(header, bytes)),
-            // Sent ahead: its turn comes when the server is ready.
-            _ => Ok(ClientStep::Wait),
-        }
-    }
-
     fn ready(&mut self, header: Header, bytes: &[u8]) -> Result<ClientStep, Violation> {
-        if self.copy == CopyIn::Reading && matches!(header.tag, b'Q' | b'P' | b'B' | b'E' | b'D' | b'C' | b'F') {
+        if self.copy == CopyIn::Reading
+            && matches!(header.tag, b'Q' | b'P' | b'B' | b'E' | b'D' | b'C' | b'F')
+        {
             // The server takes such a message for the end of the data and does not run it; to
             // follow that is not worth the risk of losing step.
             return Err(unexpected(header, "while COPY data is being read"));
@@ -67,7 +59,7 @@ impl Conversation {
             b'P' => self.command(header, bytes, Self::parse),
             b'E' => self.command(header, bytes, Self::execute),
             b'B' => self.bind(header, bytes),
-            b'F' => self.call(header, bytes),
+            b'F' => Ok(self.call(header, bytes)),
             b'D' => self.describe(header, bytes),
             b'C' => self.close(header, bytes),
             b'S' => Ok(simple(header, bytes)?.unwrap_or_else(|| {
@@ -79,7 +71,8 @@ impl Conversation {
             b'X' => Ok(terminate(header, bytes)),
             // Outside a COPY the server passes over these (src/backend/tcop/postgres.c).
             b'd' => {
-                if let Some(Expect::Query(running) | Expect::Execute(running)) = self.expect.front_mut()
+                if let Some(Expect::Query(running) | Expect::Execute(running)) =
+                    self.expect.front_mut()
                 {
                     running.count_in(header.length - HEADER);
                 }
@@ -88,19 +81,16 @@ impl Conversation {
                 Ok(ClientStep::Pass(count))
             }
             b'c' | b'f' if header.length > self.limits.message => Err(too_long(header)),
-            b'c' | b'f' => Ok(whole(header, bytes).map_or_else(
-                |need| need,
-                |message| {
-                    match self.copy {
-                        CopyIn::Reading => self.copy = CopyIn::Done,
-                        CopyIn::No if !self.expect.is_empty() => {
-                            self.expect.push_back(Expect::CopyEnd);
-                        }
-                        CopyIn::No | CopyIn::Done => {}
+            b'c' | b'f' => Ok(whole(header, bytes).map_or_else(ClientStep::Need, |message| {
+                match self.copy {
+                    CopyIn::Reading => self.copy = CopyIn::Done,
+                    CopyIn::No if !self.expect.is_empty() => {
+                        self.expect.push_back(Expect::CopyEnd);
                     }
-                    ClientStep::Pass(message.len())
-                },
-            )),
+                    CopyIn::No | CopyIn::Done => {}
+                }
+                ClientStep::Pass(message.len())
+            })),
             _ => Err(unexpected(header, "from a client")),
         }
     }
@@ -110,20 +100,20 @@ impl Conversation {
         &mut self,
         header: Header,
         bytes: &[u8],
-        read: fn(&mut Self, &[u8]) -> Result<(Command, Option<Refusal>), Violation>,
+        read: fn(&mut Self, &[u8]) -> Read,
     ) -> Result<ClientStep, Violation> {
         if header.length > self.limits.message {
             return Ok(self.too_long(header, bytes));
         }
         let message = match whole(header, bytes) {
             Ok(message) => message,
-            Err(need) => return Ok(need),
+            Err(need) => return Ok(ClientStep::Need(need)),
         };
         let (command, objection) = read(self, message)?;
         Ok(ClientStep::Command { length: header.length, command, objection })
     }
 
-    fn query(&mut self, message: &[u8]) -> Result<(Command, Option<Refusal>), Violation> {
+    fn query(&mut self, message: &[u8]) -> Read {
         let (text, objection) = readable(frontend::query(message)?);
         let capture = Capture::new(self.limits.response, None, None);
         let expect = Expect::Query(Running::new(None, b"", Some(capture)));
@@ -131,7 +121,7 @@ impl Conversation {
         Ok((command(CommandKind::Query, Some(text), None), objection))
     }
 
-    fn parse(&mut self, message: &[u8]) -> Result<(Command, Option<Refusal>), Violation> {
+    fn parse(&mut self, message: &[u8]) -> Read {
         let parse = Parse::read(message)?;
         let (text, mut objection) = readable(parse.text);
         if self.statements.len() >= NAMES && self.statements.get(parse.name).is_none() {
@@ -151,7 +141,7 @@ impl Conversation {
         Ok((command(CommandKind::Prepare, Some(text), Some(number)), objection))
     }
 
-    fn execute(&mut self, message: &[u8]) -> Result<(Command, Option<Refusal>), Violation> {
+    fn execute(&mut self, message: &[u8]) -> Read {
         let name = frontend::execute(message)?;
         let mut found = command(CommandKind::Execute, None, None);
         let mut capture = Capture::new(self.limits.response, None, None);
@@ -182,7 +172,7 @@ impl Conversation {
         }
         let message = match whole(header, bytes) {
             Ok(message) => message,
-            Err(need) => return Ok(need),
+            Err(need) => return Ok(ClientStep::Need(need)),
         };
         let bind = Bind::read(message)?;
         if self.portals.len() >= NAMES && self.portals.get(bind.portal).is_none() {
@@ -212,7 +202,7 @@ impl Conversation {
     fn describe(&mut self, header: Header, bytes: &[u8]) -> Result<ClientStep, Violation> {
         let message = match whole_name(header, bytes)? {
             Ok(message) => message,
-            Err(need) => return Ok(need),
+            Err(need) => return Ok(ClientStep::Need(need)),
         };
         self.expect.push_back(Expect::Describe(match Named::read(message)? {
             Named::Statement(name) => Described::Statement(name.into()),
@@ -224,7 +214,7 @@ impl Conversation {
     fn close(&mut self, header: Header, bytes: &[u8]) -> Result<ClientStep, Violation> {
         let message = match whole_name(header, bytes)? {
             Ok(message) => message,
-            Err(need) => return Ok(need),
+            Err(need) => return Ok(ClientStep::Need(need)),
         };
         self.expect.push_back(match Named::read(message)? {
             Named::Statement(name) => Expect::CloseStatement(self.statements.remove(name)),
@@ -234,10 +224,11 @@ impl Conversation {
     }
 
     /// A function call runs code without SQL: nothing could be said about it.
-    fn call(&mut self, header: Header, bytes: &[u8]) -> Result<ClientStep, Violation> {
-        let objection = Refusal::new("0A000", "chaperone does not let function call messages through")
-            .hint("Call the function in an SQL statement.");
-        Ok(self.object(header, bytes, command(CommandKind::Call, None, None), false, objection))
+    fn call(&mut self, header: Header, bytes: &[u8]) -> ClientStep {
+        let objection =
+            Refusal::new("0A000", "chaperone does not let function call messages through")
+                .hint("Call the function in an SQL statement.");
+        self.object(header, bytes, command(CommandKind::Call, None, None), false, objection)
     }
 
     fn too_long(&mut self, header: Header, bytes: &[u8]) -> ClientStep {
@@ -250,7 +241,8 @@ impl Conversation {
         )
         .hint("Send less at a time, or ask operations to raise max_message.");
         let glimpse = bytes.get(HEADER..).unwrap_or_default();
-        let text = String::from_utf8_lossy(&glimpse[..glimpse.len().min(GLIMPSE)]).replace('\0', " ");
+        let text =
+            String::from_utf8_lossy(&glimpse[..glimpse.len().min(GLIMPSE)]).replace('\0', " ");
         let (kind, extended) = match header.tag {
             b'Q' => (CommandKind::Query, false),
             b'P' => (CommandKind::Prepare, true),
@@ -288,6 +280,17 @@ impl Conversation {
     }
 }
 
+fn signing_on(header: Header, bytes: &[u8]) -> Result<ClientStep, Violation> {
+    match header.tag {
+        b'p' if header.length > SIGN_ON => Err(too_long(header)),
+        b'p' => Ok(whole(header, bytes)
+            .map_or_else(ClientStep::Need, |message| ClientStep::Pass(message.len()))),
+        b'X' => Ok(terminate(header, bytes)),
+        // Sent ahead: its turn comes when the server is ready.
+        _ => Ok(ClientStep::Wait),
+    }
+}
+
 fn mark(statements: &mut Names<Prepared>) {
     statements.retain(|_, prepared| {
         prepared.perhaps_gone = true;
@@ -313,12 +316,13 @@ fn readable(text: &[u8]) -> (String, Option<Refusal>) {
     }
 }
 
-fn whole(header: Header, bytes: &[u8]) -> Result<&[u8], ClientStep> {
-    bytes.get(..header.length).ok_or(ClientStep::Need(header.length))
+/// The message, or how many bytes it needs.
+fn whole(header: Header, bytes: &[u8]) -> Result<&[u8], usize> {
+    bytes.get(..header.length).ok_or(header.length)
 }
 
 /// As [`whole`], for messages that hold little more than a name.
-fn whole_name(header: Header, bytes: &[u8]) -> Result<Result<&[u8], ClientStep>, Violation> {
+fn whole_name(header: Header, bytes: &[u8]) -> Result<Result<&[u8], usize>, Violation> {
     if header.length > GLIMPSE { Err(too_long(header)) } else { Ok(whole(header, bytes)) }
 }
 
@@ -327,7 +331,7 @@ fn simple(header: Header, bytes: &[u8]) -> Result<Option<ClientStep>, Violation>
     if header.length != HEADER {
         return Err(too_long(header));
     }
-    Ok(whole(header, bytes).err())
+    Ok(whole(header, bytes).err().map(ClientStep::Need))
 }
 
 fn terminate(header: Header, bytes: &[u8]) -> ClientStep {

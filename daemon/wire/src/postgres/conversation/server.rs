@@ -70,18 +70,17 @@ impl Conversation {
             Some(message) => message,
             None if header.length <= WHOLE => return Ok(Seen::Need(header.length)),
             // Long texts are read from their head.
-            None if matches!(header.tag, b'E' | b'N' | b'A' | b'S') => {
-                match bytes.get(..GLIMPSE) {
-                    Some(_) => bytes,
-                    None => return Ok(Seen::Need(GLIMPSE)),
-                }
-            }
+            None if matches!(header.tag, b'E' | b'N' | b'A' | b'S') => match bytes.get(..GLIMPSE) {
+                Some(_) => bytes,
+                None => return Ok(Seen::Need(GLIMPSE)),
+            },
             None => return Err(too_long(header)),
         };
         let seen = if message.len() < header.length { Seen::Head } else { Seen::Whole };
         match header.tag {
             b'N' => {
-                if let Some(Expect::Query(running) | Expect::Execute(running)) = self.expect.front_mut()
+                if let Some(Expect::Query(running) | Expect::Execute(running)) =
+                    self.expect.front_mut()
                 {
                     running.notice(&backend::error(message), NOTICES);
                 }
@@ -118,7 +117,8 @@ impl Conversation {
 
     /// `DataRow` and `CopyData`: looked into only while something is kept of them.
     fn data(&mut self, header: Header, bytes: &[u8]) -> Result<Seen, Violation> {
-        let Some(Expect::Query(running) | Expect::Execute(running)) = self.expect.front_mut() else {
+        let Some(Expect::Query(running) | Expect::Execute(running)) = self.expect.front_mut()
+        else {
             return Err(unexpected(header, "from a server that was not asked for rows"));
         };
         let capture = running.capture.as_mut().filter(|capture| capture.wants(header.length));
@@ -157,7 +157,8 @@ impl Conversation {
             return self.ready_for_query(header, message, now, events);
         }
         // A Sync that the server passed over is answered by nothing.
-        while matches!(self.expect.front(), Some(Expect::Sync { perhaps: true } | Expect::CopyEnd)) {
+        while matches!(self.expect.front(), Some(Expect::Sync { perhaps: true } | Expect::CopyEnd))
+        {
             self.expect.pop_front();
         }
         match (header.tag, self.expect.front_mut()) {
@@ -174,9 +175,6 @@ impl Conversation {
             (b'T', Some(Expect::Describe(_))) => {
                 let columns = self.columns(message)?;
                 self.described(&columns);
-            }
-            (b'n', Some(Expect::Describe(_))) => {
-                self.expect.pop_front();
             }
             (b't', Some(Expect::Describe(Described::Statement(name)))) => {
                 let types = backend::parameter_types(message)?;
@@ -204,20 +202,17 @@ impl Conversation {
                 self.complete(CommandStatus::Ok, Some(tag), None, now, events);
                 self.expect.pop_front();
             }
-            (b'I', Some(Expect::Execute(_))) => {
-                self.complete(CommandStatus::Ok, None, None, now, events);
-                self.expect.pop_front();
-            }
             (b's', Some(Expect::Execute(running))) => {
                 running.count(header.length);
                 self.complete(CommandStatus::Suspended, None, None, now, events);
                 self.expect.pop_front();
             }
-            (b'1', Some(Expect::Parse(..))) => {
+            (b'1', Some(Expect::Parse(..))) | (b'I', Some(Expect::Execute(_))) => {
                 self.complete(CommandStatus::Ok, None, None, now, events);
                 self.expect.pop_front();
             }
             (b'2', Some(Expect::Bind(_)))
+            | (b'n', Some(Expect::Describe(_)))
             | (b'3', Some(Expect::CloseStatement(_) | Expect::ClosePortal(_))) => {
                 self.expect.pop_front();
             }
@@ -395,7 +390,12 @@ impl Conversation {
                 self.complete(CommandStatus::Error, None, Some(error), now, events);
                 self.skipping = true;
             }
-            Some(Expect::Bind(_) | Expect::Describe(_) | Expect::CloseStatement(_) | Expect::ClosePortal(_)) => {
+            Some(
+                Expect::Bind(_)
+                | Expect::Describe(_)
+                | Expect::CloseStatement(_)
+                | Expect::ClosePortal(_),
+            ) => {
                 self.skipping = true;
                 self.fail_next(error, now, events);
             }

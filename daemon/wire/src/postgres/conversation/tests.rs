@@ -60,7 +60,9 @@ impl Talk {
         loop {
             match self.conversation.client(&self.up)? {
                 ClientStep::Need(_) | ClientStep::Wait => return Ok(()),
-                ClientStep::Pass(count) | ClientStep::Terminate(count) if count == 0 => return Ok(()),
+                ClientStep::Pass(count) | ClientStep::Terminate(count) if count == 0 => {
+                    return Ok(());
+                }
                 ClientStep::Pass(count) | ClientStep::Terminate(count) => {
                     self.to_server.extend(self.up.drain(..count));
                 }
@@ -102,7 +104,9 @@ impl Talk {
         self.events
             .drain(..)
             .filter_map(|event| match event {
-                Event::Outcome(outcome) => Some((outcome.intent.0, outcome.part, outcome.status.as_str())),
+                Event::Outcome(outcome) => {
+                    Some((outcome.intent.0, outcome.part, outcome.status.as_str()))
+                }
                 _ => None,
             })
             .collect()
@@ -157,8 +161,15 @@ fn p8_a_batch_that_fails_takes_its_names_back() {
     talk.server(&[message(b'1', b""), ready(b"I")].concat()).expect("fine");
     // The first fails, so that the second Parse of "a" never happens.
     talk.client(
-        &[parse("", "SELEC"), message(b'C', b"Sa\0"), parse("a", "SELECT 2"), bind("a"), execute(), sync()]
-            .concat(),
+        &[
+            parse("", "SELEC"),
+            message(b'C', b"Sa\0"),
+            parse("a", "SELECT 2"),
+            bind("a"),
+            execute(),
+            sync(),
+        ]
+        .concat(),
     )
     .expect("fine");
     talk.server(&[error(), ready(b"I")].concat()).expect("fine");
@@ -179,12 +190,17 @@ fn p1_what_was_not_answered_is_unknown() {
     talk.server(&[complete("SELECT 1"), ready(b"I")].concat()).expect("fine");
     assert_eq!(talk.outcomes(), [(1, 0, "ok")]);
     let open = talk.conversation.finish(now());
-    assert_eq!(open.iter().map(|o| (o.intent.0, o.status.as_str())).collect::<Vec<_>>(), [(2, "unknown")]);
+    assert_eq!(
+        open.iter().map(|o| (o.intent.0, o.status.as_str())).collect::<Vec<_>>(),
+        [(2, "unknown")]
+    );
 }
 
 #[test]
 fn p2_a_refused_message_is_replaced_and_its_error_is_ours() {
-    for (bytes, state) in [(query("DROP TABLE t"), &b"E"[..]), ([parse("", "DROP TABLE t"), sync()].concat(), b"I")] {
+    for (bytes, state) in
+        [(query("DROP TABLE t"), &b"E"[..]), ([parse("", "DROP TABLE t"), sync()].concat(), b"I")]
+    {
         let mut talk = Talk::ready();
         talk.deny = true;
         talk.client(&bytes).expect("fine");
@@ -211,8 +227,13 @@ fn p8_a_message_that_is_too_long_is_refused_without_being_held() {
 
 #[test]
 fn p8_a_server_that_answers_what_was_not_asked_is_found_out() {
-    for bytes in [ready(b"I"), complete("SELECT 1"), message(b'T', &[0, 0]), message(b'1', b""), message(b'D', &[0, 0])]
-    {
+    for bytes in [
+        ready(b"I"),
+        complete("SELECT 1"),
+        message(b'T', &[0, 0]),
+        message(b'1', b""),
+        message(b'D', &[0, 0]),
+    ] {
         assert!(Talk::ready().server(&bytes).is_err(), "{bytes:?}");
     }
     let mut talk = Talk::ready();
@@ -274,12 +295,15 @@ fn play(turn: &Turn) -> (Vec<u8>, Vec<u8>, usize) {
         }
         Turn::Run { fails: false, rows } => {
             let rows: Vec<u8> = (0..*rows).flat_map(|_| row.clone()).collect();
-            let answer = [message(b'1', b""), message(b'2', b""), rows, complete("SELECT"), ready(b"I")];
+            let answer =
+                [message(b'1', b""), message(b'2', b""), rows, complete("SELECT"), ready(b"I")];
             ([parse("", "x"), bind(""), execute(), sync()].concat(), answer.concat(), 2)
         }
-        Turn::Run { fails: true, .. } => {
-            ([parse("", "x"), bind(""), execute(), sync()].concat(), [error(), ready(b"E")].concat(), 2)
-        }
+        Turn::Run { fails: true, .. } => (
+            [parse("", "x"), bind(""), execute(), sync()].concat(),
+            [error(), ready(b"E")].concat(),
+            2,
+        ),
         Turn::Sleepless => (sync(), ready(b"I"), 0),
     }
 }
