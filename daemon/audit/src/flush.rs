@@ -156,11 +156,13 @@ mod tests {
             failing.wait();
             let second = flusher.flushed();
             seen.wait();
-            for flushed in [first, second, flusher.flushed()] {
-                let error = flushed.blocking_recv().expect("an answer").expect_err("not flushed");
+            let answers = [first, second, flusher.flushed()].map(oneshot::Receiver::blocking_recv);
+            // Before anything can panic: the thread above is waited for.
+            flusher.end();
+            for answer in answers {
+                let error = answer.expect("an answer").expect_err("not flushed");
                 assert!(matches!(error, AuditError::Flush(_)), "{error}");
             }
-            flusher.end();
         });
     }
 
@@ -168,6 +170,9 @@ mod tests {
     fn nobody_waits_for_a_flusher_that_ended() {
         let flusher = flusher();
         flusher.end();
-        assert!(flusher.flushed().blocking_recv().is_err());
+        assert_eq!(
+            flusher.flushed().try_recv().expect_err("no answer"),
+            oneshot::error::TryRecvError::Closed
+        );
     }
 }

@@ -1,6 +1,20 @@
 //! What becomes of commits on the disk: flushes, checkpoints, readers in the way, files.
 
+use std::task::{Context, Poll, Waker};
+
 use super::*;
+
+/// Some 160 MB were written: without checkpoints the WAL would stay as long. While a checkpoint is
+/// slow the WAL grows on, so that how long it gets depends on the machine.
+fn shrinks(log: &Log) {
+    for _ in 0..1000 {
+        if log.stats().wal_bytes < 70 << 20 {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("the WAL did not shrink: {:?}", log.stats());
+}
 
 #[test]
 fn p1_a_flush_answers_after_the_commit() {
@@ -20,9 +34,7 @@ fn a_long_wal_begins_anew_while_the_log_is_written() {
     for _ in 0..200 {
         seqs(&log, (0..100).map(|_| intent(1, &text)).collect());
     }
-    // 160 MB were written; without checkpoints the WAL would be as long.
-    let wal = fs::metadata(files::wal_path(log.path())).expect("a WAL").len();
-    assert!(wal < 120 << 20, "{wal}");
+    shrinks(&log);
     assert_eq!(count(&read(&log), "intent"), 20_000);
 }
 
@@ -36,8 +48,7 @@ fn commits_without_riders_are_checkpointed_too() {
     for _ in 0..20_000 {
         seqs(&log, vec![intent(1, "x")]);
     }
-    let wal = log.stats().wal_bytes;
-    assert!(wal < 110 << 20, "{wal}");
+    shrinks(&log);
 }
 
 #[test]
@@ -110,8 +121,9 @@ fn p1_a_flush_that_is_asked_for_after_the_end_is_refused_and_not_waited_for() {
     let log = open(&folder);
     let committed = log.commit(vec![intent(1, "x")]).expect("committed");
     log.close().expect("closed");
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    assert!(runtime.block_on(committed.flushed()).is_err());
+    let flushed = std::pin::pin!(committed.flushed());
+    let answer = flushed.poll(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(answer, Poll::Ready(Err(_))));
 }
 
 #[test]
