@@ -185,9 +185,9 @@ fn log(reader: &Reader, args: &LogArgs, json: bool) -> Result<bool> {
             }
             loop {
                 std::thread::sleep(FOLLOW_EVERY);
-                let rows = reader.finished_after(cursor, &filter)?;
-                if let Some(last) = rows.last().and_then(|row| row.outcome) {
-                    cursor = Seq(last);
+                let (rows, next) = reader.follow(cursor, &filter)?;
+                cursor = next;
+                if !rows.is_empty() {
                     show::more_commands(&rows, json)?;
                 }
             }

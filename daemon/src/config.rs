@@ -263,6 +263,9 @@ impl From<RawFallback> for Fallback {
     }
 }
 
+/// A text grows threefold at most where it is no UTF-8, and stays below the log's largest record.
+const MAX_MESSAGE: usize = 128 << 20;
+
 type Misplaced = (Range<usize>, String);
 
 impl RawDaemon {
@@ -301,7 +304,7 @@ impl RawDaemon {
                     )
                 })?,
         };
-        let max_message = size(self.max_message.as_ref(), 8 << 20, 64 << 10, 1 << 30)?;
+        let max_message = size(self.max_message.as_ref(), 8 << 20, 64 << 10, MAX_MESSAGE)?;
         let response = size(self.response.as_ref(), 64 << 10, 0, 16 << 20)?;
         let parameters = size(self.parameters.as_ref(), 16 << 10, 0, 1 << 20)?;
         let max_sessions = match &self.max_sessions {

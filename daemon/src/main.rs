@@ -3,6 +3,7 @@
 mod addresses;
 mod cli;
 mod clock;
+mod committer;
 mod config;
 mod control;
 mod daemon;

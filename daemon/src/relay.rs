@@ -14,10 +14,10 @@ use chaperone_policy::Verdict;
 use chaperone_wire::postgres::{
     CancelKey, ClientStep, Conversation, Event, Limits, Refusal, Severity, Violation, backend_error,
 };
-use tokio::{net::TcpStream, time::Sleep};
+use tokio::{net::TcpStream, sync::oneshot, time::Sleep};
 
 use crate::{
-    config::Durability,
+    committer::Answer,
     lane::{AgentLane, Lane},
     session::{Session, unrecorded},
     shared::{Cancellable, Shared, Stage},
@@ -41,9 +41,6 @@ impl Ended {
     }
 }
 
-/// Receipts that are on their way.
-type Flushing = Pin<Box<dyn Future<Output = Result<Vec<Receipt>, AuditError>>>>;
-
 /// A session whose start-up message has been handed on.
 pub(crate) struct Relay<'a> {
     session: &'a Session,
@@ -52,7 +49,8 @@ pub(crate) struct Relay<'a> {
     conversation: Conversation,
     up: AgentLane,
     down: Lane,
-    flushing: Option<Flushing>,
+    /// What was looked at is being recorded, and nothing more is looked at meanwhile.
+    recording: Option<oneshot::Receiver<Answer>>,
     /// The client needs nothing more: it said good-bye, or its connection ended.
     client_done: Option<String>,
     /// Nothing reaches the client any more.
@@ -92,7 +90,7 @@ impl<'a> Relay<'a> {
             conversation: Conversation::new(limits),
             up: AgentLane::new(Lane::with(ahead)),
             down: Lane::new(),
-            flushing: None,
+            recording: None,
             client_done: None,
             client_gone: false,
             half_closed: false,
@@ -140,7 +138,7 @@ impl<'a> Relay<'a> {
     ) -> Poll<(Closing, Option<String>)> {
         loop {
             let mut moved = false;
-            moved |= self.poll_flush(cx);
+            moved |= self.poll_recording(cx);
             moved |= self.poll_from_client(cx, client.as_mut());
             self.look_at_client();
             moved |= self.poll_to_server(cx);
@@ -156,18 +154,24 @@ impl<'a> Relay<'a> {
         }
     }
 
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(flushing) = &mut self.flushing else { return false };
-        let Poll::Ready(result) = flushing.as_mut().poll(cx) else { return false };
-        self.flushing = None;
-        self.release(result);
+    fn poll_recording(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(recording) = &mut self.recording else {
+            return false;
+        };
+        let Poll::Ready(answer) = Pin::new(recording).poll(cx) else {
+            return false;
+        };
+        self.recording = None;
+        self.release(answer.unwrap_or_else(|_| {
+            Err(AuditError::Database("the thread that records has ended".into()))
+        }));
         true
     }
 
     fn poll_from_client(&mut self, cx: &mut Context<'_>, client: Pin<&mut TcpStream>) -> bool {
         if self.client_done.is_some()
             || self.ending.is_some()
-            || self.flushing.is_some()
+            || self.recording.is_some()
             || !self.up.wants_more()
         {
             return false;
@@ -190,7 +194,7 @@ impl<'a> Relay<'a> {
 
     /// Decides and records what the client sent.
     fn look_at_client(&mut self) {
-        if self.flushing.is_some() || self.ending.is_some() || self.server_done {
+        if self.recording.is_some() || self.ending.is_some() || self.server_done {
             return;
         }
         let mut batch = Vec::new();
@@ -261,13 +265,7 @@ impl<'a> Relay<'a> {
             return;
         }
         self.session.commands.add(batch.len() as u64);
-        match (self.shared.log.commit(batch), self.shared.config.daemon.durability) {
-            (Err(error), _) => self.release(Err(error)),
-            (Ok(committed), Durability::Committed) => self.release(Ok(committed.receipts())),
-            (Ok(committed), Durability::Flushed) => {
-                self.flushing = Some(Box::pin(committed.flushed()));
-            }
-        }
+        self.recording = Some(self.session.committer.commit(batch));
     }
 
     fn release(&mut self, receipts: Result<Vec<Receipt>, AuditError>) {
@@ -310,7 +308,7 @@ impl<'a> Relay<'a> {
         }
         // A client that is gone after its last command: the server sees the end as it would
         // without us, and still answers what it was sent.
-        if self.client_done.is_some() && self.flushing.is_none() && !self.half_closed {
+        if self.client_done.is_some() && self.recording.is_none() && !self.half_closed {
             use tokio::io::AsyncWrite;
             if Pin::new(&mut self.server).poll_shutdown(cx).is_ready() {
                 self.half_closed = true;
@@ -469,7 +467,7 @@ impl<'a> Relay<'a> {
         let ends = match self.session.stage() {
             Stage::Serving => false,
             Stage::Draining => {
-                self.flushing.is_none()
+                self.recording.is_none()
                     && self.up.rest().is_empty()
                     && self.conversation.is_at_rest()
             }
@@ -492,7 +490,7 @@ impl<'a> Relay<'a> {
 
     fn end(&mut self, closing: Closing, refusal: Refusal, detail: String) {
         if self.ending.is_none() {
-            if self.flushing.is_none() {
+            if self.recording.is_none() {
                 self.up.withdraw();
             }
             let deadline = Box::pin(tokio::time::sleep(LAST_WORDS));

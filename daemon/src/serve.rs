@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use crate::{
+    committer::Committer,
     session,
     shared::{Shared, Stage},
 };
@@ -64,11 +65,19 @@ pub(crate) fn spawn(
 
 async fn accept_all(shared: Arc<Shared>, listeners: Listeners, notes: Notes) {
     let notes = Rc::new(Mutex::new(notes));
+    let committer = Committer::new(shared.log.clone(), shared.config.daemon.durability);
+    let committer = Rc::new(committer);
+    tokio::task::spawn_local(committer.clone().run());
     let mut accepting = JoinSet::new();
     for listener in listeners.0 {
         match TcpListener::from_std(listener) {
             Ok(listener) => {
-                accepting.spawn_local(accept(shared.clone(), listener, notes.clone()));
+                accepting.spawn_local(accept(
+                    shared.clone(),
+                    committer.clone(),
+                    listener,
+                    notes.clone(),
+                ));
             }
             Err(error) => tracing::error!(%error, "a listener cannot be used"),
         }
@@ -84,7 +93,12 @@ async fn accept_all(shared: Arc<Shared>, listeners: Listeners, notes: Notes) {
     }
 }
 
-async fn accept(shared: Arc<Shared>, listener: TcpListener, notes: Rc<Mutex<Notes>>) {
+async fn accept(
+    shared: Arc<Shared>,
+    committer: Rc<Committer>,
+    listener: TcpListener,
+    notes: Rc<Mutex<Notes>>,
+) {
     let mut last_reset = None;
     loop {
         let (client, from) = match listener.accept().await {
@@ -127,7 +141,7 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, notes: Rc<Mutex<Note
             reset(&client);
             continue;
         }
-        let serve = session::serve(shared.clone(), client, from, note);
+        let serve = session::serve(shared.clone(), committer.clone(), client, from, note);
         tokio::task::spawn_local(contained(shared.clone(), serve));
     }
 }

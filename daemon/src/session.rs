@@ -1,6 +1,6 @@
 //! One intercepted PostgreSQL connection, from accept to close: read → identify → open → relay.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, rc::Rc, sync::Arc, time::Duration};
 
 use chaperone_audit::AuditError;
 use chaperone_kernel::Note;
@@ -21,6 +21,7 @@ use tokio::{
 
 use crate::{
     clock,
+    committer::Committer,
     identify::identify,
     relay::{Ended, Relay},
     shared::{Counter, Live, Shared, Stage},
@@ -42,10 +43,17 @@ pub(crate) struct Session {
     pub(crate) original: OriginalAddr,
     /// Commands so far.
     pub(crate) commands: Arc<Counter>,
+    pub(crate) committer: Rc<Committer>,
 }
 
 /// Serves one connection whose note was taken.
-pub(crate) async fn serve(shared: Arc<Shared>, mut client: TcpStream, from: AgentAddr, note: Note) {
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    committer: Rc<Committer>,
+    mut client: TcpStream,
+    from: AgentAddr,
+    note: Note,
+) {
     let config = &shared.config;
     let (Some(agent), Some(target)) =
         (config.agents.get(note.agent as usize), config.targets.get(note.target as usize))
@@ -87,6 +95,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut client: TcpStream, from: Agen
         target: target.name.clone(),
         original,
         commands,
+        committer,
     };
     let _removed = Leaving(&session);
     let ended = session.run(&mut client).await;

@@ -97,19 +97,6 @@ impl Reader {
         Ok((self.select(&Rows::Finished(after, last), filter)?, last))
     }
 
-    /// What [`Reader::follow`] answers, without its cursor: the caller's is the largest `outcome`
-    /// of the rows, so that what the filter leaves out is read again with every call.
-    ///
-    /// # Errors
-    /// [`AuditError`].
-    pub fn finished_after(
-        &self,
-        after: Seq,
-        filter: &Filter,
-    ) -> Result<Vec<CommandRow>, AuditError> {
-        Ok(self.follow(after, filter)?.0)
-    }
-
     /// The number of the last outcome: where a follower begins.
     ///
     /// # Errors

@@ -11,10 +11,9 @@ fn a_follower_misses_nothing_and_sees_nothing_twice() {
     let mut cursor = Seq(0);
     let mut seen = Vec::new();
     let mut follow = |cursor: &mut Seq| {
-        for row in reader.finished_after(*cursor, &Filter::default()).expect("rows") {
-            *cursor = Seq(row.outcome.expect("finished"));
-            seen.push((row.id, row.part));
-        }
+        let (rows, next) = reader.follow(*cursor, &Filter::default()).expect("rows");
+        *cursor = next;
+        seen.extend(rows.iter().map(|row| (row.id, row.part)));
     };
     follow(&mut cursor);
     follow(&mut cursor);
