@@ -55,6 +55,10 @@ pub(crate) struct Relay<'a> {
     client_done: Option<String>,
     /// Nothing reaches the client any more.
     client_gone: bool,
+    /// It said good-bye.
+    terminated: bool,
+    /// What the client sent ahead waits for answers of the server.
+    waiting: bool,
     half_closed: bool,
     server_done: bool,
     /// The server said itself why the session ends.
@@ -93,6 +97,8 @@ impl<'a> Relay<'a> {
             recording: None,
             client_done: None,
             client_gone: false,
+            terminated: false,
+            waiting: false,
             half_closed: false,
             server_done: false,
             server_said: None,
@@ -140,7 +146,7 @@ impl<'a> Relay<'a> {
             let mut moved = false;
             moved |= self.poll_recording(cx);
             moved |= self.poll_from_client(cx, client.as_mut());
-            self.look_at_client();
+            moved |= self.look_at_client();
             moved |= self.poll_to_server(cx);
             moved |= self.poll_from_server(cx);
             self.look_at_server();
@@ -193,22 +199,30 @@ impl<'a> Relay<'a> {
     }
 
     /// Decides and records what the client sent.
-    fn look_at_client(&mut self) {
-        if self.recording.is_some() || self.ending.is_some() || self.server_done {
-            return;
+    /// Answers whether anything came of it: what is being recorded must be waited for.
+    fn look_at_client(&mut self) -> bool {
+        let busy = self.recording.is_some() || self.ending.is_some() || self.server_done;
+        // Nothing counts after the good-bye.
+        if busy || self.terminated {
+            return false;
         }
         let mut batch = Vec::new();
+        self.waiting = false;
         loop {
             match self.conversation.client(self.up.rest()) {
                 Ok(ClientStep::Need(need)) => {
                     self.up.set_need(need);
                     break;
                 }
-                Ok(ClientStep::Wait) => break,
+                Ok(ClientStep::Wait) => {
+                    self.waiting = true;
+                    break;
+                }
                 Ok(ClientStep::Pass(count)) => self.up.scan(count),
                 Ok(ClientStep::Discard(count)) => self.up.drop_bytes(count),
                 Ok(ClientStep::Terminate(count)) => {
                     self.up.scan(count);
+                    self.terminated = true;
                     self.client_done = Some(String::new());
                     break;
                 }
@@ -219,11 +233,13 @@ impl<'a> Relay<'a> {
                     // What came before it is honoured.
                     self.record(batch);
                     self.violated(&violation);
-                    return;
+                    return true;
                 }
             }
         }
+        let moved = !batch.is_empty() || self.up.has_scanned();
         self.record(batch);
+        moved
     }
 
     fn decide(
@@ -308,7 +324,8 @@ impl<'a> Relay<'a> {
         }
         // A client that is gone after its last command: the server sees the end as it would
         // without us, and still answers what it was sent.
-        if self.client_done.is_some() && self.recording.is_none() && !self.half_closed {
+        let all_sent = self.recording.is_none() && !self.waiting;
+        if self.client_done.is_some() && all_sent && !self.half_closed {
             use tokio::io::AsyncWrite;
             if Pin::new(&mut self.server).poll_shutdown(cx).is_ready() {
                 self.half_closed = true;

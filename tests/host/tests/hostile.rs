@@ -238,3 +238,36 @@ fn p2_a_server_that_closes_mid_message_ends_the_session_with_a_record() -> Resul
     assert_eq!(rows[0]["status"], "unknown");
     Ok(())
 }
+
+#[test]
+fn what_is_sent_ahead_of_the_sign_on_runs_though_the_client_is_gone_by_then() -> Result<()> {
+    let host = Host::start()?;
+    host.psql(&["CREATE TABLE t (a int)"])?.ok()?;
+    // All in one segment, and the client's side is closed at once.
+    let out = client_says(
+        &host,
+        r#"
+s = dial()
+body = struct.pack("!i", 196608) + b"user\0postgres\0database\0postgres\0\0"
+s.sendall(struct.pack("!i", len(body) + 4) + body + msg(b"Q", b"INSERT INTO t VALUES (1)\0") + msg(b"Q", b"SELECT 77\0"))
+s.shutdown(socket.SHUT_WR)
+print(everything(s))"#,
+    )?;
+    assert!(out.contains("INSERT 0 1") && out.contains("77"), "{out}");
+    let rows = host.commands()?;
+    assert!(rows.iter().all(|row| row["status"] == "ok"), "{rows:?}");
+    Ok(())
+}
+
+#[test]
+fn p1_what_comes_behind_the_good_bye_is_not_forwarded() -> Result<()> {
+    let host = Scene::default().server("log_statement = 'all'").start()?;
+    client_says(
+        &host,
+        r#"s = session(); s.sendall(msg(b"X") + msg(b"Q", b"SELECT 'smuggled'\0")); everything(s)"#,
+    )?;
+    assert_eq!(host.closed_sessions()?[0]["closed_by"], "agent");
+    assert!(!host.postgres().log().contains("smuggled"));
+    assert_eq!(host.statements()?, [""; 0]);
+    Ok(())
+}
