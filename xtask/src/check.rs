@@ -98,6 +98,8 @@ fn rustdoc() -> Result<()> {
 
 /// Licences, bans and sources can be judged anywhere; advisories need their database.
 fn deny() -> Result<()> {
+    // Its view of the dependencies holds those of other platforms, too, which no build has fetched.
+    shell::run(shell::cargo().args(["fetch", "--locked"]))?;
     let deny = |checks: &[&str]| -> Result<Command> {
         let mut command = Command::new(setup::cargo_deny()?);
         // What has to be fetched is fetched below, so that a failure of that is told apart.
