@@ -1,0 +1,56 @@
+//! Both sides of a conversation, from hostile peers: for the fuzzer, and for its corpus.
+
+use std::time::Duration;
+
+use chaperone_model::{Seq, Timestamp};
+use chaperone_wire::postgres::{ClientStep, Conversation, Limits, Now, first_packet};
+
+/// The input is pieces: a byte says whose turn it is and how long the piece is. Beyond the absence
+/// of panics: counts never exceed what is there, and a message that is too long is not held.
+pub(crate) fn play(input: &[u8]) {
+    let _ = first_packet(input);
+    let limits = Limits { message: 4096, response: 512, parameters: 64 };
+    let now = Now { wall: Timestamp(0), monotonic: Duration::ZERO };
+    let mut conversation = Conversation::new(limits);
+    let (mut up, mut down) = (Vec::new(), b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I".to_vec());
+    let (mut seq, mut rest) = (0, input);
+    while let Some((&head, bytes)) = rest.split_first() {
+        let (piece, later) = bytes.split_at(usize::from(head >> 1).min(bytes.len()));
+        rest = later;
+        if head & 1 == 0 {
+            up.extend(piece);
+        } else {
+            down.extend(piece);
+        }
+        let mut events = Vec::new();
+        loop {
+            let Ok(step) = conversation.server(&down, now, &mut events) else { return };
+            assert!(step.pass <= down.len());
+            down.drain(..step.pass);
+            let Some((length, _)) = step.replace else { break };
+            assert!(length <= down.len());
+            down.drain(..length);
+        }
+        loop {
+            match conversation.client(&up) {
+                Err(_) | Ok(ClientStep::Terminate(_)) => return,
+                Ok(ClientStep::Need(_) | ClientStep::Wait) => break,
+                Ok(ClientStep::Pass(count) | ClientStep::Discard(count)) => {
+                    assert!((1..=up.len()).contains(&count));
+                    up.drain(..count);
+                }
+                Ok(ClientStep::Command { length, objection, .. }) => {
+                    up.drain(..length);
+                    match objection {
+                        None => conversation.allowed(),
+                        Some(refusal) => drop(conversation.refused(refusal)),
+                    }
+                    seq += 1;
+                    conversation.recorded([Seq(seq)], now);
+                }
+            }
+        }
+        assert!(up.len() <= 4096 + 256 + 5, "a message that is too long is held");
+    }
+    let _ = conversation.finish(now);
+}
