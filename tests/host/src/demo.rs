@@ -56,6 +56,7 @@ fn demo(interrupted: &AtomicBool) -> Result<()> {
     step("a PostgreSQL server of its own starts, as if it were far away");
     // The server's own log is the witness: it names every statement that it ran.
     let host = Scene::default()
+        .leave_nothing()
         .server("log_statement = 'all'\nlog_line_prefix = '%a|'\nlog_min_duration_statement = -1")
         .start()?;
     go_on()?;

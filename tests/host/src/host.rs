@@ -38,6 +38,8 @@ pub struct Scene {
     server: String,
     hba: Option<String>,
     without_postgres: bool,
+    small_disk: bool,
+    leave_nothing: bool,
 }
 
 impl Scene {
@@ -86,6 +88,20 @@ impl Scene {
         self
     }
 
+    /// The log is on a file system of 2 MiB.
+    #[must_use]
+    pub fn small_disk(mut self) -> Self {
+        self.small_disk = true;
+        self
+    }
+
+    /// Nothing stays for the next scene, not even the server's template: it takes longer.
+    #[must_use]
+    pub fn leave_nothing(mut self) -> Self {
+        self.leave_nothing = true;
+        self
+    }
+
     /// No server: the test brings its own.
     #[must_use]
     pub fn without_postgres(mut self) -> Self {
@@ -116,7 +132,11 @@ impl Scene {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
         let name = format!("chaperone-test-{}-{number}", std::process::id());
         let cgroup = Cgroup::make(&name)?;
-        let bpffs = Bpffs::mount(folder.path().join("bpf"))?;
+        let bpffs = Mount::make("bpf", folder.path().join("bpf"), None)?;
+        let disk = self
+            .small_disk
+            .then(|| Mount::make("tmpfs", folder.path().join("log"), Some("size=2m")))
+            .transpose()?;
         // An address and a port that no other test of any process uses at the same time.
         let process = std::process::id();
         let [_, _, high, low] = process.to_be_bytes();
@@ -125,9 +145,13 @@ impl Scene {
         let port = 20_000 + u16::try_from((process * 31 + number) % 12_000).unwrap_or(0);
         let hba = self.hba.clone().unwrap_or_else(|| "host all all all trust\n".into());
         let postgres = (!self.without_postgres)
-            .then(|| Postgres::start(folder.path(), address, &self.server, &hba))
+            .then(|| {
+                let template = self.leave_nothing.then(|| folder.path().join("template"));
+                Postgres::start(folder.path(), address, &self.server, &hba, template)
+            })
             .transpose()?;
-        let host = Host { daemon: None, postgres, _bpffs: bpffs, cgroup, folder, address, port };
+        let mounts = [Some(bpffs), disk];
+        let host = Host { daemon: None, postgres, _mounts: mounts, cgroup, folder, address, port };
         fs::write(host.config(), self.configuration(&host, &name))?;
         Ok(host)
     }
@@ -161,7 +185,7 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 pub struct Host {
     daemon: Option<Daemon>,
     postgres: Option<Postgres>,
-    _bpffs: Bpffs,
+    _mounts: [Option<Mount>; 2],
     cgroup: Cgroup,
     folder: tempfile::TempDir,
     address: Ipv4Addr,
@@ -483,20 +507,20 @@ impl Drop for Cgroup {
     }
 }
 
-/// A BPF file system of the test's own.
+/// A file system of the test's own.
 #[derive(Debug)]
-struct Bpffs(PathBuf);
+struct Mount(PathBuf);
 
-impl Bpffs {
-    fn mount(path: PathBuf) -> Result<Self> {
+impl Mount {
+    fn make(kind: &str, path: PathBuf, options: Option<&str>) -> Result<Self> {
         fs::create_dir(&path)?;
-        mount(Some("bpf"), &path, Some("bpf"), MsFlags::empty(), None::<&str>)
-            .context("a BPF file system cannot be mounted")?;
+        mount(Some(kind), &path, Some(kind), MsFlags::empty(), options)
+            .with_context(|| format!("a file system of type {kind} cannot be mounted"))?;
         Ok(Self(path))
     }
 }
 
-impl Drop for Bpffs {
+impl Drop for Mount {
     fn drop(&mut self) {
         let _ = umount2(&self.0, MntFlags::MNT_DETACH);
     }

@@ -29,15 +29,22 @@ pub struct Postgres {
 
 impl Postgres {
     /// Starts one in `folder`; `settings` are lines for its configuration, `hba` for its
-    /// `pg_hba.conf`.
+    /// `pg_hba.conf`. `template` is where an empty database is made and copied from, else a folder
+    /// that all scenes share.
     ///
     /// # Errors
     /// Where there is no PostgreSQL, or it does not start.
-    pub fn start(folder: &Path, address: Ipv4Addr, settings: &str, hba: &str) -> Result<Self> {
+    pub fn start(
+        folder: &Path,
+        address: Ipv4Addr,
+        settings: &str,
+        hba: &str,
+        template: Option<PathBuf>,
+    ) -> Result<Self> {
         let bin = binaries()?;
         let account = User::from_name("postgres")?.context("there is no account named postgres")?;
         let data = folder.join("postgres");
-        copy_template(&bin, &account, &data)?;
+        copy_template(&bin, &account, &data, template)?;
         let configuration = format!(
             "listen_addresses = '{address}'\nport = {PORT}\nunix_socket_directories = ''\n\
              fsync = off\nshared_buffers = 16MB\nmax_connections = 300\nlogging_collector = off\n\
@@ -145,10 +152,11 @@ fn as_account(account: &User, program: &Path) -> Command {
 }
 
 /// `initdb` takes a second or two: it is done once for each version of the server, and copied.
-fn copy_template(bin: &Path, account: &User, to: &Path) -> Result<()> {
-    let version =
-        bin.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
-    let base = std::env::temp_dir().join(format!("chaperone-initdb-{version}"));
+fn copy_template(bin: &Path, account: &User, to: &Path, template: Option<PathBuf>) -> Result<()> {
+    let version = bin.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    // Only root makes folders there, so that nobody has put another in its place.
+    let base = template
+        .unwrap_or_else(|| Path::new("/run").join(format!("chaperone-tests-initdb-{version}")));
     fs::create_dir_all(&base)?;
     let lock = fs::File::create(base.join("lock"))?;
     lock.lock()?;

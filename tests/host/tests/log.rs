@@ -8,7 +8,6 @@ use std::{
 
 use anyhow::{Context, Result};
 use chaperone_host_tests::{Host, Scene, wait_until};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 fn sqlite3(host: &Host, sql: &str) -> Result<String> {
     let file = format!("file:{}?mode=ro", host.log().display());
@@ -110,30 +109,16 @@ fn responses_are_cut_at_the_configured_size_and_say_so() -> Result<()> {
     Ok(())
 }
 
-/// A small file system for the log, unmounted at the end.
-struct Small(std::path::PathBuf);
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
-    }
-}
-
 #[test]
 fn p1_p2_a_full_disk_refuses_statements_and_recovery_needs_no_hand() -> Result<()> {
     for durability in ["committed", "flushed"] {
         let host = Scene::default()
             .daemon(&format!("durability = \"{durability}\""))
             .server("log_statement = 'all'")
-            .prepare()?;
-        let folder = host.folder().join("log");
-        fs::create_dir(&folder)?;
-        mount(Some("tmpfs"), &folder, Some("tmpfs"), MsFlags::empty(), Some("size=2m"))?;
-        let small = Small(folder.clone());
-        let mut host = host;
-        host.start_daemon()?;
+            .small_disk()
+            .start()?;
         host.psql(&["SELECT 'before'"])?.ok()?;
-        let filler = folder.join("filler");
+        let filler = host.folder().join("log/filler");
         // dd ends with an error when the disk is full: that is what it is for.
         Command::new("dd")
             .args(["if=/dev/zero", "bs=4k", &format!("of={}", filler.display())])
@@ -152,9 +137,6 @@ fn p1_p2_a_full_disk_refuses_statements_and_recovery_needs_no_hand() -> Result<(
         let statements = host.statements()?;
         assert!(statements.contains(&"SELECT 'after'".to_owned()), "{statements:?}");
         assert!(!statements.iter().any(|s| s.contains("xxxx")));
-        host.stop_daemon()?;
-        drop(host);
-        drop(small);
     }
     Ok(())
 }
