@@ -254,11 +254,12 @@ impl Session {
         };
         let verdict = if permit.is_some() { VerdictKind::Allow } else { VerdictKind::Deny };
         let intent = Intent { at: clock::wall(), session: self.id, command, verdict, rule };
-        let mut receipts = match shared.log.commit(vec![Record::Intent(intent)]) {
-            Ok(committed) => committed.receipts(),
-            Err(error) => return self.unrecorded(&error),
+        let receipt = match self.committer.commit(vec![Record::Intent(intent)]).await {
+            Ok(Ok(mut receipts)) => receipts.pop(),
+            Ok(Err(error)) => return self.unrecorded(&error),
+            Err(_) => None,
         };
-        let Some(receipt) = receipts.pop() else {
+        let Some(receipt) = receipt else {
             return Ended::by(Closing::Daemon, "the log gave no receipt");
         };
         let seq = receipt.seq();
@@ -277,22 +278,10 @@ impl Session {
             CommandStatus::Refused
         };
         let now = shared.clock.now();
+        let took = now.monotonic.saturating_sub(before.monotonic).as_micros();
         shared.log.ride_along(Record::Outcome(Outcome {
-            at: now.wall,
-            intent: seq,
-            part: 0,
-            status,
-            tag: None,
-            error_code: None,
-            error_message: None,
-            duration_us: u64::try_from(now.monotonic.saturating_sub(before.monotonic).as_micros())
-                .unwrap_or(u64::MAX),
-            rows: 0,
-            bytes: 0,
-            bytes_in: 0,
-            response: None,
-            notices: None,
-            transaction: None,
+            duration_us: u64::try_from(took).unwrap_or(u64::MAX),
+            ..Outcome::new(seq, status, now.wall)
         }));
         Ended { closing: Closing::Agent, detail: None, up: packet.len() as u64, down: 0 }
     }

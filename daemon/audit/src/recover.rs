@@ -19,24 +19,9 @@ pub(crate) fn left_open(connection: &Connection) -> rusqlite::Result<Vec<Record>
         "SELECT seq FROM session_opened s
          WHERE NOT EXISTS (SELECT 1 FROM session_closed c WHERE c.session = s.seq)",
     )?;
-    let unknown = intents.into_iter().map(|intent| {
-        Record::Outcome(Outcome {
-            at,
-            intent,
-            part: 0,
-            status: CommandStatus::Unknown,
-            tag: None,
-            error_code: None,
-            error_message: None,
-            duration_us: 0,
-            rows: 0,
-            bytes: 0,
-            bytes_in: 0,
-            response: None,
-            notices: None,
-            transaction: None,
-        })
-    });
+    let unknown = intents
+        .into_iter()
+        .map(|intent| Record::Outcome(Outcome::new(intent, CommandStatus::Unknown, at)));
     let closed = sessions.into_iter().map(|session| {
         Record::SessionClosed(SessionClosed {
             at,

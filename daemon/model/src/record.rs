@@ -150,6 +150,28 @@ pub struct Outcome {
     pub transaction: Option<&'static str>,
 }
 
+impl Outcome {
+    /// An outcome of which nothing more is known.
+    pub fn new(intent: Seq, status: CommandStatus, at: Timestamp) -> Self {
+        Self {
+            at,
+            intent,
+            part: 0,
+            status,
+            tag: None,
+            error_code: None,
+            error_message: None,
+            duration_us: 0,
+            rows: 0,
+            bytes: 0,
+            bytes_in: 0,
+            response: None,
+            notices: None,
+            transaction: None,
+        }
+    }
+}
+
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -13,7 +13,7 @@ use super::{
     frontend::{self, Bind, Named, Parse},
     reply::{Refusal, failing_execute, failing_query},
     response::{Capture, Columns},
-    statements::{Names, Portal, Prepared},
+    statements::{Names, Portal, Prepared, cut},
 };
 
 mod client;
@@ -90,8 +90,10 @@ pub struct Conversation {
     portals: Names<Portal>,
     /// Of the last prepared statement.
     number: u64,
-    /// Bytes that `statements` and `portals` hold, roughly.
-    held_bytes: usize,
+    /// Bytes of parameters that `portals` hold.
+    parameter_bytes: usize,
+    /// Bytes of descriptions that `statements` hold, or more.
+    column_bytes: usize,
     client_rest: Rest,
     server_rest: usize,
     /// The last row description as sent, and as read: the next is often the same.
@@ -134,10 +136,21 @@ struct Pending {
 
 /// Answers that may be due at a time; beyond that the client waits.
 const AHEAD: usize = 4096;
-/// Prepared statements and portals of a session.
-const NAMES: usize = 10_000;
-/// Bytes of descriptions and parameters that a session keeps; what does not fit is not recorded.
+/// Prepared statements of a session.
+const STATEMENTS: usize = 10_000;
+/// Portals of a session.
+const PORTALS: usize = 1000;
+/// Bytes of parameters, and of descriptions, that a session keeps; what does not fit is not
+/// recorded.
 const HELD: usize = 2 << 20;
+/// Types of parameters that are kept with a statement; binary values of others are recorded in
+/// hexadecimal.
+const TYPES: usize = 1024;
+/// Columns of which it is kept in which format they were asked for: `MaxTupleAttributeNumber`
+/// (`src/include/access/htup_details.h`).
+const COLUMNS: usize = 1664;
+/// Executions that were sent ahead to which a long description is given.
+const FEW: usize = 64;
 /// Bytes of a long message that are looked at.
 const GLIMPSE: usize = 8 << 10;
 /// Longest server message that is looked at as a whole.
@@ -158,7 +171,8 @@ impl Conversation {
             statements: Names::default(),
             portals: Names::default(),
             number: 0,
-            held_bytes: 0,
+            parameter_bytes: 0,
+            column_bytes: 0,
             client_rest: Rest::Pass(0),
             server_rest: 0,
             description: None,

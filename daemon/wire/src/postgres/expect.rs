@@ -9,7 +9,7 @@ use super::{
     reply::Refusal,
     response::Capture,
     startup::CancelKey,
-    statements::{Portal, Prepared, Undo},
+    statements::{Portal, Prepared, Undo, cut},
 };
 
 /// Something that the daemon wants to know of what passed.
@@ -103,7 +103,7 @@ impl Running {
         Self {
             seq: None,
             statement,
-            portal: portal.into(),
+            portal: cut(portal).into(),
             since: Duration::ZERO,
             part: 0,
             rows: 0,

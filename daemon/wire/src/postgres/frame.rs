@@ -31,9 +31,9 @@ pub enum Violation {
     /// A start-up packet that cannot be.
     #[error("the start-up packet is malformed: {0}")]
     Startup(String),
-    /// Too much was sent ahead.
-    #[error("more than {0} messages were sent ahead of their answers")]
-    Pipelined(usize),
+    /// More than a session may have.
+    #[error("a session has {0} portals at most")]
+    Portals(usize),
 }
 
 /// A message's type byte, shown as a letter where it is one.

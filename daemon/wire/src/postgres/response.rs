@@ -73,6 +73,15 @@ impl Formats {
         })
     }
 
+    /// The first of them.
+    pub(crate) fn first(mut self, count: usize) -> Self {
+        if let Self::Each(each) = &mut self {
+            each.truncate(count);
+            each.shrink_to_fit();
+        }
+        self
+    }
+
     pub(crate) fn binary(&self, index: usize) -> bool {
         match self {
             Self::All(binary) => *binary,

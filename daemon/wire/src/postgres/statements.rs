@@ -21,6 +21,13 @@ pub(crate) struct Undo<T> {
     old: Option<T>,
 }
 
+impl<T> Undo<T> {
+    /// What was there before.
+    pub(crate) fn old_mut(&mut self) -> Option<&mut T> {
+        self.old.as_mut()
+    }
+}
+
 impl<T> Default for Names<T> {
     fn default() -> Self {
         Self(HashMap::new())
@@ -68,6 +75,10 @@ impl<T> Names<T> {
         }
     }
 
+    pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
+        self.0.values()
+    }
+
     pub(crate) fn retain(&mut self, keep: impl Fn(&[u8], &mut T) -> bool) {
         self.0.retain(|name, value| keep(name, value));
     }
@@ -97,7 +108,7 @@ pub(crate) struct Portal {
     pub(crate) executed: bool,
 }
 
-fn cut(name: &[u8]) -> &[u8] {
+pub(crate) fn cut(name: &[u8]) -> &[u8] {
     name.get(..NAME).unwrap_or(name)
 }
 

@@ -1,9 +1,10 @@
 //! The client's side of a conversation.
 
 use super::{
-    AHEAD, Arc, Bind, Capture, ClientStep, Command, CommandKind, Conversation, CopyIn, Described,
-    Expect, GLIMPSE, HEADER, HELD, Header, NAMES, Named, Names, Parse, Pending, Phase, Portal,
-    Prepared, Refusal, Rest, Running, Tag, Violation, frontend, header,
+    AHEAD, Arc, Bind, COLUMNS, Capture, ClientStep, Command, CommandKind, Conversation, CopyIn,
+    Described, Expect, GLIMPSE, HEADER, HELD, Header, Named, Names, PORTALS, Parse, Pending, Phase,
+    Portal, Prepared, Refusal, Rest, Running, STATEMENTS, TYPES, Tag, Violation, cut, frontend,
+    header,
 };
 
 /// Longest answer of a client during sign-on: `PG_MAX_AUTH_TOKEN_LENGTH` (src/include/libpq/auth.h).
@@ -122,11 +123,12 @@ impl Conversation {
     }
 
     fn parse(&mut self, message: &[u8]) -> Read {
-        let parse = Parse::read(message)?;
+        let mut parse = Parse::read(message)?;
+        parse.types.truncate(TYPES);
         let (text, mut objection) = readable(parse.text);
-        if self.statements.len() >= NAMES && self.statements.get(parse.name).is_none() {
+        if self.statements.len() >= STATEMENTS && self.statements.get(parse.name).is_none() {
             objection = Some(
-                Refusal::new("53400", format!("this session has {NAMES} prepared statements"))
+                Refusal::new("53400", format!("this session has {STATEMENTS} prepared statements"))
                     .hint("Close those that are no longer needed."),
             );
         }
@@ -150,7 +152,7 @@ impl Conversation {
             if portal.executed {
                 found.kind = CommandKind::Fetch;
             } else {
-                self.held_bytes = self.held_bytes.saturating_sub(portal.parameters.len());
+                self.parameter_bytes = self.parameter_bytes.saturating_sub(portal.parameters.len());
                 found.parameters = Some(std::mem::take(&mut portal.parameters));
                 found.parameters_cut = portal.cut;
             }
@@ -175,26 +177,29 @@ impl Conversation {
             Err(need) => return Ok(ClientStep::Need(need)),
         };
         let bind = Bind::read(message)?;
-        if self.portals.len() >= NAMES && self.portals.get(bind.portal).is_none() {
-            return Err(Violation::Pipelined(NAMES));
+        if self.portals.len() >= PORTALS && self.portals.get(bind.portal).is_none() {
+            return Err(Violation::Portals(PORTALS));
         }
         let prepared = self.statements.get(bind.statement);
         let types: Arc<[u32]> = prepared.map_or_else(|| [].into(), |p| p.types.clone());
-        let room = HELD.saturating_sub(self.held_bytes).min(self.limits.parameters);
+        let room = HELD.saturating_sub(self.parameter_bytes).min(self.limits.parameters);
         let (parameters, cut) = bind.parameters(&types, room);
-        self.held_bytes += parameters.len();
+        self.parameter_bytes += parameters.len();
         let portal = Portal {
             statement: prepared.map(|p| p.number),
             columns: prepared.and_then(|p| p.columns.clone()),
-            results: bind.results.clone(),
+            results: bind.results.clone().first(COLUMNS),
             parameters,
             cut,
             executed: false,
         };
-        if let Some(old) = self.portals.get(bind.portal) {
-            self.held_bytes = self.held_bytes.saturating_sub(old.parameters.len());
+        let mut undo = self.portals.set(bind.portal, portal);
+        if let Some(old) = undo.old_mut() {
+            // Should it come back, it comes without them: they must not pile up in here.
+            let parameters = std::mem::take(&mut old.parameters);
+            self.parameter_bytes = self.parameter_bytes.saturating_sub(parameters.len());
+            old.cut = true;
         }
-        let undo = self.portals.set(bind.portal, portal);
         self.expect.push_back(Expect::Bind(undo));
         Ok(ClientStep::Pass(header.length))
     }
@@ -205,8 +210,8 @@ impl Conversation {
             Err(need) => return Ok(ClientStep::Need(need)),
         };
         self.expect.push_back(Expect::Describe(match Named::read(message)? {
-            Named::Statement(name) => Described::Statement(name.into()),
-            Named::Portal(name) => Described::Portal(name.into()),
+            Named::Statement(name) => Described::Statement(cut(name).into()),
+            Named::Portal(name) => Described::Portal(cut(name).into()),
         }));
         Ok(ClientStep::Pass(header.length))
     }

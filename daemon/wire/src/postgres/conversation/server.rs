@@ -1,9 +1,9 @@
 //! The server's side of a conversation.
 
 use super::{
-    Arc, Capture, Columns, CommandStatus, Conversation, CopyIn, Described, Event, Expect, GLIMPSE,
-    HEADER, HELD, Header, NOTICES, Now, Outcome, Phase, Running, ServerStep, Tag, Violation, WHOLE,
-    header,
+    Arc, Capture, Columns, CommandStatus, Conversation, CopyIn, Described, Event, Expect, FEW,
+    GLIMPSE, HEADER, HELD, Header, NOTICES, Now, Outcome, Phase, Running, ServerStep, TYPES, Tag,
+    Violation, WHOLE, header,
 };
 use crate::postgres::{
     backend,
@@ -179,7 +179,7 @@ impl Conversation {
             (b't', Some(Expect::Describe(Described::Statement(name)))) => {
                 let types = backend::parameter_types(message)?;
                 if let Some(prepared) = self.statements.get_mut(name) {
-                    prepared.types = types.into();
+                    prepared.types = types.get(..TYPES).unwrap_or(&types).into();
                 }
             }
             (b'C', Some(Expect::Query(running))) => {
@@ -293,7 +293,7 @@ impl Conversation {
         if transaction == "idle" && self.expect.is_empty() {
             // Portals end with their transaction.
             self.portals.retain(|_, _| false);
-            self.held_bytes = 0;
+            self.parameter_bytes = 0;
         }
         Ok(Seen::Whole)
     }
@@ -484,12 +484,13 @@ impl Conversation {
     /// A description belongs to its statement or portal, and to the runs of it that were sent ahead.
     fn described(&mut self, columns: &Arc<Columns>) {
         let Some(Expect::Describe(described)) = self.expect.pop_front() else { return };
-        let fits = self.held_bytes + columns.names.len() <= HELD;
+        let bytes = columns.names.len();
         match described {
             Described::Statement(name) => {
+                let fits = self.has_room_for_columns(bytes);
                 let Some(prepared) = self.statements.get_mut(&name) else { return };
                 if fits && prepared.columns.is_none() {
-                    self.held_bytes += columns.names.len();
+                    self.column_bytes += bytes;
                     prepared.columns = Some(columns.clone());
                 }
                 let number = prepared.number;
@@ -497,7 +498,7 @@ impl Conversation {
             }
             Described::Portal(name) => {
                 if let Some(portal) = self.portals.get_mut(&name)
-                    && fits
+                    && bytes <= GLIMPSE
                 {
                     portal.columns = Some(columns.clone());
                 }
@@ -506,7 +507,19 @@ impl Conversation {
         }
     }
 
+    /// What was added up is counted anew where it seems too much: statements go, too.
+    fn has_room_for_columns(&mut self, bytes: usize) -> bool {
+        if self.column_bytes + bytes > HELD {
+            let columns = self.statements.values().filter_map(|s| s.columns.as_ref());
+            self.column_bytes = columns.map(|c| c.names.len()).sum();
+        }
+        self.column_bytes + bytes <= HELD
+    }
+
     fn describe_ahead(&mut self, columns: &Arc<Columns>, of: impl Fn(&Running) -> bool) {
+        if columns.names.len() > GLIMPSE && self.expect.len() > FEW {
+            return;
+        }
         for expect in &mut self.expect {
             match expect {
                 Expect::Execute(running) if of(running) => {
