@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File},
     os::fd::{AsFd, BorrowedFd},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use aya::{
@@ -24,8 +24,26 @@ const PROGRAMS: [&str; 5] = [
     "chaperone_connect6",
 ];
 
-/// Loads and attaches every program to the cgroup and pins the links in `folder`.
+/// Loads and attaches every program to the cgroup and pins the links in `folder`: all of them, or
+/// none that was not there before.
 pub(crate) fn attach(ebpf: &mut Ebpf, cgroup: &Path, folder: &Path) -> Result<(), KernelError> {
+    let mut made = Vec::new();
+    let result = attach_all(ebpf, cgroup, folder, &mut made);
+    if result.is_err() {
+        for pin in made {
+            // A link goes with its pin.
+            let _ = remove(&pin);
+        }
+    }
+    result
+}
+
+fn attach_all(
+    ebpf: &mut Ebpf,
+    cgroup: &Path,
+    folder: &Path,
+    made: &mut Vec<PathBuf>,
+) -> Result<(), KernelError> {
     let point = open_cgroup(cgroup)?;
     let wanted = sys::cgroup_id(&point)?;
     for name in PROGRAMS {
@@ -56,6 +74,7 @@ pub(crate) fn attach(ebpf: &mut Ebpf, cgroup: &Path, folder: &Path) -> Result<()
         let link = attach_one(name, program, &point, cgroup)?;
         link.pin(&pin)
             .map_err(|e| KernelError::refused(format!("the pin {}", pin.display()), &e))?;
+        made.push(pin);
     }
     Ok(())
 }

@@ -221,3 +221,29 @@ fn p2_too_many_sessions_are_refused_and_counted() -> Result<()> {
     host.signal_daemon(Signal::SIGINT);
     Ok(())
 }
+
+#[test]
+fn programs_that_are_attached_elsewhere_are_told_and_left_as_they_are() -> Result<()> {
+    let mut host = Host::start()?;
+    host.stop_daemon()?;
+    let below = host.cgroup().join("below");
+    fs::create_dir(&below)?;
+    let text = fs::read_to_string(host.config())?;
+    let place = host.cgroup().display().to_string();
+    let moved = text
+        .replace(&format!("attach = \"{place}\""), &format!("attach = \"{}\"", below.display()));
+    fs::write(host.config(), moved)?;
+    let said = host.start_daemon().err().context("it started")?.to_string();
+    assert!(said.contains("are attached to another cgroup"), "{said}");
+    assert!(said.contains("daemon --detach"), "{said}");
+    assert!(
+        host.psql(&["SELECT 1"])?.err.contains("Connection refused"),
+        "still nothing goes round"
+    );
+    host.chaperone(&["daemon", "--detach"])?.ok()?;
+    host.start_daemon()?;
+    // Attached below, so that what runs above it is no longer taken.
+    host.psql(&["SELECT 2"])?.ok()?;
+    assert_eq!(host.statements()?, [""; 0]);
+    Ok(())
+}
