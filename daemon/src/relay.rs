@@ -445,7 +445,9 @@ impl<'a> Relay<'a> {
         if let Some(ending) = &mut self.ending {
             let late = ending.deadline.as_mut().poll(cx).is_ready();
             let said = self.conversation.is_idle() || self.server_done || late;
-            if !said || (self.down.has_cleared() && !late) {
+            // What is being recorded belongs to this session, and gets its outcome with it.
+            let recording = self.recording.is_some() && !late;
+            if !said || recording || (self.down.has_cleared() && !late) {
                 return None;
             }
             let message = backend_error(Severity::Fatal, &ending.refusal);
@@ -453,7 +455,7 @@ impl<'a> Relay<'a> {
             self.farewell(client, &message);
             return Some(closed);
         }
-        if !self.server_done || self.down.has_cleared() {
+        if !self.server_done || self.down.has_cleared() || self.recording.is_some() {
             return None;
         }
         // The server is done, and all that it said has been handed on.
