@@ -499,6 +499,12 @@ impl Drop for Cgroup {
         // Ends what a test left behind in it, and nothing else.
         let _ = fs::write(self.path.join("cgroup.kill"), "1");
         for _ in 0..200 {
+            // Groups that a test made below it go first.
+            for below in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+                if below.path().is_dir() {
+                    let _ = fs::remove_dir(below.path());
+                }
+            }
             if fs::remove_dir(&self.path).is_ok() {
                 return;
             }
