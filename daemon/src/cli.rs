@@ -16,6 +16,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     config::{self, Config},
     daemon, doctor, show,
+    trust::{self, Trust},
 };
 
 /// How often `log --follow` looks.
@@ -56,6 +57,11 @@ enum Command {
     Sessions,
     /// Show what agents did
     Log(LogArgs),
+    /// This host's authority, which agents' clients must trust to verify a target through the daemon
+    Trust {
+        #[command(subcommand)]
+        what: Option<Trust>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -146,6 +152,9 @@ fn dispatch(cli: &Cli) -> Result<bool> {
                 show::live_sessions(&sessions, cli.json)?;
             }
             Ok(true)
+        }
+        Command::Trust { what } => {
+            trust::run(&config()?, what.as_ref().unwrap_or(&Trust::Show), cli.json)
         }
         Command::Log(args) => log(&Reader::open(&config()?.daemon.log)?, args, cli.json),
     }

@@ -13,13 +13,19 @@ use std::{
 };
 
 use chaperone_kernel::Host;
-use chaperone_model::{AgentName, Protocol, TargetName};
-use chaperone_policy::{Fallback, Policy};
+use chaperone_model::AgentName;
+use chaperone_policy::Policy;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use toml::Spanned;
 
-use crate::addresses::TargetAddress;
+mod diagnostic;
+mod target;
+
+use diagnostic::{point_at, suggest};
+pub(crate) use target::{
+    AgentTls, ClientIdentity, Credential, NoCredential, Roots, Target, TlsMode,
+};
 
 /// Where the configuration is, where nothing else is said.
 pub(crate) const DEFAULT_PATH: &str = "/etc/chaperone/chaperone.toml";
@@ -40,6 +46,8 @@ pub(crate) struct Daemon {
     pub(crate) pins: PathBuf,
     pub(crate) control: PathBuf,
     pub(crate) log: PathBuf,
+    /// The folder of the authority that vouches for targets towards agents.
+    pub(crate) authority: PathBuf,
     pub(crate) durability: Durability,
     pub(crate) drain: Duration,
     /// Longest message that is held to be read, in bytes.
@@ -73,6 +81,16 @@ pub(crate) enum Durability {
 pub(crate) struct Agent {
     pub(crate) name: AgentName,
     pub(crate) select: Select,
+    pub(crate) version: Option<Version>,
+}
+
+/// Where an agent's version stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// Here.
+    Literal(String),
+    /// In this file's first line.
+    File(PathBuf),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,13 +99,6 @@ pub(crate) enum Select {
     User(u32),
     /// A cgroup v2, as a path from the root of its tree, with all below it.
     Cgroup(PathBuf),
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Target {
-    pub(crate) name: TargetName,
-    pub(crate) protocol: Protocol,
-    pub(crate) addresses: Vec<TargetAddress>,
 }
 
 /// What is wrong with a configuration, and where.
@@ -132,43 +143,13 @@ impl Config {
             if agents.iter().any(|other: &Agent| other.select == select) {
                 return Err(at(agent.select.span(), "another agent selects the same processes"));
             }
-            agents.push(Agent { name: AgentName(name.into()), select });
+            let version = agent.version.map(RawVersion::check).transpose();
+            let version = version.map_err(|(span, message)| at(span, &message))?;
+            agents.push(Agent { name: AgentName(name.into()), select, version });
         }
 
-        let mut names = HashSet::new();
-        let mut places = HashSet::new();
-        let (mut targets, mut defaults) = (Vec::new(), Vec::new());
-        for target in file.target {
-            let name = named(&target.name).map_err(|m| at(target.name.span(), &m))?;
-            if !names.insert(name.clone()) {
-                return Err(at(
-                    target.name.span(),
-                    &format!("there is another target named {name:?}"),
-                ));
-            }
-            let protocol = target.protocol.get_ref().parse().map_err(|()| {
-                let message = format!(
-                    "protocol {:?} is not known: use \"postgres\"",
-                    target.protocol.get_ref()
-                );
-                at(target.protocol.span(), &message)
-            })?;
-            if target.address.get_ref().is_empty() {
-                return Err(at(target.address.span(), "a target needs at least one address"));
-            }
-            let mut addresses = Vec::new();
-            for address in target.address.get_ref() {
-                let parsed: TargetAddress =
-                    address.get_ref().parse().map_err(|m: String| at(address.span(), &m))?;
-                if !places.insert(parsed.clone()) {
-                    return Err(at(address.span(), &format!("{parsed} is watched twice")));
-                }
-                addresses.push(parsed);
-            }
-            let name = TargetName(name.into());
-            defaults.push((name.clone(), target.default.into()));
-            targets.push(Target { name, protocol, addresses });
-        }
+        let (targets, defaults) =
+            target::check(file.target, &agents).map_err(|(span, message)| at(span, &message))?;
         let mut hash = String::new();
         for byte in Sha256::digest(text.as_bytes()) {
             let _ = write!(hash, "{byte:02x}");
@@ -196,7 +177,7 @@ struct File {
     #[serde(default)]
     agent: Vec<RawAgent>,
     #[serde(default)]
-    target: Vec<RawTarget>,
+    target: Vec<target::Raw>,
 }
 
 #[derive(Default, Deserialize)]
@@ -207,6 +188,7 @@ struct RawDaemon {
     pins: Option<Spanned<PathBuf>>,
     control: Option<Spanned<PathBuf>>,
     log: Option<Spanned<PathBuf>>,
+    authority: Option<Spanned<PathBuf>>,
     durability: Option<Durability>,
     drain: Option<Spanned<String>>,
     max_message: Option<Spanned<String>>,
@@ -220,6 +202,29 @@ struct RawDaemon {
 struct RawAgent {
     name: Spanned<String>,
     select: Spanned<RawSelect>,
+    version: Option<RawVersion>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a version, or { file = \"/path\" }")]
+enum RawVersion {
+    Literal(Spanned<String>),
+    File { file: Spanned<PathBuf> },
+}
+
+impl RawVersion {
+    fn check(self) -> Result<Version, Misplaced> {
+        match self {
+            Self::Literal(text) if text.get_ref().trim().is_empty() => {
+                Err((text.span(), "a version is not empty".into()))
+            }
+            Self::Literal(text) => Ok(Version::Literal(text.into_inner())),
+            Self::File { file } if file.get_ref().is_absolute() => {
+                Ok(Version::File(file.into_inner()))
+            }
+            Self::File { file } => Err((file.span(), "a path begins with '/'".into())),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -234,33 +239,6 @@ struct RawSelect {
 enum User {
     Id(u32),
     Name(String),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawTarget {
-    name: Spanned<String>,
-    protocol: Spanned<String>,
-    address: Spanned<Vec<Spanned<String>>>,
-    #[serde(default)]
-    default: RawFallback,
-}
-
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum RawFallback {
-    #[default]
-    Allow,
-    Deny,
-}
-
-impl From<RawFallback> for Fallback {
-    fn from(raw: RawFallback) -> Self {
-        match raw {
-            RawFallback::Allow => Self::Allow,
-            RawFallback::Deny => Self::Deny,
-        }
-    }
 }
 
 /// A text grows threefold at most where it is no UTF-8, and stays below the log's largest record.
@@ -320,6 +298,7 @@ impl RawDaemon {
             pins: absolute(self.pins, "/sys/fs/bpf/chaperone")?,
             control: absolute(self.control, "/run/chaperone/control.sock")?,
             log: absolute(self.log, "/var/lib/chaperone/log.sqlite")?,
+            authority: absolute(self.authority, "/var/lib/chaperone/authority")?,
             durability: self.durability.unwrap_or(Durability::Flushed),
             drain,
             max_message,
@@ -407,61 +386,6 @@ fn size(
             )
         },
     )
-}
-
-/// `unknown field` errors name what is allowed; a near miss gets a suggestion.
-fn suggest(message: &str) -> String {
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    let Some(wrong) = quoted.next().filter(|_| message.starts_with("unknown ")) else {
-        return message.to_owned();
-    };
-    let near = quoted.map(|name| (distance(wrong, name), name)).min();
-    match near {
-        Some((distance, name)) if distance <= 2.max(wrong.len() / 3) => {
-            format!("{message}\ndid you mean `{name}`?")
-        }
-        _ => message.to_owned(),
-    }
-}
-
-/// Levenshtein's distance.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut corner = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.bytes().enumerate() {
-            let above = row[j + 1];
-            row[j + 1] = (corner + usize::from(x != y)).min(above + 1).min(row[j] + 1);
-            corner = above;
-        }
-    }
-    row[b.len()]
-}
-
-/// The message with file, line, column, the line itself and a caret under the mistake.
-fn point_at(path: &Path, text: &str, span: Range<usize>, message: &str) -> String {
-    let start = span.start.min(text.len());
-    let before = text.get(..start).unwrap_or_default();
-    let line_number = before.matches('\n').count() + 1;
-    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-    let line = text.get(line_start..).unwrap_or_default().lines().next().unwrap_or_default();
-    let column = before.get(line_start..).unwrap_or_default().chars().count();
-    let room = line.chars().count().saturating_sub(column).max(1);
-    let width = text.get(start..span.end.min(text.len())).map_or(1, |t| t.chars().count());
-    let carets = "^".repeat(width.clamp(1, room));
-    let gutter = " ".repeat(line_number.to_string().len());
-    let pad = " ".repeat(column);
-    let (first, rest) = message.split_once('\n').unwrap_or((message, ""));
-    let mut shown = format!(
-        "{path}:{line_number}:{}: {first}\n{gutter} |\n{line_number} | {line}\n{gutter} | {pad}{carets}",
-        column + 1,
-        path = path.display(),
-    );
-    if !rest.is_empty() {
-        shown.push('\n');
-        shown.push_str(rest);
-    }
-    shown
 }
 
 /// The path to read: as given, else from the environment, else the default.

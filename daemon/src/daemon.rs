@@ -23,11 +23,15 @@ use tokio::{
 use crate::{
     addresses::{Answers, LOOK_UP_EVERY, TargetAddress},
     clock,
-    config::{Attach, Config, Select},
+    config::{Attach, Config, Select, Target},
     control,
     serve::{self, Listeners},
     shared::{Shared, Stage},
+    tls::{agent::Acceptor, authority::Authority},
+    upstream::Upstream,
 };
+
+pub(crate) const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 
 /// How often cgroups that are in scope by path are looked up again.
 const SCOPE_EVERY: Duration = Duration::from_secs(1);
@@ -35,6 +39,7 @@ const SCOPE_EVERY: Duration = Duration::from_secs(1);
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn run(config: Config) -> Result<()> {
     raise_file_limit();
+    keep_memory_private()?;
     let host = Host::default();
     let plan = Plan {
         attach: config.attach_path(&host)?,
@@ -59,11 +64,22 @@ pub(crate) fn run(config: Config) -> Result<()> {
         format!("cannot make the control socket {}", config.daemon.control.display())
     })?;
 
+    let (authority, made) =
+        Authority::open_or_create(&config.daemon.authority, &read_line(HOST_NAME))?;
+    if made {
+        tracing::info!(
+            fingerprint = authority.fingerprint(),
+            "made this host's authority: `chaperone trust install` makes agents trust it"
+        );
+    }
+    let acceptor = Acceptor::new(Arc::new(authority))?;
+    let upstreams = prepare(&config)?;
+
     let generation = plan.generation;
     let attach = plan.attach.clone();
     let mut interception = Interception::load(plan)?;
     let (set_stage, stage) = watch::channel(Stage::Serving);
-    let shared = Arc::new(Shared::new(config, log, generation, stage));
+    let shared = Arc::new(Shared::new(config, log, acceptor, upstreams, generation, stage));
     let mut scope = Scoping::new(&shared.config, &host)?;
     let mut names = Naming::default();
 
@@ -81,7 +97,7 @@ pub(crate) fn run(config: Config) -> Result<()> {
                 at: clock::wall(),
                 version: env!("CARGO_PKG_VERSION").into(),
                 boot_id: read_line("/proc/sys/kernel/random/boot_id"),
-                host: read_line("/proc/sys/kernel/hostname"),
+                host: read_line(HOST_NAME),
                 policy: shared.config.policy.hash().into(),
             })])?
             .receipts();
@@ -122,6 +138,21 @@ pub(crate) fn run(config: Config) -> Result<()> {
         let _ = fs::remove_file(&shared.config.daemon.control);
         Ok(())
     })
+}
+
+/// All that the targets' configuration names, read: also for those who only check it.
+pub(crate) fn prepare(config: &Config) -> Result<Vec<Upstream>> {
+    let prepare = |target: &Target| {
+        Upstream::prepare(target).with_context(|| format!("target {}", target.name))
+    };
+    config.targets.iter().map(prepare).collect()
+}
+
+/// Credentials are in this process's memory: it is in no core dump, and no other process of the
+/// same account may look into it (prctl(2), `PR_SET_DUMPABLE`).
+fn keep_memory_private() -> Result<()> {
+    nix::sys::prctl::set_dumpable(false).context("core dumps cannot be ruled out")?;
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).context("core dumps cannot be ruled out")
 }
 
 /// Sessions end as they come to rest, then whatever they do, then are left behind.
@@ -284,6 +315,6 @@ fn raise_file_limit() {
     }
 }
 
-fn read_line(path: &str) -> String {
+pub(crate) fn read_line(path: &str) -> String {
     fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
 }

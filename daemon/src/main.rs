@@ -11,10 +11,15 @@ mod doctor;
 mod identify;
 mod lane;
 mod relay;
+mod run;
+mod secret;
 mod serve;
 mod session;
 mod shared;
 mod show;
+mod tls;
+mod trust;
+mod upstream;
 
 use std::process::ExitCode;
 

@@ -2,6 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    io,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -9,22 +10,26 @@ use std::{
 };
 
 use chaperone_audit::{AuditError, Receipt};
-use chaperone_model::{Closing, EventKind, Intent, Record, Seq, VerdictKind};
+use chaperone_model::{Closing, EventKind, Intent, Record, Seq, SessionSignedOn, VerdictKind};
 use chaperone_policy::Verdict;
 use chaperone_wire::postgres::{
-    CancelKey, ClientStep, Conversation, Event, Limits, Refusal, Severity, Violation, backend_error,
+    CancelKey, ClientStep, Conversation, Event, Limits, Refusal, Rules, Severity, Violation,
+    backend_error,
 };
-use tokio::{net::TcpStream, sync::oneshot, time::Sleep};
+use tokio::{io::AsyncWrite, sync::oneshot, time::Sleep};
 
 use crate::{
     committer::Answer,
     lane::{AgentLane, Lane},
     session::{Session, unrecorded},
     shared::{Cancellable, Shared, Stage},
+    tls::Stream,
 };
 
 /// How long the server may take to finish what it was sent, once the session must end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+
+const NO_GOOD_BYE: &str = "the client closed its connection without saying good-bye";
 
 /// How a session ended.
 #[derive(Debug)]
@@ -45,7 +50,7 @@ impl Ended {
 pub(crate) struct Relay<'a> {
     session: &'a Session,
     shared: &'a Arc<Shared>,
-    server: TcpStream,
+    server: Stream,
     conversation: Conversation,
     up: AgentLane,
     down: Lane,
@@ -67,6 +72,11 @@ pub(crate) struct Relay<'a> {
     server_lost: Option<String>,
     ending: Option<Ending>,
     cancel_key: Option<CancelKey>,
+    /// To be recorded when the server is ready.
+    signed_on: Option<SessionSignedOn>,
+    /// What was written may still wait inside the encryption.
+    client_unflushed: bool,
+    server_unflushed: bool,
     events: Vec<Event>,
 }
 
@@ -79,8 +89,16 @@ struct Ending {
 }
 
 impl<'a> Relay<'a> {
-    /// `ahead` is what the client sent behind its start-up message, before any answer.
-    pub(crate) fn new(session: &'a Session, server: TcpStream, ahead: &[u8]) -> Self {
+    /// `ahead` is what the client sent behind its start-up message, before any answer; `said` what
+    /// the server said already and the client has not heard.
+    pub(crate) fn new(
+        session: &'a Session,
+        server: Stream,
+        rules: Rules,
+        signed_on: SessionSignedOn,
+        ahead: &[u8],
+        said: &[u8],
+    ) -> Self {
         let config = &session.shared.config.daemon;
         let limits = Limits {
             message: config.max_message,
@@ -91,9 +109,9 @@ impl<'a> Relay<'a> {
             session,
             shared: &session.shared,
             server,
-            conversation: Conversation::new(limits),
+            conversation: Conversation::new(limits, rules),
             up: AgentLane::new(Lane::with(ahead)),
-            down: Lane::new(),
+            down: Lane::with(said),
             recording: None,
             client_done: None,
             client_gone: false,
@@ -105,12 +123,15 @@ impl<'a> Relay<'a> {
             server_lost: None,
             ending: None,
             cancel_key: None,
+            signed_on: Some(signed_on),
+            client_unflushed: false,
+            server_unflushed: false,
             events: Vec::new(),
         }
     }
 
     /// Relays until the session ends, and records what was still open.
-    pub(crate) async fn run(mut self, client: &mut TcpStream) -> Ended {
+    pub(crate) async fn run(mut self, client: &mut Stream) -> Ended {
         let mut stage = self.shared.stage.clone();
         let (closing, detail) = {
             let mut changed = pin!(async move {
@@ -140,7 +161,7 @@ impl<'a> Relay<'a> {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        mut client: Pin<&mut TcpStream>,
+        mut client: Pin<&mut Stream>,
     ) -> Poll<(Closing, Option<String>)> {
         loop {
             let mut moved = false;
@@ -151,7 +172,7 @@ impl<'a> Relay<'a> {
             moved |= self.poll_from_server(cx);
             self.look_at_server();
             moved |= self.poll_to_client(cx, client.as_mut());
-            if let Some(ended) = self.ended(cx, &client) {
+            if let Some(ended) = self.ended(cx, &mut client) {
                 return Poll::Ready(ended);
             }
             if !moved {
@@ -174,7 +195,7 @@ impl<'a> Relay<'a> {
         true
     }
 
-    fn poll_from_client(&mut self, cx: &mut Context<'_>, client: Pin<&mut TcpStream>) -> bool {
+    fn poll_from_client(&mut self, cx: &mut Context<'_>, client: Pin<&mut Stream>) -> bool {
         if self.client_done.is_some()
             || self.ending.is_some()
             || self.recording.is_some()
@@ -185,11 +206,15 @@ impl<'a> Relay<'a> {
         match self.up.poll_read(client, cx) {
             Poll::Pending => false,
             Poll::Ready(Ok(0)) => {
-                self.client_done =
-                    Some("the client closed its connection without saying good-bye".into());
+                self.client_done = Some(NO_GOOD_BYE.into());
                 true
             }
             Poll::Ready(Ok(_)) => true,
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                // Not even TLS's own good-bye.
+                self.client_done = Some(NO_GOOD_BYE.into());
+                true
+            }
             Poll::Ready(Err(error)) => {
                 self.client_gone = true;
                 self.client_done = Some(format!("the client's connection was lost: {error}"));
@@ -225,6 +250,13 @@ impl<'a> Relay<'a> {
                     self.terminated = true;
                     self.client_done = Some(String::new());
                     break;
+                }
+                Ok(ClientStep::Refuse(refusal)) => {
+                    self.shared.counters.refused.up();
+                    let detail = refusal.message.clone();
+                    self.record(batch);
+                    self.end(Closing::Daemon, refusal, detail);
+                    return true;
                 }
                 Ok(ClientStep::Command { length, command, objection }) => {
                     batch.push(Record::Intent(self.decide(length, command, objection)));
@@ -314,7 +346,10 @@ impl<'a> Relay<'a> {
         if self.up.has_cleared() {
             return match self.up.poll_write(Pin::new(&mut self.server), cx) {
                 Poll::Pending => false,
-                Poll::Ready(Ok(_)) => true,
+                Poll::Ready(Ok(_)) => {
+                    self.server_unflushed = true;
+                    true
+                }
                 // Why it went is told by what can still be read from it.
                 Poll::Ready(Err(_)) => {
                     self.up.withdraw();
@@ -322,11 +357,16 @@ impl<'a> Relay<'a> {
                 }
             };
         }
+        if self.server_unflushed {
+            match Pin::new(&mut self.server).poll_flush(cx) {
+                Poll::Pending => return false,
+                Poll::Ready(_) => self.server_unflushed = false,
+            }
+        }
         // A client that is gone after its last command: the server sees the end as it would
         // without us, and still answers what it was sent.
         let all_sent = self.recording.is_none() && !self.waiting;
         if self.client_done.is_some() && all_sent && !self.half_closed {
-            use tokio::io::AsyncWrite;
             if Pin::new(&mut self.server).poll_shutdown(cx).is_ready() {
                 self.half_closed = true;
             }
@@ -347,7 +387,9 @@ impl<'a> Relay<'a> {
             Poll::Ready(Ok(_)) => true,
             Poll::Ready(Err(error)) => {
                 self.server_done = true;
-                self.server_lost = Some(error.to_string());
+                if error.kind() != io::ErrorKind::UnexpectedEof {
+                    self.server_lost = Some(error.to_string());
+                }
                 true
             }
         }
@@ -402,7 +444,12 @@ impl<'a> Relay<'a> {
                     self.shared.forget_cancel_key(session.original.0, old, session.id);
                 }
             }
-            Event::Ready => {}
+            Event::Ready => {
+                if let Some(mut signed_on) = self.signed_on.take() {
+                    signed_on.at = self.shared.clock.now().wall;
+                    self.shared.log.ride_along(Record::SessionSignedOn(signed_on));
+                }
+            }
             Event::ServerError(error) => {
                 if !error.fatal {
                     return;
@@ -414,17 +461,24 @@ impl<'a> Relay<'a> {
         }
     }
 
-    fn poll_to_client(&mut self, cx: &mut Context<'_>, client: Pin<&mut TcpStream>) -> bool {
+    fn poll_to_client(&mut self, cx: &mut Context<'_>, client: Pin<&mut Stream>) -> bool {
         if self.client_gone {
             self.down.discard_cleared();
             return false;
         }
-        if !self.down.has_cleared() {
+        let done = if self.down.has_cleared() {
+            self.down.poll_write(client, cx).map_ok(|_| true)
+        } else if self.client_unflushed {
+            client.poll_flush(cx).map_ok(|()| false)
+        } else {
             return false;
-        }
-        match self.down.poll_write(client, cx) {
+        };
+        match done {
             Poll::Pending => false,
-            Poll::Ready(Ok(_)) => true,
+            Poll::Ready(Ok(written)) => {
+                self.client_unflushed = written;
+                written
+            }
             Poll::Ready(Err(error)) => {
                 // What the server still answers is recorded all the same.
                 self.client_gone = true;
@@ -439,7 +493,7 @@ impl<'a> Relay<'a> {
     fn ended(
         &mut self,
         cx: &mut Context<'_>,
-        client: &TcpStream,
+        client: &mut Stream,
     ) -> Option<(Closing, Option<String>)> {
         self.heed_stage();
         if let Some(ending) = &mut self.ending {
@@ -452,7 +506,7 @@ impl<'a> Relay<'a> {
             }
             let message = backend_error(Severity::Fatal, &ending.refusal);
             let closed = (ending.closing, Some(ending.detail.clone()));
-            self.farewell(client, &message);
+            self.farewell(cx, client, &message);
             return Some(closed);
         }
         if !self.server_done || self.down.has_cleared() || self.recording.is_some() {
@@ -474,7 +528,7 @@ impl<'a> Relay<'a> {
             format!("chaperone lost the connection to target {}", self.session.target),
         )
         .detail(detail.clone());
-        self.farewell(client, &backend_error(Severity::Fatal, &refusal));
+        self.farewell(cx, client, &backend_error(Severity::Fatal, &refusal));
         Some((Closing::Target, Some(detail)))
     }
 
@@ -518,11 +572,12 @@ impl<'a> Relay<'a> {
     }
 
     /// The last thing that the client is told: only between two messages, and without waiting.
-    fn farewell(&self, client: &TcpStream, message: &[u8]) {
+    fn farewell(&self, cx: &mut Context<'_>, client: &mut Stream, message: &[u8]) {
         if self.client_gone || self.down.has_cleared() || !self.conversation.at_boundary() {
             return;
         }
         // A socket whose buffer is full has a client that does not read.
-        let _ = client.try_write(message);
+        let _ = Pin::new(&mut *client).poll_write(cx, message);
+        let _ = Pin::new(client).poll_flush(cx);
     }
 }

@@ -19,6 +19,8 @@ use tokio::sync::watch;
 use crate::{
     clock::{self, Clock},
     config::Config,
+    tls::agent::Acceptor,
+    upstream::Upstream,
 };
 
 /// How far the daemon has got with ending.
@@ -37,6 +39,10 @@ pub(crate) enum Stage {
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) log: Log,
+    /// Takes agents' encrypted connections.
+    pub(crate) acceptor: Acceptor,
+    /// How to reach the targets, in the order of the configuration.
+    pub(crate) upstreams: Vec<Upstream>,
     pub(crate) clock: Clock,
     /// Which start of the daemon notes must belong to.
     pub(crate) generation: u32,
@@ -68,12 +74,16 @@ impl Shared {
     pub(crate) fn new(
         config: Config,
         log: Log,
+        acceptor: Acceptor,
+        upstreams: Vec<Upstream>,
         generation: u32,
         stage: watch::Receiver<Stage>,
     ) -> Self {
         Self {
             config,
             log,
+            acceptor,
+            upstreams,
             clock: Clock::start(),
             generation,
             counters: Counters::default(),
@@ -147,8 +157,12 @@ counters! {
     client_violations,
     /// Sessions ended because a server broke the protocol.
     server_violations,
-    /// Servers that could not be reached.
+    /// Agents' connections that could not be encrypted.
+    agent_tls_failed,
+    /// Servers that could not be reached, or were not believed.
     unreachable,
+    /// Servers that did not accept the daemon's own credential.
+    sign_ons_failed,
     /// Commands forwarded.
     forwarded,
     /// Commands refused.

@@ -83,12 +83,17 @@ pub(crate) fn command(detail: &CommandDetail, json: bool) -> Result<()> {
         line("time", &c.time);
         if let Some(session) = &detail.session {
             line("agent", &session.agent);
+            line("version", &text(session.agent_version.as_ref()));
+            line("run", &text(session.run.as_ref()));
             line("process", &format!("{} (uid {})", session.pid, session.uid));
             line("executable", &text(session.executable.as_ref()));
             line("command line", &text(session.command_line.as_ref()));
             line("cgroup", &text(session.cgroup.as_ref()));
             line("target", &format!("{} at {}", session.target, session.server));
             line("session", &session.id.to_string());
+            line("sign-on", &text(session.sign_on.as_ref()));
+            line("agent's TLS", &text(session.agent_tls.as_ref()));
+            line("target's TLS", &text(session.target_tls.as_ref()));
         }
         line("user", &text(c.user.as_ref()));
         line("database", &text(c.database.as_ref()));

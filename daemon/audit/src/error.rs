@@ -38,6 +38,18 @@ pub enum AuditError {
         /// The newest that is known.
         known: u32,
     },
+    /// The file was made by an older version, and not written to since.
+    #[error(
+        "{path} has the layout {found}, and this version reads {known}: the daemon brings it up to date when it starts"
+    )]
+    Older {
+        /// Which file.
+        path: PathBuf,
+        /// Its layout.
+        found: u32,
+        /// The one that is read.
+        known: u32,
+    },
     /// No room.
     #[error("the disk that holds the log is full: free some room, nothing is forwarded until then")]
     Full,

@@ -19,7 +19,7 @@ pub(crate) fn insert(connection: &Connection, seq: Seq, record: &Record) -> rusq
         Record::SessionOpened(r) => {
             let who = &r.identity;
             run(
-                "INSERT INTO session_opened VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO session_opened VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 params![
                     seq,
                     r.at.0,
@@ -37,6 +37,8 @@ pub(crate) fn insert(connection: &Connection, seq: Seq, record: &Record) -> rusq
                     r.protocol.as_str(),
                     r.original.to_string(),
                     r.agent_addr.to_string(),
+                    who.version,
+                    who.run,
                 ],
             )
         }
@@ -50,6 +52,19 @@ pub(crate) fn insert(connection: &Connection, seq: Seq, record: &Record) -> rusq
                 r.database,
                 r.application,
                 r.parameters
+            ],
+        ),
+        Record::SessionSignedOn(r) => run(
+            "INSERT INTO session_signed_on VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            params![
+                seq,
+                r.at.0,
+                r.session.0.cast_signed(),
+                r.user,
+                r.method,
+                r.agent_tls,
+                r.target_tls,
+                r.application
             ],
         ),
         Record::Intent(r) => run(
@@ -125,6 +140,7 @@ pub(crate) fn weight(record: &Record) -> usize {
         }
         Record::SessionStarted(r) => r.parameters.len(),
         Record::SessionOpened(_) => 600,
+        Record::SessionSignedOn(_) => 200,
         Record::SessionClosed(r) => text(&r.detail),
         Record::Event(r) => r.detail.len(),
         Record::DaemonStarted(_) => 0,

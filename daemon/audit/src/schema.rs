@@ -16,13 +16,14 @@ use crate::AuditError;
 const APPLICATION_ID: i32 = 0x6368_6170;
 
 /// Each brings the layout from its index to the next; what has been released is never changed.
-const MIGRATIONS: [&str; 1] = [include_str!("schema/v1.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema/v1.sql"), include_str!("schema/v2.sql")];
 
 /// The tables of records.
-pub(crate) const TABLES: [&str; 7] = [
+pub(crate) const TABLES: [&str; 8] = [
     "daemon_started",
     "session_opened",
     "session_started",
+    "session_signed_on",
     "intent",
     "outcome",
     "session_closed",
@@ -60,6 +61,9 @@ pub(crate) fn check(connection: &Connection, path: &Path) -> Result<(), AuditErr
     }
     if found > known {
         return Err(AuditError::Newer { path: path.into(), found, known });
+    }
+    if found < known {
+        return Err(AuditError::Older { path: path.into(), found, known });
     }
     Ok(())
 }

@@ -17,13 +17,17 @@ impl fmt::Display for AgentName {
 
 /// The process that opened a connection.
 ///
-/// `uid` to `comm` were taken by the kernel inside `connect(2)`. `executable`, `command_line` and
-/// `cgroup` were read from `/proc` when the connection was accepted, and only where the process
-/// with this pid still had the start time that the kernel noted; else they are `None`.
+/// `uid` to `comm` were taken by the kernel inside `connect(2)`. `executable`, `command_line`,
+/// `cgroup` and `run` were read from `/proc` when the connection was accepted, and only where the
+/// process with this pid still had the start time that the kernel noted; else they are `None`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The agent whose selector matched.
     pub agent: AgentName,
+    /// The agent's version, from where the configuration says that it stands.
+    pub version: Option<String>,
+    /// Which of the agent's lifetimes: the unit's invocation, or the topmost of its processes.
+    pub run: Option<String>,
     /// Real user id of the connecting thread.
     pub uid: u32,
     /// Real group id of the connecting thread.

@@ -15,6 +15,6 @@ pub use command::{Command, CommandKind};
 pub use identity::{AgentName, Identity};
 pub use record::{
     Closing, CommandStatus, DaemonStarted, Event, EventKind, Intent, Outcome, Record, Response,
-    Seq, SessionClosed, SessionOpened, SessionStarted, VerdictKind,
+    Seq, SessionClosed, SessionOpened, SessionSignedOn, SessionStarted, VerdictKind,
 };
 pub use time::Timestamp;

@@ -22,6 +22,8 @@ pub enum Record {
     SessionOpened(SessionOpened),
     /// The agent said which user and database it wants.
     SessionStarted(SessionStarted),
+    /// The target accepted the session.
+    SessionSignedOn(SessionSignedOn),
     /// A command was decided; it is committed before any of its bytes is forwarded.
     Intent(Intent),
     /// What came of a command, or of one statement of it.
@@ -79,6 +81,25 @@ pub struct SessionStarted {
     pub application: Option<String>,
     /// All start-up parameters, as a JSON object.
     pub parameters: String,
+}
+
+/// See [`Record::SessionSignedOn`]. All of it is what the daemon did and saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionSignedOn {
+    /// When.
+    pub at: Timestamp,
+    /// Which session.
+    pub session: Seq,
+    /// The account at the target.
+    pub user: Option<String>,
+    /// How the target was convinced: `relayed`, or the daemon's own method.
+    pub method: String,
+    /// Protocol and cipher suite of the agent's connection; `None` where it is not encrypted.
+    pub agent_tls: Option<String>,
+    /// The same of the connection to the target.
+    pub target_tls: Option<String>,
+    /// What the target was told as `application_name`.
+    pub application: Option<String>,
 }
 
 /// See [`Record::Intent`].
@@ -278,6 +299,10 @@ pub enum EventKind {
     NoNote,
     /// A peer broke the protocol.
     Violation,
+    /// An agent's connection could not be encrypted.
+    AgentTls,
+    /// A target could not be reached, was not believed, or did not accept the sign-on.
+    TargetRefused,
     /// Records of outcomes were lost because the log could not be written.
     OutcomesLost,
     /// The daemon is about to end.
@@ -292,6 +317,8 @@ impl EventKind {
         match self {
             Self::NoNote => "no-note",
             Self::Violation => "violation",
+            Self::AgentTls => "agent-tls",
+            Self::TargetRefused => "target-refused",
             Self::OutcomesLost => "outcomes-lost",
             Self::DaemonStopping => "daemon-stopping",
             Self::Detached => "detached",

@@ -97,6 +97,8 @@ mod tests {
         );
         let identity = Identity {
             agent: AgentName("x".into()),
+            version: None,
+            run: None,
             uid: 1,
             gid: 1,
             pid: 1,

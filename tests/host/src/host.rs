@@ -164,11 +164,14 @@ impl Scene {
             format!("{{ user = {UID} }}")
         };
         let address = self.address.clone().unwrap_or_else(|| "[\"{ip}:5432\"]".into());
+        // Most scenes are of other things than encryption.
+        let plain = if self.target.contains("tls = ") { "" } else { "tls = \"disable\"\n" };
         format!(
             "[daemon]\nattach = \"{cgroup}\"\nlisten = {port}\npins = \"{folder}/bpf/chaperone\"\n\
-             control = \"{folder}/run/control.sock\"\nlog = \"{folder}/log/log.sqlite\"\n{daemon}\n\
+             control = \"{folder}/run/control.sock\"\nlog = \"{folder}/log/log.sqlite\"\n\
+             authority = \"{folder}/authority\"\n{daemon}\n\
              [[agent]]\nname = \"cleaner\"\nselect = {select}\n\n\
-             [[target]]\nname = \"prod\"\nprotocol = \"postgres\"\naddress = {address}\n{target}\n",
+             [[target]]\nname = \"prod\"\nprotocol = \"postgres\"\naddress = {address}\n{plain}{target}\n",
             cgroup = host.cgroup.path.display(),
             port = host.port,
             daemon = self.daemon,
@@ -284,6 +287,11 @@ impl Host {
     /// The log file.
     pub fn log(&self) -> PathBuf {
         self.folder.path().join("log/log.sqlite")
+    }
+
+    /// The certificate of the daemon's authority.
+    pub fn authority(&self) -> PathBuf {
+        self.folder.path().join("authority/ca.pem")
     }
 
     /// A folder for the test's own files.

@@ -18,9 +18,13 @@ pub struct CommandRow {
     pub session: u64,
     /// The agent.
     pub agent: Option<String>,
+    /// Its version.
+    pub agent_version: Option<String>,
+    /// Which of its runs.
+    pub run: Option<String>,
     /// The target.
     pub target: Option<String>,
-    /// The account at the target, as the agent said.
+    /// The account at the target.
     pub user: Option<String>,
     /// The database, as the agent said.
     pub database: Option<String>,
@@ -102,6 +106,10 @@ pub struct SessionRow {
     pub closed: Option<String>,
     /// The agent.
     pub agent: String,
+    /// Its version.
+    pub agent_version: Option<String>,
+    /// Which of its runs.
+    pub run: Option<String>,
     /// User id of the process.
     pub uid: u32,
     /// The process.
@@ -118,12 +126,22 @@ pub struct SessionRow {
     pub protocol: String,
     /// The address that the agent asked for.
     pub server: String,
-    /// The account at the target, as the agent said.
+    /// The account at the target.
     pub user: Option<String>,
     /// The database, as the agent said.
     pub database: Option<String>,
     /// What the client calls itself.
     pub application: Option<String>,
+    /// The account that the agent asked for.
+    pub asked_user: Option<String>,
+    /// How the target was convinced: `relayed`, or the daemon's own method.
+    pub sign_on: Option<String>,
+    /// Protocol and cipher suite of the agent's connection.
+    pub agent_tls: Option<String>,
+    /// Protocol and cipher suite of the connection to the target.
+    pub target_tls: Option<String>,
+    /// What the target was told as `application_name`.
+    pub target_application: Option<String>,
     /// Commands, without those that only prepared.
     pub commands: u64,
     /// `agent`, `target` or `daemon`.
@@ -158,6 +176,8 @@ pub(super) fn command_row(row: &Row<'_>) -> rusqlite::Result<CommandRow> {
         time: row.get("time")?,
         session: row.get("session")?,
         agent: row.get("agent")?,
+        agent_version: row.get("agent_version")?,
+        run: row.get("run")?,
         target: row.get("target")?,
         user: row.get("user")?,
         database: row.get("database")?,
@@ -189,6 +209,8 @@ pub(super) fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
         opened: row.get("opened")?,
         closed: row.get("closed")?,
         agent: row.get("agent")?,
+        agent_version: row.get("agent_version")?,
+        run: row.get("run")?,
         uid: row.get("uid")?,
         pid: row.get("pid")?,
         executable: row.get("executable")?,
@@ -200,6 +222,11 @@ pub(super) fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
         user: row.get("user")?,
         database: row.get("database")?,
         application: row.get("application")?,
+        asked_user: row.get("asked_user")?,
+        sign_on: row.get("sign_on")?,
+        agent_tls: row.get("agent_tls")?,
+        target_tls: row.get("target_tls")?,
+        target_application: row.get("target_application")?,
         commands: row.get("commands")?,
         closed_by: row.get("closed_by")?,
         detail: row.get("detail")?,

@@ -14,6 +14,8 @@ fn opened(agent: &str) -> Record {
         at: Timestamp(1_000_000),
         identity: Identity {
             agent: AgentName(agent.into()),
+            version: None,
+            run: None,
             uid: 64001,
             gid: 64001,
             pid: 7,

@@ -67,9 +67,23 @@ pub(crate) fn parameter_types(message: &[u8]) -> Result<Vec<u32>, Violation> {
     Ok(types)
 }
 
-/// `Authentication…`: whether it says that sign-on is over.
-pub(crate) fn signed_on(message: &[u8]) -> Result<bool, Violation> {
-    Ok(Body::of(message).i32()? == 0)
+/// `ParameterStatus`: name and value.
+pub(crate) fn parameter(message: &[u8]) -> Result<(&[u8], &[u8]), Violation> {
+    let mut body = Body::of(message);
+    Ok((body.text()?, body.text()?))
+}
+
+/// `AuthenticationSASL`: the mechanisms, of a body whose code has been read.
+pub(crate) fn mechanisms(mut body: Body<'_>) -> Result<Vec<&str>, Violation> {
+    let mut found = Vec::new();
+    loop {
+        match body.text()? {
+            [] => return body.end().map(|()| found),
+            name => found.push(
+                std::str::from_utf8(name).map_err(|_| body.malformed("a mechanism is no text"))?,
+            ),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -93,7 +107,8 @@ mod tests {
             let _ = ready(&bytes);
             let _ = cancel_key(&bytes);
             let _ = parameter_types(&bytes);
-            let _ = signed_on(&bytes);
+            let _ = parameter(&bytes);
+            let _ = mechanisms(Body::of(&bytes));
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{
     expect::{Described, Event, Expect, Refused, Running},
     frame::{HEADER, Header, Tag, Violation, header},
     frontend::{self, Bind, Named, Parse},
-    reply::{Refusal, failing_execute, failing_query},
+    reply::{Refusal, failing_parse, failing_query},
     response::{Capture, Columns},
     statements::{Names, Portal, Prepared, cut},
 };
@@ -28,6 +28,24 @@ pub struct Limits {
     pub response: usize,
     /// Of a command's parameters that are kept.
     pub parameters: usize,
+}
+
+/// Who proves to the server who the client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SigningOn {
+    /// The client: what it and the server say to each other passes.
+    Relayed,
+    /// The daemon has done it: the server's next message is `AuthenticationOk`.
+    Held,
+}
+
+/// What a session may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Who signs on.
+    pub sign_on: SigningOn,
+    /// Whether the connection may be one for replication.
+    pub replication: bool,
 }
 
 /// The time, by both clocks: this crate reads none.
@@ -62,6 +80,8 @@ pub enum ClientStep {
     },
     /// This many bytes may go on, and the client says good-bye with them.
     Terminate(usize),
+    /// The sign-on cannot succeed: the session ends with this reason.
+    Refuse(Refusal),
 }
 
 /// What to do with the server's bytes.
@@ -79,7 +99,9 @@ pub struct ServerStep {
 #[derive(Debug)]
 pub struct Conversation {
     limits: Limits,
+    rules: Rules,
     phase: Phase,
+    text: TextRules,
     expect: VecDeque<Expect>,
     /// The server reported an error and passes over everything up to the next `Sync`.
     skipping: bool,
@@ -106,8 +128,24 @@ pub struct Conversation {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    SigningOn,
+    /// The client proves who it is. `withheld`: the server offered a channel binding, which cannot
+    /// reach through two connections, and the client was not told.
+    SigningOn {
+        withheld: bool,
+    },
+    /// The server is satisfied, and tells its parameters.
+    SignedOn,
     Ready,
+}
+
+/// How the server reads texts, as it reports it: a text that it would read otherwise than we do is
+/// refused.
+#[derive(Debug, Default)]
+struct TextRules {
+    /// `client_encoding`, where it is none in which UTF-8 is itself.
+    encoding: Option<String>,
+    /// `standard_conforming_strings` is off: a backslash has a meaning in ordinary strings.
+    backslashes: bool,
 }
 
 /// What is to happen with the rest of a client's message.
@@ -160,10 +198,15 @@ const NOTICES: usize = 8 << 10;
 
 impl Conversation {
     /// A conversation in which the start-up message has been sent.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: Limits, rules: Rules) -> Self {
         Self {
             limits,
-            phase: Phase::SigningOn,
+            rules,
+            phase: match rules.sign_on {
+                SigningOn::Relayed => Phase::SigningOn { withheld: false },
+                SigningOn::Held => Phase::SignedOn,
+            },
+            text: TextRules::default(),
             expect: VecDeque::new(),
             skipping: false,
             copy: CopyIn::No,
@@ -221,7 +264,7 @@ impl Conversation {
         let refused = Refused { seq: None, refusal, told: false };
         if extended {
             self.expect.push_back(Expect::RefusedExecute(refused));
-            failing_execute()
+            failing_parse()
         } else {
             self.expect.push_back(Expect::RefusedQuery(refused));
             failing_query()

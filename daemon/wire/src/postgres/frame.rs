@@ -152,6 +152,11 @@ impl<'a> Body<'a> {
         }
     }
 
+    /// All that has not been read.
+    pub(crate) fn rest(self) -> &'a [u8] {
+        self.rest
+    }
+
     pub(crate) fn end(self) -> Result<(), Violation> {
         if self.rest.is_empty() {
             Ok(())

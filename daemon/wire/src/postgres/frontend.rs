@@ -45,26 +45,36 @@ impl<'a> Bind<'a> {
 
     /// The parameters as a JSON array of at most about `limit` bytes, and whether it was cut.
     pub(crate) fn parameters(&self, types: &[u32], limit: usize) -> (String, bool) {
-        let mut out = vec![b'['];
-        for (index, value) in self.values.iter().enumerate() {
-            let mark = out.len();
-            if index > 0 {
-                out.push(b',');
-            }
-            let length = value.map_or(4, <[u8]>::len);
-            if out.len() + length <= limit {
-                let oid = types.get(index).copied().unwrap_or(0);
-                push_json(&mut out, oid, self.formats.binary(index), *value);
-            }
-            if out.len() + 1 > limit || out.len() == mark || out.ends_with(b",") {
-                out.truncate(mark);
-                out.push(b']');
-                return (String::from_utf8(out).unwrap_or_default(), true);
-            }
-        }
-        out.push(b']');
-        (String::from_utf8(out).unwrap_or_default(), false)
+        parameters(&self.values, &self.formats, types, limit)
     }
+}
+
+/// Values as a JSON array of at most about `limit` bytes, and whether it was cut.
+pub(crate) fn parameters(
+    values: &[Option<&[u8]>],
+    formats: &Formats,
+    types: &[u32],
+    limit: usize,
+) -> (String, bool) {
+    let mut out = vec![b'['];
+    for (index, value) in values.iter().enumerate() {
+        let mark = out.len();
+        if index > 0 {
+            out.push(b',');
+        }
+        let length = value.map_or(4, <[u8]>::len);
+        if out.len() + length <= limit {
+            let oid = types.get(index).copied().unwrap_or(0);
+            push_json(&mut out, oid, formats.binary(index), *value);
+        }
+        if out.len() + 1 > limit || out.len() == mark || out.ends_with(b",") {
+            out.truncate(mark);
+            out.push(b']');
+            return (String::from_utf8(out).unwrap_or_default(), true);
+        }
+    }
+    out.push(b']');
+    (String::from_utf8(out).unwrap_or_default(), false)
 }
 
 /// What `Describe` and `Close` speak of.
@@ -87,6 +97,14 @@ impl<'a> Named<'a> {
         body.end()?;
         Ok(found)
     }
+}
+
+/// `SASLInitialResponse`: whether the client says that it could bind the exchange to its TLS
+/// connection and was not offered to (RFC 5802, section 6: the flag `y`).
+pub(crate) fn claims_no_binding(message: &[u8]) -> bool {
+    let mut body = Body::of(message);
+    let Ok(_mechanism) = body.text() else { return false };
+    matches!(body.value(), Ok(Some([b'y', ..])))
 }
 
 /// `Execute`: the portal's name.
@@ -150,6 +168,7 @@ mod tests {
             let _ = Named::read(&bytes);
             let _ = execute(&bytes);
             let _ = query(&bytes);
+            let _ = claims_no_binding(&bytes);
         }
 
         #[test]

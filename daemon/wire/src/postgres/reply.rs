@@ -78,12 +78,14 @@ pub(crate) fn failing_query() -> Vec<u8> {
     message(b'Q', b"chaperone refused a statement\0")
 }
 
-/// As [`failing_query`], for the extended protocol: a portal that does not exist.
-pub(crate) fn failing_execute() -> Vec<u8> {
-    message(b'E', b"chaperone refused a statement\0\0\0\0\0")
+/// As [`failing_query`], for the extended protocol: a named statement, because parsing an unnamed
+/// one would drop the client's own. No name that a client can take decides whether it fails.
+pub(crate) fn failing_parse() -> Vec<u8> {
+    message(b'P', b"chaperone\0chaperone refused a statement\0\0\0")
 }
 
-fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+/// A message of this type and body.
+pub(crate) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX);
     let mut message = Vec::with_capacity(body.len() + 5);
     message.push(tag);

@@ -10,6 +10,22 @@ const CANCEL_REQUEST: u32 = 80_877_102;
 /// `MAX_STARTUP_PACKET_LENGTH` (src/include/libpq/pqcomm.h).
 const LONGEST: usize = 10_000;
 
+/// The protocol that a client offers by ALPN (protocol-flow, "SSL Session Encryption").
+pub const ALPN: &[u8] = b"postgresql";
+
+/// Whether a connection that begins with this byte begins with TLS, without having asked: a
+/// handshake record's type (RFC 8446, section 5.1). As a packet's length it would be too long.
+pub fn is_direct_tls(first: u8) -> bool {
+    first == 0x16
+}
+
+/// The packet that asks a server for TLS.
+pub fn tls_request() -> [u8; 8] {
+    let mut packet = [0, 0, 0, 8, 0, 0, 0, 0];
+    packet[4..].copy_from_slice(&SSL_REQUEST.to_be_bytes());
+    packet
+}
+
 /// The first packet of a connection, or the next after a request was answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum First {
@@ -53,6 +69,27 @@ impl Startup {
         self.parameters.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
+    /// Sets a parameter, wherever and however often it was there before.
+    pub fn set(&mut self, name: &str, value: impl Into<String>) {
+        self.parameters.retain(|(n, _)| n != name);
+        self.parameters.push((name.into(), value.into()));
+    }
+
+    /// The message as it is sent.
+    pub fn encode(&self) -> Vec<u8> {
+        let texts = self.parameters.iter().flat_map(|(name, value)| [name, value]);
+        let length = texts.clone().map(|text| text.len() + 1).sum::<usize>() + 9;
+        let mut packet = Vec::with_capacity(length);
+        packet.extend(u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
+        packet.extend(self.version.to_be_bytes());
+        for text in texts {
+            packet.extend(text.as_bytes());
+            packet.push(0);
+        }
+        packet.push(0);
+        packet
+    }
+
     /// The parameters as a JSON object.
     pub fn to_json(&self) -> String {
         let map: serde_json::Map<String, serde_json::Value> =
@@ -60,8 +97,9 @@ impl Startup {
         serde_json::Value::Object(map).to_string()
     }
 
-    /// Why this session cannot be allowed, where it cannot.
-    pub fn objection(&self) -> Option<Refusal> {
+    /// Why this session cannot be allowed, where it cannot. `replication`: the target takes
+    /// replication connections.
+    pub fn objection(&self, replication: bool) -> Option<Refusal> {
         if self.version >> 16 != 3 {
             return Some(Refusal::new(
                 "0A000",
@@ -74,16 +112,22 @@ impl Startup {
         }
         // Any spelling of false that the server knows opens an ordinary session; the rest opens a
         // walsender, which takes commands that are no SQL (src/backend/postmaster/postmaster.c).
-        let replication = self.get("replication").is_some_and(|value| {
-            !["false", "off", "no", "0", "f", "n", "of"].contains(&value.to_lowercase().as_str())
-        });
-        if replication {
+        if self.is_replication() && !replication {
             return Some(
                 Refusal::new("0A000", "chaperone does not let replication connections through")
-                    .hint("Connect without the replication parameter."),
+                    .hint("Connect without the replication parameter, or ask operations to set `replication = true` for this target."),
             );
         }
+        if self.encode().len() > LONGEST {
+            return Some(Refusal::new("08P01", "the start-up parameters are too long"));
+        }
         None
+    }
+
+    fn is_replication(&self) -> bool {
+        self.get("replication").is_some_and(|value| {
+            !["false", "off", "no", "0", "f", "n", "of"].contains(&value.to_lowercase().as_str())
+        })
     }
 }
 
@@ -176,7 +220,7 @@ mod tests {
         let First::Startup(startup) = first else { panic!("{first:?}") };
         assert_eq!(startup.get("user"), Some("c"));
         assert_eq!(startup.get("database"), Some("b"));
-        assert_eq!(startup.objection(), None);
+        assert_eq!(startup.objection(false), None);
     }
 
     #[test]
@@ -200,18 +244,30 @@ mod tests {
     }
 
     #[test]
+    fn a_parameter_is_set_once() {
+        let parameters = [("a", "1"), ("user", "u"), ("a", "2")];
+        let parameters = parameters.map(|(n, v)| (n.to_owned(), v.to_owned())).to_vec();
+        let mut startup = Startup { version: 196_608, parameters };
+        startup.set("a", "3");
+        assert_eq!(startup.encode(), packet(196_608, b"user\0u\0a\x003\0\0"));
+        startup.set("a", "x".repeat(10_000));
+        assert!(startup.objection(false).is_some(), "the server would not take it");
+    }
+
+    #[test]
     fn replication_and_other_versions_are_objected_to() {
         let startup = |version, value: &str| Startup {
             version,
             parameters: vec![("replication".into(), value.into())],
         };
         for value in ["true", "database", "on", "1", "T"] {
-            assert!(startup(196_608, value).objection().is_some(), "{value}");
+            assert!(startup(196_608, value).objection(false).is_some(), "{value}");
         }
         for value in ["false", "OFF", "0"] {
-            assert_eq!(startup(196_608, value).objection(), None, "{value}");
+            assert_eq!(startup(196_608, value).objection(false), None, "{value}");
         }
-        assert!(startup(131_072, "false").objection().is_some());
+        assert!(startup(131_072, "false").objection(false).is_some());
+        assert_eq!(startup(196_608, "database").objection(true), None, "the target takes them");
     }
 
     proptest::proptest! {
@@ -233,7 +289,9 @@ mod tests {
             let packet = packet(196_608, &body);
             let (length, first) = first_packet(&packet).expect("valid").expect("whole");
             proptest::prop_assert_eq!(length, packet.len());
-            proptest::prop_assert_eq!(first, First::Startup(Startup { version: 196_608, parameters: names }));
+            let startup = Startup { version: 196_608, parameters: names };
+            proptest::prop_assert_eq!(startup.encode(), packet);
+            proptest::prop_assert_eq!(first, First::Startup(startup));
         }
     }
 }

@@ -3,9 +3,10 @@
 use super::{
     AHEAD, Arc, Bind, COLUMNS, Capture, ClientStep, Command, CommandKind, Conversation, CopyIn,
     Described, Expect, GLIMPSE, HEADER, HELD, Header, Named, Names, PORTALS, Parse, Pending, Phase,
-    Portal, Prepared, Refusal, Rest, Running, STATEMENTS, TYPES, Tag, Violation, cut, frontend,
-    header,
+    Portal, Prepared, Refusal, Rest, Running, STATEMENTS, TYPES, Tag, TextRules, Violation, cut,
+    frontend, header,
 };
+use crate::postgres::{frame::Body, large_objects};
 
 /// Longest answer of a client during sign-on: `PG_MAX_AUTH_TOKEN_LENGTH` (src/include/libpq/auth.h).
 const SIGN_ON: usize = 65_535;
@@ -42,7 +43,13 @@ impl Conversation {
             return Ok(ClientStep::Need(HEADER));
         };
         match self.phase {
-            Phase::SigningOn => signing_on(header, bytes),
+            Phase::SigningOn { withheld } => signing_on(header, bytes, withheld),
+            // It was sent ahead: its turn comes when the server is ready.
+            Phase::SignedOn if header.tag == b'p' => {
+                Err(unexpected(header, "from a client that is signed on"))
+            }
+            Phase::SignedOn if header.tag == b'X' => Ok(terminate(header, bytes)),
+            Phase::SignedOn => Ok(ClientStep::Wait),
             Phase::Ready => self.ready(header, bytes),
         }
     }
@@ -60,7 +67,7 @@ impl Conversation {
             b'P' => self.command(header, bytes, Self::parse),
             b'E' => self.command(header, bytes, Self::execute),
             b'B' => self.bind(header, bytes),
-            b'F' => Ok(self.call(header, bytes)),
+            b'F' => self.call(header, bytes),
             b'D' => self.describe(header, bytes),
             b'C' => self.close(header, bytes),
             b'S' => Ok(simple(header, bytes)?.unwrap_or_else(|| {
@@ -115,7 +122,7 @@ impl Conversation {
     }
 
     fn query(&mut self, message: &[u8]) -> Read {
-        let (text, objection) = readable(frontend::query(message)?);
+        let (text, objection) = self.readable(frontend::query(message)?);
         let capture = Capture::new(self.limits.response, None, None);
         let expect = Expect::Query(Running::new(None, b"", Some(capture)));
         self.pending = Some(Pending { expect, extended: false });
@@ -125,7 +132,7 @@ impl Conversation {
     fn parse(&mut self, message: &[u8]) -> Read {
         let mut parse = Parse::read(message)?;
         parse.types.truncate(TYPES);
-        let (text, mut objection) = readable(parse.text);
+        let (text, mut objection) = self.readable(parse.text);
         if self.statements.len() >= STATEMENTS && self.statements.get(parse.name).is_none() {
             objection = Some(
                 Refusal::new("53400", format!("this session has {STATEMENTS} prepared statements"))
@@ -228,12 +235,41 @@ impl Conversation {
         Ok(ClientStep::Pass(header.length))
     }
 
-    /// A function call runs code without SQL: nothing could be said about it.
-    fn call(&mut self, header: Header, bytes: &[u8]) -> ClientStep {
-        let objection =
-            Refusal::new("0A000", "chaperone does not let function call messages through")
-                .hint("Call the function in an SQL statement.");
-        self.object(header, bytes, command(CommandKind::Call, None, None), false, objection)
+    /// A function call runs code without SQL: but for large objects, which libpq and JDBC reach in
+    /// no other way, nothing could be said about it.
+    fn call(&mut self, header: Header, bytes: &[u8]) -> Result<ClientStep, Violation> {
+        if header.length > self.limits.message {
+            return Ok(self.too_long(header, bytes));
+        }
+        // The function's number tells whether the rest is worth waiting for.
+        let Some(head) = bytes.get(..HEADER + 4) else {
+            return Ok(ClientStep::Need(header.length.min(HEADER + 4)));
+        };
+        let known = Body::of(head).u32().ok().and_then(large_objects::function);
+        let Some(function) = known.filter(|_| header.length >= HEADER + 4) else {
+            let objection =
+                Refusal::new("0A000", "chaperone does not let function call messages through")
+                    .hint("Call the function in an SQL statement.");
+            return Ok(self.object(
+                header,
+                bytes,
+                command(CommandKind::Call, None, None),
+                false,
+                objection,
+            ));
+        };
+        let message = match whole(header, bytes) {
+            Ok(message) => message,
+            Err(need) => return Ok(ClientStep::Need(need)),
+        };
+        let call = large_objects::Call::read(message)?;
+        let mut command = command(CommandKind::Call, Some(function.text()), None);
+        let (parameters, cut) = call.parameters(function, self.limits.parameters);
+        command.parameters = Some(parameters);
+        command.parameters_cut = cut;
+        let expect = Expect::Query(Running::new(None, b"", None));
+        self.pending = Some(Pending { expect, extended: false });
+        Ok(ClientStep::Command { length: header.length, command, objection: None })
     }
 
     fn too_long(&mut self, header: Header, bytes: &[u8]) -> ClientStep {
@@ -251,9 +287,10 @@ impl Conversation {
         let (kind, extended) = match header.tag {
             b'Q' => (CommandKind::Query, false),
             b'P' => (CommandKind::Prepare, true),
+            b'F' => (CommandKind::Call, false),
             _ => (CommandKind::Execute, true),
         };
-        let text = (kind != CommandKind::Execute).then_some(text);
+        let text = matches!(kind, CommandKind::Query | CommandKind::Prepare).then_some(text);
         self.object(header, bytes, command(kind, text, None), extended, objection)
     }
 
@@ -273,6 +310,36 @@ impl Conversation {
         ClientStep::Command { length, command, objection: Some(objection) }
     }
 
+    /// A statement's text; what we would not read as the server does is refused, and recorded as far
+    /// as it can be read.
+    fn readable(&self, bytes: &[u8]) -> (String, Option<Refusal>) {
+        let Ok(text) = std::str::from_utf8(bytes) else {
+            let refusal =
+                Refusal::new("22021", "chaperone refuses a statement that is not valid UTF-8")
+                    .hint("Set client_encoding to UTF8.");
+            return (String::from_utf8_lossy(bytes).into_owned(), Some(refusal));
+        };
+        let refusal = match &self.text {
+            // ASCII is itself in every encoding that a client can have.
+            TextRules { encoding: Some(name), .. } if !text.is_ascii() => Some(
+                Refusal::new(
+                    "22021",
+                    format!("chaperone reads statements in UTF8, and client_encoding is {name}"),
+                )
+                .hint("Set client_encoding to UTF8."),
+            ),
+            TextRules { backslashes: true, .. } if text.contains('\\') => Some(
+                Refusal::new(
+                    "0A000",
+                    "chaperone does not read backslashes while standard_conforming_strings is off",
+                )
+                .hint("Set standard_conforming_strings to on, or send the text as a parameter."),
+            ),
+            _ => None,
+        };
+        (text.to_owned(), refusal)
+    }
+
     /// Names that went: what was prepared under them is no longer known.
     pub(super) fn statement_tag(&mut self, tag: &str) {
         match tag {
@@ -285,11 +352,26 @@ impl Conversation {
     }
 }
 
-fn signing_on(header: Header, bytes: &[u8]) -> Result<ClientStep, Violation> {
+fn signing_on(header: Header, bytes: &[u8], withheld: bool) -> Result<ClientStep, Violation> {
     match header.tag {
         b'p' if header.length > SIGN_ON => Err(too_long(header)),
-        b'p' => Ok(whole(header, bytes)
-            .map_or_else(ClientStep::Need, |message| ClientStep::Pass(message.len()))),
+        b'p' => {
+            let message = match whole(header, bytes) {
+                Ok(message) => message,
+                Err(need) => return Ok(ClientStep::Need(need)),
+            };
+            if withheld && frontend::claims_no_binding(message) {
+                return Ok(ClientStep::Refuse(
+                    Refusal::new(
+                        "28000",
+                        "chaperone cannot relay this sign-on: client and server both use TLS and SCRAM, and the server takes chaperone's TLS for a downgrade attack",
+                    )
+                    .detail("The client can bind its sign-on to its TLS connection, which ends at chaperone; the server offers that, too, and must not find out that the two are not the same.")
+                    .hint("Ask operations to have the daemon hold the credential of this target (`credential`), or connect with channel_binding=disable or sslmode=disable."),
+                ));
+            }
+            Ok(ClientStep::Pass(message.len()))
+        }
         b'X' => Ok(terminate(header, bytes)),
         // Sent ahead: its turn comes when the server is ready.
         _ => Ok(ClientStep::Wait),
@@ -305,20 +387,6 @@ fn mark(statements: &mut Names<Prepared>) {
 
 fn command(kind: CommandKind, text: Option<String>, statement: Option<u64>) -> Command {
     Command { kind, text, statement, parameters: None, parameters_cut: false }
-}
-
-/// A statement's text; what cannot be read as UTF-8 is refused, and recorded as far as it can be.
-fn readable(text: &[u8]) -> (String, Option<Refusal>) {
-    match std::str::from_utf8(text) {
-        Ok(text) => (text.to_owned(), None),
-        Err(_) => (
-            String::from_utf8_lossy(text).into_owned(),
-            Some(
-                Refusal::new("22021", "chaperone refuses a statement that is not valid UTF-8")
-                    .hint("Set client_encoding to UTF8."),
-            ),
-        ),
-    }
 }
 
 /// The message, or how many bytes it needs.

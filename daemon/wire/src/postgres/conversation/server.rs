@@ -8,8 +8,12 @@ use super::{
 use crate::postgres::{
     backend,
     expect::ServerError,
-    reply::{Severity, backend_error},
+    frame::Body,
+    reply::{self, Severity, backend_error},
 };
+
+/// SASL mechanisms that bind to a TLS connection end so (RFC 5802, section 4).
+const BINDING: &str = "-PLUS";
 
 impl Conversation {
     /// Looks at the server's bytes that have not been dealt with yet; what it learns goes to
@@ -86,9 +90,13 @@ impl Conversation {
                 }
                 Ok(seen)
             }
-            b'S' | b'A' => Ok(seen),
+            b'A' => Ok(seen),
+            b'S' => {
+                self.learn_parameter(message);
+                Ok(seen)
+            }
             b'E' => self.error(header, message, seen, now, events),
-            _ if self.phase == Phase::SigningOn => self.sign_on(header, message, events),
+            _ if self.phase != Phase::Ready => self.sign_on(header, message, events),
             _ => self.answer(header, message, now, events),
         }
     }
@@ -99,13 +107,13 @@ impl Conversation {
         message: &[u8],
         events: &mut Vec<Event>,
     ) -> Result<Seen, Violation> {
-        match header.tag {
-            b'R' => {
-                backend::signed_on(message)?;
+        match (header.tag, self.phase) {
+            (b'R', _) => return self.authentication(header, message),
+            (b'K', Phase::SignedOn) => {
+                events.push(Event::CancelKey(backend::cancel_key(message)?));
             }
-            b'K' => events.push(Event::CancelKey(backend::cancel_key(message)?)),
-            b'v' => {}
-            b'Z' => {
+            (b'v', _) => {}
+            (b'Z', Phase::SignedOn) => {
                 self.in_transaction = backend::ready(message)? != "idle";
                 self.phase = Phase::Ready;
                 events.push(Event::Ready);
@@ -113,6 +121,50 @@ impl Conversation {
             _ => return Err(unexpected(header, "from a server during sign-on")),
         }
         Ok(Seen::Whole)
+    }
+
+    /// `Authentication…`: the conversation of client and server passes, but for a mechanism that
+    /// binds it to a TLS connection which the two do not share.
+    fn authentication(&mut self, header: Header, message: &[u8]) -> Result<Seen, Violation> {
+        let mut body = Body::of(message);
+        let request = body.u32()?;
+        match (request, self.phase) {
+            // Where the daemon signed on, this is what it left for the client.
+            (0, _) => self.phase = Phase::SignedOn,
+            (_, Phase::SignedOn | Phase::Ready) => {
+                return Err(unexpected(header, "from a server that has accepted the sign-on"));
+            }
+            (10, Phase::SigningOn { .. }) => {
+                let offered = backend::mechanisms(body)?;
+                let kept = offered.iter().filter(|name| !name.ends_with(BINDING));
+                let mut with = request.to_be_bytes().to_vec();
+                for name in kept {
+                    with.extend_from_slice(name.as_bytes());
+                    with.push(0);
+                }
+                with.push(0);
+                if with.len() + HEADER < header.length {
+                    self.phase = Phase::SigningOn { withheld: true };
+                    return Ok(Seen::Replace(reply::message(b'R', &with)));
+                }
+            }
+            _ => {}
+        }
+        Ok(Seen::Whole)
+    }
+
+    /// What the server reports of how it reads texts.
+    fn learn_parameter(&mut self, message: &[u8]) {
+        let Ok((name, value)) = backend::parameter(message) else { return };
+        match name {
+            b"client_encoding" => {
+                let known = [&b"UTF8"[..], b"UNICODE", b"SQL_ASCII"];
+                self.text.encoding =
+                    (!known.contains(&value)).then(|| String::from_utf8_lossy(value).into_owned());
+            }
+            b"standard_conforming_strings" => self.text.backslashes = value != b"on",
+            _ => {}
+        }
     }
 
     /// `DataRow` and `CopyData`: looked into only while something is kept of them.
@@ -220,6 +272,16 @@ impl Conversation {
                 running.count(header.length);
                 running.ended = false;
                 self.begin_copy(header)?;
+            }
+            // START_REPLICATION: data goes both ways until both sides have said that they are done.
+            (b'W', Some(Expect::Query(running))) if self.rules.replication => {
+                running.count(header.length);
+                running.ended = false;
+                self.begin_copy(header)?;
+            }
+            (b'V', Some(Expect::Query(running))) => {
+                running.count(header.length);
+                self.complete(CommandStatus::Ok, None, None, now, events);
             }
             (b'H' | b'c', Some(Expect::Query(running) | Expect::Execute(running))) => {
                 running.count(header.length);
@@ -355,7 +417,7 @@ impl Conversation {
         events: &mut Vec<Event>,
     ) -> Result<Seen, Violation> {
         let error = backend::error(message);
-        if self.phase == Phase::SigningOn || error.fatal {
+        if self.phase != Phase::Ready || error.fatal {
             events.push(Event::ServerError(error.clone()));
         }
         // Whether a Sync that was sent while data was read counts stays open.

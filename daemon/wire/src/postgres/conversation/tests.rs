@@ -2,6 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod special;
+
 fn limits() -> Limits {
     Limits { message: 64 << 10, response: 4096, parameters: 1024 }
 }
@@ -17,6 +19,8 @@ fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     message
 }
 
+const RULES: Rules = Rules { sign_on: SigningOn::Relayed, replication: false };
+
 /// A conversation with both lanes, which allows everything and numbers its records from 1.
 struct Talk {
     conversation: Conversation,
@@ -27,12 +31,17 @@ struct Talk {
     commands: Vec<Command>,
     events: Vec<Event>,
     deny: bool,
+    refused: Option<Refusal>,
 }
 
 impl Talk {
     fn new() -> Self {
+        Self::with(RULES)
+    }
+
+    fn with(rules: Rules) -> Self {
         Self {
-            conversation: Conversation::new(limits()),
+            conversation: Conversation::new(limits(), rules),
             up: Vec::new(),
             down: Vec::new(),
             to_server: Vec::new(),
@@ -40,6 +49,7 @@ impl Talk {
             commands: Vec::new(),
             events: Vec::new(),
             deny: false,
+            refused: None,
         }
     }
 
@@ -67,6 +77,10 @@ impl Talk {
                     self.to_server.extend(self.up.drain(..count));
                 }
                 ClientStep::Discard(count) => drop(self.up.drain(..count)),
+                ClientStep::Refuse(refusal) => {
+                    self.refused = Some(refusal);
+                    return Ok(());
+                }
                 ClientStep::Command { length, command, objection } => {
                     let bytes: Vec<u8> = self.up.drain(..length).collect();
                     self.commands.push(command);

@@ -1,0 +1,427 @@
+//! `[[target]]`: what is watched, and how the daemon speaks to it.
+
+use std::{collections::HashSet, fmt, ops::Range, path::PathBuf, str::FromStr};
+
+use chaperone_model::{AgentName, Protocol, TargetName};
+use chaperone_policy::Fallback;
+use chaperone_wire::postgres::Method;
+use rustls::pki_types::ServerName;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, SeqAccess, Visitor, value},
+};
+use toml::Spanned;
+
+use super::{Agent, Misplaced, named};
+use crate::{addresses::TargetAddress, secret::Source};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) name: TargetName,
+    pub(crate) protocol: Protocol,
+    pub(crate) addresses: Vec<TargetAddress>,
+    pub(crate) tls: TargetTls,
+    pub(crate) agent_tls: AgentTls,
+    /// Where there is none, agents sign on themselves.
+    pub(crate) credentials: Vec<Credential>,
+    pub(crate) replication: bool,
+    /// Whether the server is told by `application_name` who it is.
+    pub(crate) attribution: bool,
+}
+
+/// The daemon's connections to a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TargetTls {
+    pub(crate) mode: TlsMode,
+    pub(crate) roots: Roots,
+    /// The name in the server's certificate, where the address does not say it.
+    pub(crate) name: Option<ServerName<'static>>,
+    pub(crate) identity: Option<ClientIdentity>,
+}
+
+/// As libpq's `sslmode` (libpq-ssl, "SSL Mode Descriptions").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum TlsMode {
+    Disable,
+    Prefer,
+    Require,
+    VerifyCa,
+    VerifyFull,
+}
+
+impl TlsMode {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+            Self::VerifyCa => "verify-ca",
+            Self::VerifyFull => "verify-full",
+        }
+    }
+
+    /// Whether the server has proven who it is.
+    pub(crate) fn verifies(self) -> bool {
+        matches!(self, Self::VerifyCa | Self::VerifyFull)
+    }
+}
+
+/// Who may vouch for a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Roots {
+    System,
+    File(PathBuf),
+}
+
+/// What the daemon shows where a server asks for a client certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClientIdentity {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: Source,
+}
+
+/// Whether agents' connections are encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum AgentTls {
+    /// Where the agent's client wants it.
+    #[default]
+    Offer,
+    /// A session without it is refused.
+    Require,
+    /// Never.
+    Refuse,
+}
+
+/// What the daemon signs on with.
+#[derive(Clone, Debug)]
+pub(crate) struct Credential {
+    /// For whom; `None` for all that no other credential names.
+    pub(crate) agents: Option<Vec<AgentName>>,
+    pub(crate) user: String,
+    pub(crate) password: Option<Source>,
+    pub(crate) identity: Option<ClientIdentity>,
+    pub(crate) methods: Vec<Method>,
+}
+
+impl Target {
+    /// The credential for an agent. `Err` where the target has some, and none for this one.
+    pub(crate) fn credential(&self, agent: &AgentName) -> Result<Option<usize>, NoCredential> {
+        if self.credentials.is_empty() {
+            return Ok(None);
+        }
+        let names = |c: &Credential| c.agents.as_ref().is_some_and(|all| all.contains(agent));
+        self.credentials
+            .iter()
+            .position(names)
+            .or_else(|| self.credentials.iter().position(|c| c.agents.is_none()))
+            .map(Some)
+            .ok_or(NoCredential)
+    }
+}
+
+/// The target's credentials are for other agents.
+#[derive(Debug)]
+pub(crate) struct NoCredential;
+
+/// Checks all targets, against the agents that they may name.
+pub(super) fn check(
+    raw: Vec<Raw>,
+    agents: &[Agent],
+) -> Result<(Vec<Target>, Vec<(TargetName, Fallback)>), Misplaced> {
+    let mut names = HashSet::new();
+    let mut places = HashSet::new();
+    let (mut targets, mut defaults) = (Vec::new(), Vec::new());
+    for target in raw {
+        let name = named(&target.name).map_err(|m| (target.name.span(), m))?;
+        if !names.insert(name.clone()) {
+            return Err((target.name.span(), format!("there is another target named {name:?}")));
+        }
+        let protocol = target.protocol.get_ref().parse().map_err(|()| {
+            let message =
+                format!("protocol {:?} is not known: use \"postgres\"", target.protocol.get_ref());
+            (target.protocol.span(), message)
+        })?;
+        if target.address.get_ref().is_empty() {
+            return Err((target.address.span(), "a target needs at least one address".into()));
+        }
+        let mut addresses = Vec::new();
+        for address in target.address.get_ref() {
+            let parsed: TargetAddress =
+                address.get_ref().parse().map_err(|m: String| (address.span(), m))?;
+            if !places.insert(parsed.clone()) {
+                return Err((address.span(), format!("{parsed} is watched twice")));
+            }
+            addresses.push(parsed);
+        }
+        let tls = target.tls.map_or_else(|| RawTls::default().check(0..0), RawTlsOrMode::check)?;
+        let hosts = addresses.iter().filter(|a| matches!(a, TargetAddress::Name(..))).count();
+        if tls.mode == TlsMode::VerifyFull && tls.name.is_none() && hosts > 1 {
+            let message = "which of these names is in the server's certificate? Say so by \
+                           tls = { mode = \"verify-full\", name = \"…\" }";
+            return Err((target.address.span(), message.into()));
+        }
+        let mut credentials: Vec<Credential> = Vec::new();
+        for raw in target.credential.map(|all| all.0).unwrap_or_default() {
+            let span = raw.span();
+            let credential = raw.into_inner().check(&tls, agents)?;
+            let twice = credentials.iter().any(|other| match (&other.agents, &credential.agents) {
+                (None, None) => true,
+                (Some(a), Some(b)) => a.iter().any(|name| b.contains(name)),
+                _ => false,
+            });
+            if twice {
+                return Err((
+                    span,
+                    "another credential of this target is for the same agent".into(),
+                ));
+            }
+            credentials.push(credential);
+        }
+        let name = TargetName(name.into());
+        defaults.push((name.clone(), target.default.into()));
+        targets.push(Target {
+            name,
+            protocol,
+            addresses,
+            tls,
+            agent_tls: target.agent_tls,
+            credentials,
+            replication: target.replication,
+            attribution: target.attribution,
+        });
+    }
+    Ok((targets, defaults))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Raw {
+    name: Spanned<String>,
+    protocol: Spanned<String>,
+    address: Spanned<Vec<Spanned<String>>>,
+    #[serde(default)]
+    default: RawFallback,
+    tls: Option<RawTlsOrMode>,
+    #[serde(default)]
+    agent_tls: AgentTls,
+    credential: Option<OneOrMany<Spanned<RawCredential>>>,
+    #[serde(default)]
+    replication: bool,
+    #[serde(default = "yes")]
+    attribution: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawFallback {
+    #[default]
+    Allow,
+    Deny,
+}
+
+impl From<RawFallback> for Fallback {
+    fn from(raw: RawFallback) -> Self {
+        match raw {
+            RawFallback::Allow => Self::Allow,
+            RawFallback::Deny => Self::Deny,
+        }
+    }
+}
+
+/// `tls = "require"` or `tls = { mode = "require", … }`.
+struct RawTlsOrMode(RawTls, Range<usize>);
+
+impl RawTlsOrMode {
+    fn check(self) -> Result<TargetTls, Misplaced> {
+        self.0.check(self.1)
+    }
+}
+
+impl<'de> Deserialize<'de> for RawTlsOrMode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = RawTls;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a mode such as \"verify-full\", or a table with one")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, mode: &str) -> Result<RawTls, E> {
+                let mode = TlsMode::deserialize(value::StrDeserializer::new(mode))?;
+                Ok(RawTls { mode: Some(mode), ..RawTls::default() })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawTls, A::Error> {
+                RawTls::deserialize(value::MapAccessDeserializer::new(map))
+            }
+        }
+        struct Wrapped(RawTls);
+        impl<'de> Deserialize<'de> for Wrapped {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_any(Either).map(Self)
+            }
+        }
+        let spanned = Spanned::<Wrapped>::deserialize(deserializer)?;
+        let span = spanned.span();
+        Ok(Self(spanned.into_inner().0, span))
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTls {
+    mode: Option<TlsMode>,
+    ca: Option<Spanned<String>>,
+    name: Option<Spanned<String>>,
+    certificate: Option<Spanned<PathBuf>>,
+    key: Option<Spanned<String>>,
+}
+
+impl RawTls {
+    fn check(self, span: Range<usize>) -> Result<TargetTls, Misplaced> {
+        let mode = self.mode.unwrap_or(TlsMode::VerifyFull);
+        let roots = match self.ca {
+            Some(ca) if !mode.verifies() => {
+                let message = format!(
+                    "mode {:?} verifies nothing, so that a `ca` has no use: \"verify-ca\" or \"verify-full\" does",
+                    mode.as_str()
+                );
+                return Err((ca.span(), message));
+            }
+            None => Roots::System,
+            Some(ca) if ca.get_ref() == "system" => Roots::System,
+            Some(ca) if ca.get_ref().starts_with('/') => Roots::File(ca.into_inner().into()),
+            Some(ca) => {
+                return Err((ca.span(), "ca is \"system\" or a path that begins with '/'".into()));
+            }
+        };
+        let name = match self.name {
+            Some(name) if mode != TlsMode::VerifyFull => {
+                return Err((name.span(), "only mode \"verify-full\" looks at names".into()));
+            }
+            Some(name) => {
+                let parsed = ServerName::try_from(name.get_ref().clone());
+                Some(parsed.map_err(|_| {
+                    (name.span(), format!("{:?} is no host name or address", name.get_ref()))
+                })?)
+            }
+            None => None,
+        };
+        let identity = identity(self.certificate, self.key)?;
+        if mode == TlsMode::Disable && identity.is_some() {
+            return Err((span, "without TLS a client certificate has no use".into()));
+        }
+        Ok(TargetTls { mode, roots, name, identity })
+    }
+}
+
+fn identity(
+    certificate: Option<Spanned<PathBuf>>,
+    key: Option<Spanned<String>>,
+) -> Result<Option<ClientIdentity>, Misplaced> {
+    match (certificate, key) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => {
+            let certificate = super::absolute(Some(certificate), "")?;
+            Ok(Some(ClientIdentity { certificate, key: source(&key)? }))
+        }
+        (Some(certificate), None) => {
+            Err((certificate.span(), "a certificate needs its `key`".into()))
+        }
+        (None, Some(key)) => Err((key.span(), "a key needs its `certificate`".into())),
+    }
+}
+
+fn source(text: &Spanned<String>) -> Result<Source, Misplaced> {
+    Source::from_str(text.get_ref()).map_err(|message| (text.span(), message))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCredential {
+    agents: Option<Vec<Spanned<String>>>,
+    user: Spanned<String>,
+    password: Option<Spanned<String>>,
+    certificate: Option<Spanned<PathBuf>>,
+    key: Option<Spanned<String>>,
+    methods: Option<Vec<Spanned<String>>>,
+}
+
+impl RawCredential {
+    fn check(self, tls: &TargetTls, agents: &[Agent]) -> Result<Credential, Misplaced> {
+        let mut named = None;
+        for name in self.agents.into_iter().flatten() {
+            let found = agents.iter().find(|agent| *agent.name.0 == **name.get_ref());
+            let Some(found) = found else {
+                let message = format!("there is no agent named {:?}", name.get_ref());
+                return Err((name.span(), message));
+            };
+            named.get_or_insert_with(Vec::new).push(found.name.clone());
+        }
+        if self.user.get_ref().is_empty() || self.user.get_ref().contains('\0') {
+            return Err((self.user.span(), "a user has a name".into()));
+        }
+        let certificate_span = self.certificate.as_ref().map(Spanned::span);
+        let identity = identity(self.certificate, self.key)?;
+        if let Some(span) = certificate_span
+            && tls.mode == TlsMode::Disable
+        {
+            return Err((span, "without TLS a client certificate has no use".into()));
+        }
+        let password = self.password.as_ref().map(source).transpose()?;
+        let mut methods = Vec::new();
+        for name in self.methods.iter().flatten() {
+            let known = Method::ALL.iter().find(|(known, _)| known == name.get_ref());
+            let Some((_, method)) = known else {
+                let names = Method::ALL.map(|(name, _)| format!("{name:?}")).join(", ");
+                return Err((name.span(), format!("a method is one of {names}")));
+            };
+            methods.push(*method);
+        }
+        if self.methods.is_none() {
+            methods = vec![Method::Scram, Method::Md5];
+            // Who has not proven to be the server is not given the password itself unasked.
+            if tls.mode.verifies() {
+                methods.push(Method::Password);
+            }
+        }
+        Ok(Credential { agents: named, user: self.user.into_inner(), password, identity, methods })
+    }
+}
+
+/// A table, or an array of tables.
+struct OneOrMany<T>(Vec<T>);
+
+impl<'de> Deserialize<'de> for OneOrMany<Spanned<RawCredential>> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = OneOrMany<Spanned<RawCredential>>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a credential, or a list of them")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                let one = RawCredential::deserialize(value::MapAccessDeserializer::new(map))?;
+                Ok(OneOrMany(vec![Spanned::new(0..0, one)]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let mut all = Vec::new();
+                while let Some(one) = seq.next_element()? {
+                    all.push(one);
+                }
+                Ok(OneOrMany(all))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}

@@ -1,0 +1,87 @@
+//! Cancel requests: connections of their own, which belong to another session.
+
+use std::time::Duration;
+
+use chaperone_model::{
+    Closing, Command, CommandKind, CommandStatus, Intent, Outcome, Record, VerdictKind,
+};
+use chaperone_policy::Verdict;
+use chaperone_wire::postgres::CancelKey;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
+
+use super::Session;
+use crate::{clock, relay::Ended, tls::target::ConnectError};
+
+/// How long a server may take to deal with it.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+impl Session {
+    /// A cancel request goes to the server of the session that it is for, and to no other.
+    pub(super) async fn cancel(&self, packet: &[u8], key: CancelKey) -> Ended {
+        let shared = &self.shared;
+        let of =
+            shared.cancellable(self.original.0, &key).filter(|of| of.agent == self.identity.agent);
+        let text = of.as_ref().map_or_else(
+            || format!("cancel server process {}", key.process),
+            |of| format!("cancel the running command of session {}", of.session.0),
+        );
+        let command = Command {
+            kind: CommandKind::Cancel,
+            text: Some(text),
+            statement: None,
+            parameters: None,
+            parameters_cut: false,
+        };
+        let decision = shared.config.policy.decide(&self.target, &self.identity, &command);
+        let (permit, rule) = match (&of, decision.verdict) {
+            (Some(_), Verdict::Allow(permit)) => (Some(permit), decision.rule),
+            (Some(_), Verdict::Deny) => (None, decision.rule),
+            (None, _) => (None, "cancel requests reach own sessions only".into()),
+        };
+        let verdict = if permit.is_some() { VerdictKind::Allow } else { VerdictKind::Deny };
+        let intent = Intent { at: clock::wall(), session: self.id, command, verdict, rule };
+        let receipt = match self.committer.commit(vec![Record::Intent(intent)]).await {
+            Ok(Ok(mut receipts)) => receipts.pop(),
+            Ok(Err(error)) => return self.unrecorded(&error),
+            Err(_) => None,
+        };
+        let Some(receipt) = receipt else {
+            return Ended::by(Closing::Daemon, "the log gave no receipt");
+        };
+        let seq = receipt.seq();
+        let before = shared.clock.now();
+        let status = if let Some(permit) = permit {
+            shared.counters.forwarded.up();
+            // Both are spent here: this is the command that they are for.
+            drop((permit, receipt));
+            if self.send_cancel(packet).await.is_ok() {
+                CommandStatus::Ok
+            } else {
+                CommandStatus::Error
+            }
+        } else {
+            shared.counters.cancels_refused.up();
+            CommandStatus::Refused
+        };
+        let now = shared.clock.now();
+        let took = now.monotonic.saturating_sub(before.monotonic).as_micros();
+        shared.log.ride_along(Record::Outcome(Outcome {
+            duration_us: u64::try_from(took).unwrap_or(u64::MAX),
+            ..Outcome::new(seq, status, now.wall)
+        }));
+        Ended { closing: Closing::Agent, detail: None, up: packet.len() as u64, down: 0 }
+    }
+
+    async fn send_cancel(&self, packet: &[u8]) -> Result<(), ConnectError> {
+        let Ok((connector, _)) = self.upstream() else { return Ok(()) };
+        let mut server = connector.connect(self.original.0).await?;
+        server.write_all(packet).await?;
+        server.flush().await?;
+        // The server closes when it has dealt with it; libpq waits for that, too.
+        let _ = timeout(PATIENCE, server.read(&mut [0; 1])).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,160 @@
+//! Starting a session: recorded, connected, signed on.
+
+use chaperone_model::{Closing, EventKind, Record, SessionSignedOn, SessionStarted};
+use chaperone_wire::postgres::{Refusal, Rules, SigningOn, Startup};
+use tokio::{io::AsyncWriteExt, time::timeout};
+
+use super::{START_UP, Session, record, unrecorded};
+use crate::{
+    clock,
+    config::AgentTls,
+    identify::application_name,
+    relay::{Ended, Relay},
+    tls::Stream,
+    upstream::{Held, sign_on},
+};
+
+impl Session {
+    /// Records the start, connects to the target, and hands the start-up message on.
+    pub(super) async fn start(
+        &self,
+        client: &Stream,
+        ahead: &[u8],
+        mut startup: Startup,
+    ) -> Result<Relay<'_>, (Refusal, Ended)> {
+        let (shared, target) = (&self.shared, self.target());
+        self.record_start(&startup)?;
+        if let Some(refusal) = startup.objection(target.replication) {
+            return Err(self.refused(refusal));
+        }
+        if target.agent_tls == AgentTls::Require && client.cipher().is_none() {
+            return Err(self.refused(
+                Refusal::new(
+                    "28000",
+                    format!("chaperone takes only encrypted connections to target {}", self.target),
+                )
+                .hint("Connect with sslmode=require, or verify-full once `chaperone trust` has made this host's authority known."),
+            ));
+        }
+        let Ok((connector, held)) = self.upstream() else {
+            return Err(self.refused(
+                Refusal::new(
+                    "28000",
+                    format!(
+                        "chaperone holds no credential of target {} for agent {}",
+                        self.target, self.identity.agent
+                    ),
+                )
+                .hint("Ask operations to name this agent in one of the target's credentials."),
+            ));
+        };
+        let mut server = connector.connect(self.original.0).await.map_err(|error| {
+            shared.counters.unreachable.up();
+            let message = format!(
+                "chaperone could not connect to target {} at {}: {error}",
+                self.target, self.original
+            );
+            self.unreachable("08001", message)
+        })?;
+        // Small messages go at once, on both sides.
+        let _ = client.tcp().set_nodelay(true);
+        if let Some(held) = held {
+            as_account(&mut startup, held);
+        }
+        if target.attribution {
+            startup.set("application_name", application_name(&self.identity));
+        }
+        let sent = async {
+            server.write_all(&startup.encode()).await?;
+            server.flush().await
+        };
+        sent.await.map_err(|error| {
+            self.unreachable(
+                "08006",
+                format!("the connection to target {} was lost: {error}", self.target),
+            )
+        })?;
+        let (said, method) = match held {
+            None => (Vec::new(), "relayed"),
+            Some(held) => self.sign_on(&mut server, held).await?,
+        };
+        let signed_on = SessionSignedOn {
+            at: clock::wall(),
+            session: self.id,
+            user: startup.get("user").map(str::to_owned),
+            method: method.into(),
+            agent_tls: client.cipher(),
+            target_tls: server.cipher(),
+            application: startup.get("application_name").map(str::to_owned),
+        };
+        let rules = Rules {
+            sign_on: if held.is_some() { SigningOn::Held } else { SigningOn::Relayed },
+            replication: target.replication,
+        };
+        Ok(Relay::new(self, server, rules, signed_on, ahead, &said))
+    }
+
+    async fn sign_on(
+        &self,
+        server: &mut Stream,
+        held: &Held,
+    ) -> Result<(Vec<u8>, &'static str), (Refusal, Ended)> {
+        let signed_on = timeout(START_UP, sign_on(server, &held.account)).await;
+        let why = match signed_on {
+            Ok(Ok(signed_on)) => return Ok((signed_on.said, signed_on.how)),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the server did not answer in time".into(),
+        };
+        self.shared.counters.sign_ons_failed.up();
+        let message = format!(
+            "chaperone could not sign on to target {} as {}: {why}",
+            self.target, held.account.user
+        );
+        Err(self.unreachable("28000", message))
+    }
+
+    fn record_start(&self, startup: &Startup) -> Result<(), (Refusal, Ended)> {
+        let started = SessionStarted {
+            at: clock::wall(),
+            session: self.id,
+            user: startup.get("user").map(str::to_owned),
+            database: startup.get("database").or(startup.get("user")).map(str::to_owned),
+            application: startup.get("application_name").map(str::to_owned),
+            parameters: startup.to_json(),
+        };
+        if let Some(live) = self.shared.sessions().get_mut(&self.id) {
+            live.user.clone_from(&started.user);
+            live.database.clone_from(&started.database);
+        }
+        record(&self.shared, Record::SessionStarted(started))
+            .map(drop)
+            .map_err(|error| (unrecorded("this session", &error), self.unrecorded(&error)))
+    }
+
+    fn refused(&self, refusal: Refusal) -> (Refusal, Ended) {
+        self.shared.counters.refused.up();
+        let ended = Ended::by(Closing::Daemon, refusal.message.clone());
+        (refusal, ended)
+    }
+
+    fn unreachable(&self, code: &'static str, message: String) -> (Refusal, Ended) {
+        self.shared.event(Some(self.id), EventKind::TargetRefused, message.clone());
+        let ended = Ended::by(Closing::Target, message.clone());
+        (
+            Refusal::new(code, message)
+                .hint("Tell operations; `chaperone log events` has it as well."),
+            ended,
+        )
+    }
+}
+
+/// The session is the account's; the database stays the one that the agent asked for, which is the
+/// one of its own name where it did not say.
+fn as_account(startup: &mut Startup, held: &Held) {
+    if startup.get("database").is_none()
+        && let Some(user) = startup.get("user").map(str::to_owned)
+    {
+        startup.set("database", user);
+    }
+    startup.set("user", held.account.user.clone());
+}

@@ -1,0 +1,311 @@
+//! The target's side: connecting, asking for TLS, and believing a server or not.
+
+use std::{fmt, fs, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use chaperone_wire::postgres::{ALPN, tls_request};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore,
+    SignatureScheme,
+    client::{
+        Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_cert_signed_by_trust_anchor, verify_server_name,
+    },
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    server::ParsedCertificate,
+};
+use secrecy::ExposeSecret;
+use sha2::{Digest, Sha256, Sha384, Sha512};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
+
+use super::{Stream, provider, tls_error};
+use crate::{
+    addresses::TargetAddress,
+    config::{ClientIdentity, Roots, Target, TlsMode},
+    secret::SecretError,
+};
+
+/// How long a target may take to accept a connection and to end a handshake.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What is wrong with the files that TLS needs.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PrepareError {
+    #[error("cannot read {}: {reason}", path.display())]
+    Read { path: PathBuf, reason: String },
+    #[error("{} holds no certificate", .0.display())]
+    Empty(PathBuf),
+    #[error("the system has no certificates of authorities: name a `ca` file")]
+    NoRoots,
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error("the key of {} does not fit: {reason}", path.display())]
+    Key { path: PathBuf, reason: String },
+}
+
+/// Why there is no connection to a target.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    #[error("{0}")]
+    Connect(#[from] io::Error),
+    #[error("the server does not speak TLS, and the target's mode is {0:?}")]
+    NoTls(&'static str),
+    #[error("the server answered the request for TLS with something else")]
+    Answer,
+    #[error("the server is not believed: {0}")]
+    NotBelieved(String),
+    #[error("the TLS handshake failed: {0}")]
+    Handshake(String),
+}
+
+/// How to reach a target.
+pub(crate) struct Connector {
+    mode: TlsMode,
+    config: Option<Arc<ClientConfig>>,
+    name: Option<ServerName<'static>>,
+}
+
+impl Connector {
+    /// Reads what it needs. `identity` is shown to servers that ask for a client certificate.
+    pub(crate) fn prepare(
+        target: &Target,
+        identity: Option<&ClientIdentity>,
+    ) -> Result<Self, PrepareError> {
+        let mode = target.tls.mode;
+        let config = (mode != TlsMode::Disable)
+            .then(|| client_config(mode, &target.tls.roots, identity).map(Arc::new))
+            .transpose()?;
+        let name = target.tls.name.clone().or_else(|| sole_name(&target.addresses));
+        Ok(Self { mode, config, name })
+    }
+
+    /// Connects, in the clear or not, as the target's mode says.
+    pub(crate) async fn connect(&self, to: SocketAddr) -> Result<Stream, ConnectError> {
+        let late = || io::Error::new(io::ErrorKind::TimedOut, "it did not answer in time");
+        let mut tcp =
+            timeout(PATIENCE, TcpStream::connect(to)).await.unwrap_or_else(|_| Err(late()))?;
+        // Small messages go at once.
+        let _ = tcp.set_nodelay(true);
+        let Some(config) = &self.config else { return Ok(Stream::Plain(tcp)) };
+        let handshake = async {
+            tcp.write_all(&tls_request()).await?;
+            // One byte and no more: what comes behind it must be TLS (CVE-2021-23222).
+            match tcp.read_u8().await? {
+                b'S' => self.encrypt(tcp, config, to).await,
+                b'N' if self.mode == TlsMode::Prefer => Ok(Stream::Plain(tcp)),
+                b'N' => Err(ConnectError::NoTls(self.mode.as_str())),
+                _ => Err(ConnectError::Answer),
+            }
+        };
+        timeout(PATIENCE, handshake).await.unwrap_or_else(|_| Err(late().into()))
+    }
+
+    async fn encrypt(
+        &self,
+        tcp: TcpStream,
+        config: &Arc<ClientConfig>,
+        to: SocketAddr,
+    ) -> Result<Stream, ConnectError> {
+        let name = self.name.clone().unwrap_or_else(|| ServerName::IpAddress(to.ip().into()));
+        let tls = TlsConnector::from(config.clone())
+            .connect(name, tcp)
+            .await
+            .map_err(|error| explain(&error))?;
+        Ok(Stream::Tls(Box::new(tls.into())))
+    }
+}
+
+/// The hash of the server's certificate that SCRAM binds to (RFC 5929, section 4.1).
+pub(crate) fn end_point(stream: &Stream) -> Option<Vec<u8>> {
+    let Stream::Tls(tls) = stream else { return None };
+    let certificate = tls.get_ref().1.peer_certificates()?.first()?;
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let algorithm = parsed.signature_algorithm.algorithm.to_id_string();
+    Some(match algorithm.as_str() {
+        // ecdsa-with-SHA384, sha384WithRSAEncryption; then the same with SHA-512.
+        "1.2.840.10045.4.3.3" | "1.2.840.113549.1.1.12" => Sha384::digest(certificate).to_vec(),
+        "1.2.840.10045.4.3.4" | "1.2.840.113549.1.1.13" => Sha512::digest(certificate).to_vec(),
+        // MD5 and SHA-1 are replaced by it as well. Ed25519 and RSA-PSS have no single hash that
+        // the RFC names: as where the client cannot bind at all.
+        "1.3.101.112" | "1.3.101.113" | "1.2.840.113549.1.1.10" => return None,
+        _ => Sha256::digest(certificate).to_vec(),
+    })
+}
+
+/// The target's one host name; with several the configuration has to say which.
+fn sole_name(addresses: &[TargetAddress]) -> Option<ServerName<'static>> {
+    let mut names = addresses.iter().filter_map(|address| match address {
+        TargetAddress::Name(name, _) => Some(name),
+        TargetAddress::Fixed(_) => None,
+    });
+    let first = names.next()?;
+    if names.next().is_some() {
+        return None;
+    }
+    ServerName::try_from(first.clone()).ok()
+}
+
+fn client_config(
+    mode: TlsMode,
+    roots: &Roots,
+    identity: Option<&ClientIdentity>,
+) -> Result<ClientConfig, PrepareError> {
+    let roots = if mode.verifies() { load_roots(roots)? } else { RootCertStore::empty() };
+    let verifier = Verifier { mode, roots, provider: provider() };
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| PrepareError::Read { path: "TLS".into(), reason: error.to_string() })?
+        // `Verifier` looks at all that the mode asks for.
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            let path = identity.certificate.clone();
+            let chain = certificates(&path)?;
+            let key = identity.key.read()?;
+            let fail = |reason: String| PrepareError::Key { path: path.clone(), reason };
+            let key = PrivateKeyDer::from_pem_slice(key.expose_secret().as_bytes())
+                .map_err(|error| fail(error.to_string()))?;
+            builder.with_client_auth_cert(chain, key).map_err(|error| fail(error.to_string()))?
+        }
+    };
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.resumption = Resumption::disabled();
+    Ok(config)
+}
+
+fn load_roots(roots: &Roots) -> Result<RootCertStore, PrepareError> {
+    let mut store = RootCertStore::empty();
+    match roots {
+        Roots::File(path) => {
+            for certificate in certificates(path)? {
+                store.add(certificate).map_err(|error| PrepareError::Read {
+                    path: path.clone(),
+                    reason: error.to_string(),
+                })?;
+            }
+        }
+        Roots::System => {
+            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if store.is_empty() {
+                return Err(PrepareError::NoRoots);
+            }
+        }
+    }
+    Ok(store)
+}
+
+fn certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, PrepareError> {
+    let read = |reason: String| PrepareError::Read { path: path.clone(), reason };
+    let bytes = fs::read(path).map_err(|error| read(error.to_string()))?;
+    let found = CertificateDer::pem_slice_iter(&bytes)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| read(error.to_string()))?;
+    if found.is_empty() { Err(PrepareError::Empty(path.clone())) } else { Ok(found) }
+}
+
+/// Why a handshake failed, each way that ops can do something about in words of its own.
+fn explain(error: &io::Error) -> ConnectError {
+    match tls_error(error) {
+        Some(rustls::Error::InvalidCertificate(error)) => ConnectError::NotBelieved(match error {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "its certificate has expired".into()
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "its certificate is not valid yet".into()
+            }
+            CertificateError::UnknownIssuer => {
+                "its certificate is from an unknown authority".into()
+            }
+            CertificateError::NotValidForNameContext { expected, presented } => format!(
+                "its certificate is for {}, not for {}",
+                presented.join(", "),
+                expected.to_str()
+            ),
+            CertificateError::NotValidForName => "its certificate is for another name".into(),
+            CertificateError::Other(other) => format!("its certificate cannot be used: {other}"),
+            other => format!("its certificate cannot be used: {other:?}"),
+        }),
+        Some(rustls::Error::AlertReceived(
+            AlertDescription::CertificateRequired
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnknownCA
+            | AlertDescription::CertificateUnknown,
+        )) => ConnectError::Handshake(
+            "it does not accept the client certificate, or wants one".into(),
+        ),
+        Some(error) => ConnectError::Handshake(error.to_string()),
+        None => ConnectError::Handshake(error.to_string()),
+    }
+}
+
+/// Believes a server as far as the mode asks for.
+struct Verifier {
+    mode: TlsMode,
+    roots: RootCertStore,
+    provider: Arc<CryptoProvider>,
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Verifier({})", self.mode.as_str())
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        _ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if self.mode.verifies() {
+            let certificate = ParsedCertificate::try_from(end_entity)?;
+            let algorithms = self.provider.signature_verification_algorithms.all;
+            verify_server_cert_signed_by_trust_anchor(
+                &certificate,
+                &self.roots,
+                intermediates,
+                now,
+                algorithms,
+            )?;
+            if self.mode == TlsMode::VerifyFull {
+                verify_server_name(&certificate, name)?;
+            }
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

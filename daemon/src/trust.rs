@@ -1,0 +1,251 @@
+//! `chaperone trust`: makes this host's authority known to agents' clients, and unknown again.
+//!
+//! Two places: the system's own store, for all programs that use it, and the file that libpq reads
+//! for one account (libpq-ssl, `~/.postgresql/root.crt`).
+
+use std::{
+    fs::{self, DirBuilder},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, Subcommand};
+use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
+use serde_json::json;
+
+use crate::{
+    config::Config,
+    daemon::{HOST_NAME, read_line},
+    tls::authority::{Authority, AuthorityError},
+};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Trust {
+    /// Show the authority, its fingerprint, and whether the system trusts it
+    Show,
+    /// Make the authority, where there is none
+    Create,
+    /// Make the authority known to the system, or to one account's libpq
+    Install(Whose),
+    /// Take it away again
+    Remove(Whose),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Whose {
+    /// Of this account's libpq (~/.postgresql/root.crt), not of the system
+    #[arg(long, value_name = "ACCOUNT")]
+    user: Option<String>,
+}
+
+/// Where a system keeps the authorities that its administrator trusts, and what makes it look.
+const STORES: [(&str, &str, &str); 2] = [
+    ("/usr/local/share/ca-certificates", "chaperone.crt", "update-ca-certificates"),
+    ("/etc/pki/ca-trust/source/anchors", "chaperone.pem", "update-ca-trust"),
+];
+
+const BEGIN: &str = "# chaperone's authority of this host begins";
+const END: &str = "# chaperone's authority of this host ends";
+
+/// Does it; answers whether what was asked for is there.
+pub(crate) fn run(config: &Config, what: &Trust, json: bool) -> Result<bool> {
+    let folder = &config.daemon.authority;
+    let open_or_create = || -> Result<Authority> {
+        let (authority, made) = Authority::open_or_create(folder, &read_line(HOST_NAME))?;
+        if made {
+            say(&format!("made the authority {}", authority.path().display()))?;
+        }
+        Ok(authority)
+    };
+    match what {
+        Trust::Show => match Authority::open(folder) {
+            Err(AuthorityError::Missing(_)) => {
+                say(&AuthorityError::Missing(folder.clone()).to_string())?;
+                Ok(false)
+            }
+            authority => show(&authority?, json).map(|()| true),
+        },
+        Trust::Create => show(&open_or_create()?, json).map(|()| true),
+        Trust::Install(Whose { user: None }) => {
+            let authority = open_or_create()?;
+            install_for_system(&authority)?;
+            show(&authority, json).map(|()| true)
+        }
+        Trust::Install(Whose { user: Some(account) }) => {
+            let authority = open_or_create()?;
+            let pem = fs::read_to_string(authority.path())
+                .with_context(|| format!("cannot read {}", authority.path().display()))?;
+            let path = libpq_file(account)?;
+            edit(&path, Some(&pem))?;
+            say(&format!("libpq trusts it for {account}: {}", path.display()))?;
+            Ok(true)
+        }
+        Trust::Remove(Whose { user: None }) => {
+            let (path, update) = store()?;
+            let was = path.exists();
+            if was {
+                fs::remove_file(&path).with_context(|| cannot("remove", &path))?;
+                call(update)?;
+            }
+            say(if was {
+                "the system no longer trusts it"
+            } else {
+                "the system did not trust it"
+            })?;
+            Ok(true)
+        }
+        Trust::Remove(Whose { user: Some(account) }) => {
+            let path = libpq_file(account)?;
+            edit(&path, None)?;
+            say(&format!("libpq no longer trusts it for {account}"))?;
+            Ok(true)
+        }
+    }
+}
+
+fn show(authority: &Authority, json: bool) -> Result<()> {
+    let trusted = store().is_ok_and(|(path, _)| same(&path, authority.path()));
+    let expires = jiff::Timestamp::from_second(authority.expires())?;
+    if json {
+        return say(&json!({
+            "certificate": authority.path(),
+            "sha256": authority.fingerprint(),
+            "expires": expires.to_string(),
+            "system": trusted,
+        })
+        .to_string());
+    }
+    say(&format!(
+        "certificate  {}\nSHA-256      {}\nexpires      {expires}\nsystem       {}",
+        authority.path().display(),
+        authority.fingerprint(),
+        if trusted { "trusts it" } else { "does not trust it: `chaperone trust install`" }
+    ))
+}
+
+fn install_for_system(authority: &Authority) -> Result<()> {
+    let (path, update) = store()?;
+    fs::copy(authority.path(), &path).with_context(|| cannot("write", &path))?;
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o644))
+        .with_context(|| cannot("write", &path))?;
+    call(update)
+}
+
+fn same(a: &Path, b: &Path) -> bool {
+    fs::read(a).is_ok_and(|a| fs::read(b).is_ok_and(|b| a == b))
+}
+
+fn store() -> Result<(PathBuf, &'static str)> {
+    STORES
+        .iter()
+        .find(|(folder, ..)| Path::new(folder).is_dir())
+        .map(|(folder, file, update)| (Path::new(folder).join(file), *update))
+        .context("this system's store is not known here: add the authority's certificate by its own means")
+}
+
+fn call(program: &str) -> Result<()> {
+    let output = Command::new(program)
+        .output()
+        .with_context(|| format!("cannot run {program}, which makes the system look"))?;
+    ensure!(
+        output.status.success(),
+        "{program} failed: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(())
+}
+
+/// From here on this process is the account: its home may lead anywhere by symbolic links, and
+/// root must not follow them.
+fn libpq_file(account: &str) -> Result<PathBuf> {
+    let user = User::from_name(account)?
+        .with_context(|| format!("there is no account named {account:?}"))?;
+    if geteuid() != user.uid {
+        ensure!(geteuid().is_root(), "only root, or {account}, may change what {account} trusts");
+        let name = std::ffi::CString::new(account)?;
+        initgroups(&name, user.gid)?;
+        setgid(user.gid)?;
+        setuid(user.uid)?;
+    }
+    if !user.dir.is_dir() {
+        bail!(
+            "the account {account} has no home folder {}: set PGSSLROOTCERT for it, or install for the system",
+            user.dir.display()
+        );
+    }
+    Ok(user.dir.join(".postgresql/root.crt"))
+}
+
+/// Puts the certificate between two marks in the file, or takes it out. What others put there stays.
+fn edit(path: &Path, pem: Option<&str>) -> Result<()> {
+    let old = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error).with_context(|| cannot("read", path)),
+    };
+    let new = with_block(&old, pem);
+    if new == old {
+        return Ok(());
+    }
+    if new.is_empty() {
+        // An empty file would make libpq fail where no file makes it go without.
+        return fs::remove_file(path).with_context(|| cannot("remove", path));
+    }
+    let folder = path.parent().context("a file has a folder")?;
+    if !folder.is_dir() {
+        DirBuilder::new().mode(0o755).create(folder).with_context(|| cannot("make", folder))?;
+    }
+    let draft = path.with_extension("crt.chaperone");
+    fs::write(&draft, new).with_context(|| cannot("write", &draft))?;
+    fs::rename(&draft, path).with_context(|| cannot("write", path))
+}
+
+fn with_block(old: &str, pem: Option<&str>) -> String {
+    let mut inside = false;
+    let mut text = String::with_capacity(old.len());
+    for line in old.lines() {
+        inside |= line == BEGIN;
+        if !inside {
+            text.push_str(line);
+            text.push('\n');
+        }
+        inside &= line != END;
+    }
+    if let Some(pem) = pem {
+        text.push_str(&format!("{BEGIN}\n{}\n{END}\n", pem.trim_end()));
+    }
+    text
+}
+
+fn cannot(what: &str, path: &Path) -> String {
+    format!("cannot {what} {}", path.display())
+}
+
+fn say(text: &str) -> Result<()> {
+    Ok(writeln!(io::stdout(), "{text}")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_trust_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(".postgresql/root.crt");
+        edit(&path, Some("NEW\n")).expect("made");
+        edit(&path, None).expect("removed");
+        assert!(!path.exists());
+
+        fs::write(&path, "OTHER\n").expect("written");
+        edit(&path, Some("ONE\n")).expect("added");
+        edit(&path, Some("TWO\n")).expect("replaced");
+        let text = fs::read_to_string(&path).expect("there");
+        assert_eq!(text, format!("OTHER\n{BEGIN}\nTWO\n{END}\n"));
+        edit(&path, None).expect("removed");
+        assert_eq!(fs::read_to_string(&path).expect("there"), "OTHER\n");
+    }
+}
