@@ -4,12 +4,14 @@
 //! Belongs here: what a test needs to set a scene. Does not belong here: what it asserts.
 
 mod agent;
+mod certificates;
 mod daemon;
 mod host;
 mod postgres;
 mod process;
 
 pub use agent::{Finished, Running};
+pub use certificates::{Certificates, Kind};
 pub use host::{Host, Scene};
 pub use postgres::Postgres;
 pub use process::{Process, wait_until};

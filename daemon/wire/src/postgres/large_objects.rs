@@ -1,7 +1,7 @@
 //! Large objects by function call messages, as libpq's `lo_…` and JDBC's `LargeObject` use them.
 //!
 //! The numbers are those of the catalog that every server of version 9.3 or later is born with
-//! (src/include/catalog/pg_proc.dat); what they call is as good as a statement that calls it.
+//! (`src/include/catalog/pg_proc.dat`); what they call is as good as a statement that calls it.
 
 use super::{
     frame::{Body, Violation},
