@@ -14,6 +14,7 @@ use chaperone_model::{Seq, Timestamp};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    agents::{self, AgentsArgs},
     config::{self, Config},
     daemon, doctor, show,
     trust::{self, Trust},
@@ -55,6 +56,8 @@ enum Command {
     Status,
     /// Show live sessions
     Sessions,
+    /// Show agents, their runs and programs; enrol programs
+    Agents(AgentsArgs),
     /// Show what agents did
     Log(LogArgs),
     /// This host's authority, which agents' clients must trust to verify a target through the daemon
@@ -153,6 +156,7 @@ fn dispatch(cli: &Cli) -> Result<bool> {
             }
             Ok(true)
         }
+        Command::Agents(args) => agents::run(&config()?, args, cli.json),
         Command::Trust { what } => {
             trust::run(&config()?, what.as_ref().unwrap_or(&Trust::Show), cli.json)
         }

@@ -231,6 +231,14 @@ impl<'a> Relay<'a> {
         if busy || self.terminated {
             return false;
         }
+        if !self.up.rest().is_empty()
+            && let Some(refusal) = self.session.moved()
+        {
+            self.shared.counters.doubted.up();
+            let detail = refusal.message.clone();
+            self.end(Closing::Daemon, refusal, detail);
+            return true;
+        }
         let mut batch = Vec::new();
         self.waiting = false;
         loop {
@@ -366,10 +374,12 @@ impl<'a> Relay<'a> {
         // A client that is gone after its last command: the server sees the end as it would
         // without us, and still answers what it was sent.
         let all_sent = self.recording.is_none() && !self.waiting;
-        if self.client_done.is_some() && all_sent && !self.half_closed {
-            if Pin::new(&mut self.server).poll_shutdown(cx).is_ready() {
-                self.half_closed = true;
-            }
+        if self.client_done.is_some()
+            && all_sent
+            && !self.half_closed
+            && Pin::new(&mut self.server).poll_shutdown(cx).is_ready()
+        {
+            self.half_closed = true;
         }
         false
     }

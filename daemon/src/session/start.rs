@@ -8,7 +8,7 @@ use super::{START_UP, Session, record, unrecorded};
 use crate::{
     clock,
     config::AgentTls,
-    identify::application_name,
+    identity::application_name,
     relay::{Ended, Relay},
     tls::Stream,
     upstream::{Held, sign_on},

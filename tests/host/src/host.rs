@@ -34,7 +34,9 @@ pub struct Scene {
     daemon: String,
     target: String,
     address: Option<String>,
-    select_cgroup: bool,
+    select: Option<String>,
+    agent: String,
+    more: String,
     server: String,
     hba: Option<String>,
     without_postgres: bool,
@@ -68,8 +70,30 @@ impl Scene {
 
     /// The agent is known by its cgroup, not by its user id.
     #[must_use]
-    pub fn select_by_cgroup(mut self) -> Self {
-        self.select_cgroup = true;
+    pub fn select_by_cgroup(self) -> Self {
+        self.select("{ cgroup = \"/{cgroup}\" }")
+    }
+
+    /// How the agent is known, as TOML. `{cgroup}` is the name of the test's cgroup.
+    #[must_use]
+    pub fn select(mut self, toml: &str) -> Self {
+        self.select = Some(toml.into());
+        self
+    }
+
+    /// Lines for the configuration's `[[agent]]`.
+    #[must_use]
+    pub fn agent(mut self, lines: &str) -> Self {
+        self.agent.push_str(lines);
+        self.agent.push('\n');
+        self
+    }
+
+    /// Lines for the end of the configuration. `{cgroup}` is the name of the test's cgroup.
+    #[must_use]
+    pub fn more(mut self, lines: &str) -> Self {
+        self.more.push_str(lines);
+        self.more.push('\n');
         self
     }
 
@@ -130,7 +154,8 @@ impl Scene {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let folder = tempfile::Builder::new().prefix("chaperone-host-").tempdir()?;
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
-        let name = format!("chaperone-test-{}-{number}", std::process::id());
+        // A slice, in which a service manager would make its units' groups.
+        let name = format!("chaperonetest{}n{number}.slice", std::process::id());
         let cgroup = Cgroup::make(&name)?;
         let bpffs = Mount::make("bpf", folder.path().join("bpf"), None)?;
         let disk = self
@@ -158,20 +183,19 @@ impl Scene {
 
     fn configuration(&self, host: &Host, cgroup: &str) -> String {
         let folder = host.folder.path().display();
-        let select = if self.select_cgroup {
-            format!("{{ cgroup = \"/{cgroup}\" }}")
-        } else {
-            format!("{{ user = {UID} }}")
-        };
+        let by_user = format!("{{ user = {UID} }}");
+        let select = self.select.as_ref().unwrap_or(&by_user).replace("{cgroup}", cgroup);
         let address = self.address.clone().unwrap_or_else(|| "[\"{ip}:5432\"]".into());
         // Most scenes are of other things than encryption.
         let plain = if self.target.contains("tls = ") { "" } else { "tls = \"disable\"\n" };
         format!(
             "[daemon]\nattach = \"{cgroup}\"\nlisten = {port}\npins = \"{folder}/bpf/chaperone\"\n\
              control = \"{folder}/run/control.sock\"\nlog = \"{folder}/log/log.sqlite\"\n\
-             authority = \"{folder}/authority\"\n{daemon}\n\
-             [[agent]]\nname = \"cleaner\"\nselect = {select}\n\n\
-             [[target]]\nname = \"prod\"\nprotocol = \"postgres\"\naddress = {address}\n{plain}{target}\n",
+             authority = \"{folder}/authority\"\nenrolled = \"{folder}/enrolled.toml\"\n{daemon}\n\
+             [[agent]]\nname = \"cleaner\"\nselect = {select}\n{agent}\n\
+             [[target]]\nname = \"prod\"\nprotocol = \"postgres\"\naddress = {address}\n{plain}{target}\n{more}",
+            agent = self.agent,
+            more = self.more.replace("{cgroup}", cgroup),
             cgroup = host.cgroup.path.display(),
             port = host.port,
             daemon = self.daemon,
@@ -348,6 +372,20 @@ impl Host {
         self.agent("psql", &args)
     }
 
+    /// Runs a program as the agent in a cgroup below the test's own.
+    ///
+    /// # Errors
+    /// As [`Host::agent`].
+    pub fn agent_in(
+        &self,
+        cgroup: &Path,
+        uid: u32,
+        program: &str,
+        args: &[&str],
+    ) -> Result<Finished> {
+        agent::run(self.with_settings(agent::command(cgroup, uid, program, args)), "")
+    }
+
     /// Runs a Python program as the agent.
     ///
     /// # Errors
@@ -357,8 +395,11 @@ impl Host {
     }
 
     fn agent_command(&self, uid: u32, program: &str, args: &[&str]) -> std::process::Command {
-        let mut command = agent::command(&self.cgroup.path, uid, program, args);
-        // What ops would have set for the agent long before.
+        self.with_settings(agent::command(&self.cgroup.path, uid, program, args))
+    }
+
+    /// What ops would have set for the agent long before.
+    fn with_settings(&self, mut command: std::process::Command) -> std::process::Command {
         command
             .env("PGHOST", self.address.to_string())
             .env("PGPORT", "5432")
@@ -508,15 +549,20 @@ impl Drop for Cgroup {
         let _ = fs::write(self.path.join("cgroup.kill"), "1");
         for _ in 0..200 {
             // Groups that a test made below it go first.
-            for below in fs::read_dir(&self.path).into_iter().flatten().flatten() {
-                if below.path().is_dir() {
-                    let _ = fs::remove_dir(below.path());
-                }
-            }
+            remove_below(&self.path);
             if fs::remove_dir(&self.path).is_ok() {
                 return;
             }
             thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn remove_below(folder: &Path) {
+    for below in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if below.path().is_dir() {
+            remove_below(&below.path());
+            let _ = fs::remove_dir(below.path());
         }
     }
 }

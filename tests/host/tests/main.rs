@@ -3,6 +3,7 @@
 
 mod clients;
 mod hostile;
+mod identity;
 mod interception;
 mod lifecycle;
 mod log;
