@@ -23,7 +23,7 @@ use crate::{
     lane::{AgentLane, Lane},
     session::{Session, unrecorded},
     shared::{Cancellable, Shared, Stage},
-    tls::Stream,
+    tls::{Stream, target::lost},
 };
 
 /// How long the server may take to finish what it was sent, once the session must end.
@@ -388,7 +388,7 @@ impl<'a> Relay<'a> {
             Poll::Ready(Err(error)) => {
                 self.server_done = true;
                 if error.kind() != io::ErrorKind::UnexpectedEof {
-                    self.server_lost = Some(error.to_string());
+                    self.server_lost = Some(lost(&error));
                 }
                 true
             }
@@ -514,6 +514,7 @@ impl<'a> Relay<'a> {
         }
         // The server is done, and all that it said has been handed on.
         if let Some(said) = self.server_said.take() {
+            self.not_signed_on(&said);
             return Some((Closing::Target, Some(said)));
         }
         if let Some(why) = self.client_done.take() {
@@ -523,6 +524,7 @@ impl<'a> Relay<'a> {
             Some(error) => format!("the connection to the server was lost: {error}"),
             None => "the server closed the connection".into(),
         };
+        self.not_signed_on(&detail);
         let refusal = Refusal::new(
             "08006",
             format!("chaperone lost the connection to target {}", self.session.target),
@@ -530,6 +532,14 @@ impl<'a> Relay<'a> {
         .detail(detail.clone());
         self.farewell(cx, client, &backend_error(Severity::Fatal, &refusal));
         Some((Closing::Target, Some(detail)))
+    }
+
+    /// Where the session never came to its first command, operations are told why.
+    fn not_signed_on(&self, why: &str) {
+        if self.signed_on.is_some() {
+            let detail = format!("target {}: {why}", self.session.target);
+            self.shared.event(Some(self.session.id), EventKind::TargetRefused, detail);
+        }
     }
 
     /// When the daemon ends, a session ends as soon as nothing of it is under way.

@@ -253,15 +253,23 @@ struct Checked<'a> {
     agents: usize,
     targets: usize,
     policy: &'a str,
+    /// What only the daemon's unit can read.
+    not_checked: &'a [String],
 }
 
-pub(crate) fn checked(path: &Path, config: &Config, json: bool) -> Result<()> {
+pub(crate) fn checked(
+    path: &Path,
+    config: &Config,
+    not_checked: &[String],
+    json: bool,
+) -> Result<()> {
     let checked = Checked {
         configuration: path,
         attach: daemon::attach_point(config),
         agents: config.agents.len(),
         targets: config.targets.len(),
         policy: config.policy.hash(),
+        not_checked,
     };
     if json {
         return json_line(&checked);
@@ -272,7 +280,8 @@ pub(crate) fn checked(path: &Path, config: &Config, json: bool) -> Result<()> {
         checked.agents,
         checked.targets,
         checked.attach
-    ))
+    ))?;
+    not_checked.iter().try_for_each(|what| print(&format!("not checked here: {what}")))
 }
 
 pub(crate) fn table(head: &[&str]) -> Table {

@@ -5,9 +5,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
     config::{Credential, Target},
+    secret::SecretError,
     tls::{
         Stream, provider,
-        target::{Connector, PrepareError, end_point},
+        target::{self, Connector, PrepareError, end_point},
     },
 };
 
@@ -47,12 +48,34 @@ impl Upstream {
     }
 }
 
+/// Reads all that a target's configuration names, for those who only check it. Answers what is
+/// there for nobody but the daemon's unit.
+pub(crate) fn examine(target: &Target) -> Result<Vec<SecretError>, PrepareError> {
+    let identity = target.tls.identity.as_ref();
+    let own = target.credentials.iter().filter_map(|credential| credential.identity.as_ref());
+    let connectors = std::iter::once(identity)
+        .chain(own.map(Some))
+        .map(|identity| Connector::prepare(target, identity).map(drop));
+    let passwords = target.credentials.iter().filter_map(|credential| credential.password.as_ref());
+    let passwords = passwords.map(|password| Ok(password.read().map(drop)?));
+    let mut elsewhere = Vec::new();
+    for read in connectors.chain(passwords) {
+        match read {
+            Err(PrepareError::Secret(error @ SecretError::NoCredentials(_))) => {
+                elsewhere.push(error);
+            }
+            read => read?,
+        }
+    }
+    Ok(elsewhere)
+}
+
 /// A server has accepted a sign-on.
 pub(crate) struct SignedOn {
     /// What the server said for the client, from `AuthenticationOk` on or before.
     pub(crate) said: Vec<u8>,
-    /// How it was convinced.
-    pub(crate) how: &'static str,
+    /// By which method it was convinced, where it asked for a password.
+    pub(crate) how: Option<&'static str>,
 }
 
 /// Why it has not.
@@ -69,7 +92,7 @@ pub(crate) async fn sign_on(
     server: &mut Stream,
     account: &Account,
 ) -> Result<SignedOn, SignOnFailure> {
-    let lost = |error: std::io::Error| SignOnFailure::Lost(error.to_string());
+    let lost = |error: std::io::Error| SignOnFailure::Lost(target::lost(&error));
     let mut nonce = [0; NONCE];
     if provider().secure_random.fill(&mut nonce).is_err() {
         return Err(SignOnFailure::Lost("there is no randomness".into()));

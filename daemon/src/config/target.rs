@@ -346,7 +346,7 @@ fn source(text: &Spanned<String>) -> Result<Source, Misplaced> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawCredential {
-    agents: Option<Vec<Spanned<String>>>,
+    agents: Option<Spanned<Vec<Spanned<String>>>>,
     user: Spanned<String>,
     password: Option<Spanned<String>>,
     certificate: Option<Spanned<PathBuf>>,
@@ -357,7 +357,15 @@ struct RawCredential {
 impl RawCredential {
     fn check(self, tls: &TargetTls, agents: &[Agent]) -> Result<Credential, Misplaced> {
         let mut named = None;
-        for name in self.agents.into_iter().flatten() {
+        if let Some(agents) = &self.agents
+            && agents.get_ref().is_empty()
+        {
+            // It must not be taken for a credential that is for all.
+            let message = "this names no agent: leave `agents` out for all that no other \
+                           credential names";
+            return Err((agents.span(), message.into()));
+        }
+        for name in self.agents.into_iter().flat_map(Spanned::into_inner) {
             let found = agents.iter().find(|agent| *agent.name.0 == **name.get_ref());
             let Some(found) = found else {
                 let message = format!("there is no agent named {:?}", name.get_ref());

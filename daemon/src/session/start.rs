@@ -2,15 +2,16 @@
 
 use chaperone_model::{Closing, EventKind, Record, SessionSignedOn, SessionStarted};
 use chaperone_wire::postgres::{Refusal, Rules, SigningOn, Startup};
-use tokio::{io::AsyncWriteExt, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt}, time::timeout};
 
-use super::{START_UP, Session, record, unrecorded};
+use super::{FAREWELL, START_UP, Session, record, unrecorded};
 use crate::{
     clock,
     config::AgentTls,
     identify::application_name,
     relay::{Ended, Relay},
-    tls::Stream,
+    tls::{Stream, target::lost, tls_error},
     upstream::{Held, sign_on},
 };
 
@@ -48,7 +49,7 @@ impl Session {
                 .hint("Ask operations to name this agent in one of the target's credentials."),
             ));
         };
-        let mut server = connector.connect(self.original.0).await.map_err(|error| {
+        let connected = connector.connect(self.original.0).await.map_err(|error| {
             shared.counters.unreachable.up();
             let message = format!(
                 "chaperone could not connect to target {} at {}: {error}",
@@ -56,6 +57,7 @@ impl Session {
             );
             self.unreachable("08001", message)
         })?;
+        let mut server = connected.stream;
         // Small messages go at once, on both sides.
         let _ = client.tcp().set_nodelay(true);
         if let Some(held) = held {
@@ -68,15 +70,23 @@ impl Session {
             server.write_all(&startup.encode()).await?;
             server.flush().await
         };
-        sent.await.map_err(|error| {
-            self.unreachable(
-                "08006",
-                format!("the connection to target {} was lost: {error}", self.target),
-            )
-        })?;
+        if let Err(error) = sent.await {
+            // A server that does not want the daemon's certificate says so before it goes.
+            let said = timeout(FAREWELL, server.read_u8()).await;
+            let error = match said {
+                Ok(Err(said)) if tls_error(&said).is_some() => said,
+                _ => error,
+            };
+            let why = lost(&error);
+            let message = format!("the connection to target {} was lost: {why}", self.target);
+            return Err(self.unreachable("08006", message));
+        }
         let (said, method) = match held {
             None => (Vec::new(), "relayed"),
-            Some(held) => self.sign_on(&mut server, held).await?,
+            Some(held) => match self.sign_on(&mut server, held).await? {
+                (said, None) if connected.identified => (said, "client certificate"),
+                (said, how) => (said, how.unwrap_or("without a password")),
+            },
         };
         let signed_on = SessionSignedOn {
             at: clock::wall(),
@@ -98,7 +108,7 @@ impl Session {
         &self,
         server: &mut Stream,
         held: &Held,
-    ) -> Result<(Vec<u8>, &'static str), (Refusal, Ended)> {
+    ) -> Result<(Vec<u8>, Option<&'static str>), (Refusal, Ended)> {
         let signed_on = timeout(START_UP, sign_on(server, &held.account)).await;
         let why = match signed_on {
             Ok(Ok(signed_on)) => return Ok((signed_on.said, signed_on.how)),

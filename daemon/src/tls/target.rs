@@ -1,19 +1,29 @@
 //! The target's side: connecting, asking for TLS, and believing a server or not.
 
-use std::{fmt, fs, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt, fs, io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use chaperone_wire::postgres::{ALPN, tls_request};
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore,
     SignatureScheme,
     client::{
-        Resumption,
+        ResolvesClientCert, Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_cert_signed_by_trust_anchor, verify_server_name,
     },
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
     server::ParsedCertificate,
+    sign::CertifiedKey,
 };
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256, Sha384, Sha512};
@@ -86,19 +96,20 @@ impl Connector {
     }
 
     /// Connects, in the clear or not, as the target's mode says.
-    pub(crate) async fn connect(&self, to: SocketAddr) -> Result<Stream, ConnectError> {
+    pub(crate) async fn connect(&self, to: SocketAddr) -> Result<Connected, ConnectError> {
         let late = || io::Error::new(io::ErrorKind::TimedOut, "it did not answer in time");
         let mut tcp =
             timeout(PATIENCE, TcpStream::connect(to)).await.unwrap_or_else(|_| Err(late()))?;
         // Small messages go at once.
         let _ = tcp.set_nodelay(true);
-        let Some(config) = &self.config else { return Ok(Stream::Plain(tcp)) };
+        let plain = |tcp| Connected { stream: Stream::Plain(tcp), identified: false };
+        let Some(config) = &self.config else { return Ok(plain(tcp)) };
         let handshake = async {
             tcp.write_all(&tls_request()).await?;
             // One byte and no more: what comes behind it must be TLS (CVE-2021-23222).
             match tcp.read_u8().await? {
                 b'S' => self.encrypt(tcp, config, to).await,
-                b'N' if self.mode == TlsMode::Prefer => Ok(Stream::Plain(tcp)),
+                b'N' if self.mode == TlsMode::Prefer => Ok(plain(tcp)),
                 b'N' => Err(ConnectError::NoTls(self.mode.as_str())),
                 _ => Err(ConnectError::Answer),
             }
@@ -111,13 +122,54 @@ impl Connector {
         tcp: TcpStream,
         config: &Arc<ClientConfig>,
         to: SocketAddr,
-    ) -> Result<Stream, ConnectError> {
+    ) -> Result<Connected, ConnectError> {
+        let shown = Arc::new(Shown::of(config));
+        let mut config = ClientConfig::clone(config);
+        config.client_auth_cert_resolver = shown.clone();
         let name = self.name.clone().unwrap_or_else(|| ServerName::IpAddress(to.ip().into()));
-        let tls = TlsConnector::from(config.clone())
+        let tls = TlsConnector::from(Arc::new(config))
             .connect(name, tcp)
             .await
             .map_err(|error| explain(&error))?;
-        Ok(Stream::Tls(Box::new(tls.into())))
+        let identified = shown.shown.load(Ordering::Relaxed);
+        Ok(Connected { stream: Stream::Tls(Box::new(tls.into())), identified })
+    }
+}
+
+/// A connection to a target.
+pub(crate) struct Connected {
+    pub(crate) stream: Stream,
+    /// The server asked for a client certificate, and was shown one.
+    pub(crate) identified: bool,
+}
+
+/// The client certificate for one connection: remembers whether it was shown.
+#[derive(Debug)]
+struct Shown {
+    certificate: Arc<dyn ResolvesClientCert>,
+    shown: AtomicBool,
+}
+
+impl Shown {
+    fn of(config: &ClientConfig) -> Self {
+        let certificate = config.client_auth_cert_resolver.clone();
+        Self { certificate, shown: AtomicBool::new(false) }
+    }
+}
+
+impl ResolvesClientCert for Shown {
+    fn resolve(
+        &self,
+        authorities: &[&[u8]],
+        schemes: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
+        let found = self.certificate.resolve(authorities, schemes)?;
+        self.shown.store(true, Ordering::Relaxed);
+        Some(found)
+    }
+
+    fn has_certs(&self) -> bool {
+        self.certificate.has_certs()
     }
 }
 
@@ -156,8 +208,9 @@ fn client_config(
     roots: &Roots,
     identity: Option<&ClientIdentity>,
 ) -> Result<ClientConfig, PrepareError> {
-    let roots = if mode.verifies() { load_roots(roots)? } else { RootCertStore::empty() };
-    let verifier = Verifier { mode, roots, provider: provider() };
+    let (roots, named) =
+        if mode.verifies() { load_roots(roots)? } else { (RootCertStore::empty(), Vec::new()) };
+    let verifier = Verifier { mode, roots, named, provider: provider() };
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| PrepareError::Read { path: "TLS".into(), reason: error.to_string() })?
@@ -181,12 +234,17 @@ fn client_config(
     Ok(config)
 }
 
-fn load_roots(roots: &Roots) -> Result<RootCertStore, PrepareError> {
+/// The authorities, and the certificates of the file that named them.
+fn load_roots(
+    roots: &Roots,
+) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), PrepareError> {
     let mut store = RootCertStore::empty();
+    let mut named = Vec::new();
     match roots {
         Roots::File(path) => {
-            for certificate in certificates(path)? {
-                store.add(certificate).map_err(|error| PrepareError::Read {
+            named = certificates(path)?;
+            for certificate in &named {
+                store.add(certificate.clone()).map_err(|error| PrepareError::Read {
                     path: path.clone(),
                     reason: error.to_string(),
                 })?;
@@ -199,7 +257,7 @@ fn load_roots(roots: &Roots) -> Result<RootCertStore, PrepareError> {
             }
         }
     }
-    Ok(store)
+    Ok((store, named))
 }
 
 fn certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, PrepareError> {
@@ -209,6 +267,12 @@ fn certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, PrepareE
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| read(error.to_string()))?;
     if found.is_empty() { Err(PrepareError::Empty(path.clone())) } else { Ok(found) }
+}
+
+/// Why a connection was lost. In TLS 1.3 a server looks at the client's certificate only when the
+/// client's handshake is over.
+pub(crate) fn lost(error: &io::Error) -> String {
+    if tls_error(error).is_some() { explain(error).to_string() } else { error.to_string() }
 }
 
 /// Why a handshake failed, each way that ops can do something about in words of its own.
@@ -224,6 +288,9 @@ fn explain(error: &io::Error) -> ConnectError {
             CertificateError::UnknownIssuer => {
                 "its certificate is from an unknown authority".into()
             }
+            CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty() => {
+                "its certificate has no names (subjectAltName), which verify-full looks for".into()
+            }
             CertificateError::NotValidForNameContext { expected, presented } => format!(
                 "its certificate is for {}, not for {}",
                 presented.join(", "),
@@ -236,6 +303,9 @@ fn explain(error: &io::Error) -> ConnectError {
         Some(rustls::Error::AlertReceived(
             AlertDescription::CertificateRequired
             | AlertDescription::BadCertificate
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::UnsupportedCertificate
             | AlertDescription::UnknownCA
             | AlertDescription::CertificateUnknown,
         )) => ConnectError::Handshake(
@@ -250,7 +320,61 @@ fn explain(error: &io::Error) -> ConnectError {
 struct Verifier {
     mode: TlsMode,
     roots: RootCertStore,
+    /// Certificates that operations named themselves. A server may have one of them.
+    named: Vec<CertificateDer<'static>>,
     provider: Arc<CryptoProvider>,
+}
+
+impl Verifier {
+    fn vouched(
+        &self,
+        certificate: &CertificateDer<'_>,
+        parsed: &ParsedCertificate<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), rustls::Error> {
+        // A self-signed one, as PostgreSQL's documentation makes it (ssl-tcp, "Creating
+        // Certificates"): it is its own authority, which is no path in the sense of RFC 5280.
+        if self.named.iter().any(|named| named == certificate) {
+            return in_its_time(certificate, now);
+        }
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(
+            parsed,
+            &self.roots,
+            intermediates,
+            now,
+            algorithms,
+        )
+        .map_err(|error| match error {
+            // What is no path because it ends where it begins.
+            rustls::Error::InvalidCertificate(CertificateError::Other(_))
+                if is_its_own_issuer(certificate) =>
+            {
+                CertificateError::UnknownIssuer.into()
+            }
+            error => error,
+        })
+    }
+}
+
+fn is_its_own_issuer(certificate: &CertificateDer<'_>) -> bool {
+    x509_parser::parse_x509_certificate(certificate)
+        .is_ok_and(|(_, parsed)| parsed.issuer() == parsed.subject())
+}
+
+fn in_its_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), rustls::Error> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
+        .map_err(|_| CertificateError::BadEncoding)?;
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    let validity = parsed.validity();
+    if now > validity.not_after.timestamp() {
+        Err(CertificateError::Expired.into())
+    } else if now < validity.not_before.timestamp() {
+        Err(CertificateError::NotValidYet.into())
+    } else {
+        Ok(())
+    }
 }
 
 impl fmt::Debug for Verifier {
@@ -270,14 +394,7 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, rustls::Error> {
         if self.mode.verifies() {
             let certificate = ParsedCertificate::try_from(end_entity)?;
-            let algorithms = self.provider.signature_verification_algorithms.all;
-            verify_server_cert_signed_by_trust_anchor(
-                &certificate,
-                &self.roots,
-                intermediates,
-                now,
-                algorithms,
-            )?;
+            self.vouched(end_entity, &certificate, intermediates, now)?;
             if self.mode == TlsMode::VerifyFull {
                 verify_server_name(&certificate, name)?;
             }

@@ -33,9 +33,17 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    pub(crate) fn start(config: &Path, log: PathBuf) -> Result<Self> {
+    pub(crate) fn start(
+        config: &Path,
+        log: PathBuf,
+        environment: &[(String, String)],
+        without: &[String],
+    ) -> Result<Self> {
         let output = fs::File::create(&log)?;
         let mut command = Command::new("setpriv");
+        for capability in without {
+            command.arg(format!("--bounding-set=-{capability}"));
+        }
         command
             .args(["--pdeathsig", "KILL", "--"])
             .arg(binary()?)
@@ -43,6 +51,7 @@ impl Daemon {
             .arg("--config")
             .arg(config)
             .env("CHAPERONE_LOG", "debug")
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output);

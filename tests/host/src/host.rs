@@ -40,6 +40,11 @@ pub struct Scene {
     without_postgres: bool,
     small_disk: bool,
     leave_nothing: bool,
+    version: Option<String>,
+    other_agents: Vec<(String, u32)>,
+    other_targets: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
+    trimmed: Vec<String>,
 }
 
 impl Scene {
@@ -56,6 +61,42 @@ impl Scene {
     pub fn target(mut self, lines: &str) -> Self {
         self.target.push_str(lines);
         self.target.push('\n');
+        self
+    }
+
+    /// The agent's version, as TOML.
+    #[must_use]
+    pub fn version(mut self, toml: &str) -> Self {
+        self.version = Some(toml.into());
+        self
+    }
+
+    /// One more agent, known by its user id.
+    #[must_use]
+    pub fn other_agent(mut self, name: &str, uid: u32) -> Self {
+        self.other_agents.push((name.into(), uid));
+        self
+    }
+
+    /// One more target: the same server by another of its addresses, [`Host::address_of`]. Lines as
+    /// for [`Scene::target`].
+    #[must_use]
+    pub fn other_target(mut self, name: &str, lines: &str) -> Self {
+        self.other_targets.push((name.into(), lines.into()));
+        self
+    }
+
+    /// A variable of the daemon's environment.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// The daemon runs without this capability, as setpriv names it.
+    #[must_use]
+    pub fn without_capability(mut self, name: &str) -> Self {
+        self.trimmed.push(name.into());
         self
     }
 
@@ -127,7 +168,8 @@ impl Scene {
         if !geteuid().is_root() {
             bail!("these tests load BPF programs and make cgroups: run them as root");
         }
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let others = u32::try_from(self.other_targets.len())?;
+        let number = NEXT.fetch_add(1 + others, Ordering::Relaxed);
         let folder = tempfile::Builder::new().prefix("chaperone-host-").tempdir()?;
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
         let name = format!("chaperone-test-{}-{number}", std::process::id());
@@ -140,18 +182,28 @@ impl Scene {
         // An address and a port that no other test of any process uses at the same time.
         let process = std::process::id();
         let [_, _, high, low] = process.to_be_bytes();
-        let octet = u8::try_from(number % 250).unwrap_or(0) + 1;
-        let address = Ipv4Addr::new(127, 64 + (high & 0x3f), low, octet);
+        let addresses: Vec<_> = (number..=number + others)
+            .map(|number| u8::try_from(number % 250).unwrap_or(0) + 1)
+            .map(|octet| Ipv4Addr::new(127, 64 + (high & 0x3f), low, octet))
+            .collect();
         let port = 20_000 + u16::try_from((process * 31 + number) % 12_000).unwrap_or(0);
         let hba = self.hba.clone().unwrap_or_else(|| "host all all all trust\n".into());
         let postgres = (!self.without_postgres)
             .then(|| {
                 let template = self.leave_nothing.then(|| folder.path().join("template"));
-                Postgres::start(folder.path(), address, &self.server, &hba, template)
+                Postgres::start(folder.path(), &addresses, &self.server, &hba, template)
             })
             .transpose()?;
-        let mounts = [Some(bpffs), disk];
-        let host = Host { daemon: None, postgres, _mounts: mounts, cgroup, folder, address, port };
+        let host = Host {
+            daemon: None,
+            postgres,
+            _mounts: [Some(bpffs), disk],
+            cgroup,
+            folder,
+            addresses,
+            port,
+            scene: self.clone(),
+        };
         fs::write(host.config(), self.configuration(&host, &name))?;
         Ok(host)
     }
@@ -165,19 +217,35 @@ impl Scene {
         };
         let address = self.address.clone().unwrap_or_else(|| "[\"{ip}:5432\"]".into());
         // Most scenes are of other things than encryption.
-        let plain = if self.target.contains("tls = ") { "" } else { "tls = \"disable\"\n" };
-        format!(
+        let plain =
+            |lines: &str| if lines.contains("tls = ") { "" } else { "tls = \"disable\"\n" };
+        let version =
+            self.version.as_ref().map(|v| format!("version = {v}\n")).unwrap_or_default();
+        let mut text = format!(
             "[daemon]\nattach = \"{cgroup}\"\nlisten = {port}\npins = \"{folder}/bpf/chaperone\"\n\
              control = \"{folder}/run/control.sock\"\nlog = \"{folder}/log/log.sqlite\"\n\
              authority = \"{folder}/authority\"\n{daemon}\n\
-             [[agent]]\nname = \"cleaner\"\nselect = {select}\n\n\
+             [[agent]]\nname = \"cleaner\"\nselect = {select}\n{version}\n\
              [[target]]\nname = \"prod\"\nprotocol = \"postgres\"\naddress = {address}\n{plain}{target}\n",
             cgroup = host.cgroup.path.display(),
             port = host.port,
             daemon = self.daemon,
             target = self.target,
-            address = address.replace("{ip}", &host.address.to_string()),
-        )
+            plain = plain(&self.target),
+            address = address.replace("{ip}", &host.address().to_string()),
+        );
+        for ((name, lines), address) in self.other_targets.iter().zip(&host.addresses[1..]) {
+            text.push_str(&format!(
+                "[[target]]\nname = \"{name}\"\nprotocol = \"postgres\"\naddress = [\"{address}:5432\"]\n{}{lines}\n",
+                plain(lines),
+            ));
+        }
+        for (name, uid) in &self.other_agents {
+            text.push_str(&format!(
+                "[[agent]]\nname = \"{name}\"\nselect = {{ user = {uid} }}\n"
+            ));
+        }
+        text.replace("{folder}", &folder.to_string())
     }
 }
 
@@ -191,8 +259,9 @@ pub struct Host {
     _mounts: [Option<Mount>; 2],
     cgroup: Cgroup,
     folder: tempfile::TempDir,
-    address: Ipv4Addr,
+    addresses: Vec<Ipv4Addr>,
     port: u16,
+    scene: Scene,
 }
 
 impl Host {
@@ -210,7 +279,20 @@ impl Host {
     /// Its own words.
     pub fn start_daemon(&mut self) -> Result<()> {
         let log = self.folder.path().join("daemon.log");
-        self.daemon = Some(Daemon::start(&self.config(), log)?);
+        let scene = &self.scene;
+        let started = Daemon::start(&self.config(), log, &scene.environment, &scene.trimmed)?;
+        self.daemon = Some(started);
+        Ok(())
+    }
+
+    /// Starts the server of a scene that was set without one.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`].
+    pub fn start_postgres(&mut self, settings: &str, hba: &str) -> Result<()> {
+        let server =
+            Postgres::start(self.folder.path(), &self.addresses, settings, hba, None)?;
+        self.postgres = Some(server);
         Ok(())
     }
 
@@ -266,12 +348,43 @@ impl Host {
 
     /// The server's address, or the one that a test's own server may take.
     pub fn address(&self) -> Ipv4Addr {
-        self.address
+        self.addresses[0]
+    }
+
+    /// The address of the target of this name.
+    ///
+    /// # Panics
+    /// In a scene without such a target.
+    pub fn address_of(&self, target: &str) -> Ipv4Addr {
+        let others = self.scene.other_targets.iter().map(|(name, _)| name.as_str());
+        let index = std::iter::once("prod").chain(others).position(|name| name == target);
+        self.addresses[index.expect("this scene has such a target")]
     }
 
     /// The daemon's port.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Runs an agent's psql with this connection string; answers what it prints.
+    ///
+    /// # Errors
+    /// Where psql cannot be run.
+    pub fn connect(&self, conninfo: &str, statements: &[&str]) -> Result<Finished> {
+        self.connect_as(UID, conninfo, statements)
+    }
+
+    /// As [`Host::connect`], under another user id.
+    ///
+    /// # Errors
+    /// As [`Host::connect`].
+    pub fn connect_as(&self, uid: u32, conninfo: &str, statements: &[&str]) -> Result<Finished> {
+        let mut args = vec!["-X", "-q", "-At"];
+        for statement in statements {
+            args.extend(["-c", statement]);
+        }
+        args.push(conninfo);
+        self.other(uid, "psql", &args)
     }
 
     /// The agent's user id.
@@ -360,7 +473,7 @@ impl Host {
         let mut command = agent::command(&self.cgroup.path, uid, program, args);
         // What ops would have set for the agent long before.
         command
-            .env("PGHOST", self.address.to_string())
+            .env("PGHOST", self.address().to_string())
             .env("PGPORT", "5432")
             .env("PGUSER", "postgres")
             .env("PGDATABASE", "postgres");
@@ -424,6 +537,14 @@ impl Host {
             !rows.is_empty() && rows.iter().all(|row| !row["closed"].is_null())
         })?;
         Ok(rows)
+    }
+
+    /// The session in the log that was opened last, once all are closed.
+    ///
+    /// # Errors
+    /// As [`Host::closed_sessions`].
+    pub fn last_session(&self) -> Result<Value> {
+        self.closed_sessions()?.pop().context("there is no session")
     }
 
     /// What else is in the log.
