@@ -143,8 +143,13 @@ impl Config {
             if agents.iter().any(|other: &Agent| other.select == select) {
                 return Err(at(agent.select.span(), "another agent selects the same processes"));
             }
-            let version = agent.version.map(RawVersion::check).transpose();
-            let version = version.map_err(|(span, message)| at(span, &message))?;
+            let version = match agent.version {
+                None => None,
+                Some(raw) => {
+                    let span = raw.span();
+                    Some(raw.into_inner().check().map_err(|m| at(span, &m))?)
+                }
+            };
             agents.push(Agent { name: AgentName(name.into()), select, version });
         }
 
@@ -202,27 +207,23 @@ struct RawDaemon {
 struct RawAgent {
     name: Spanned<String>,
     select: Spanned<RawSelect>,
-    version: Option<RawVersion>,
+    version: Option<Spanned<RawVersion>>,
 }
 
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "a version, or { file = \"/path\" }")]
 enum RawVersion {
-    Literal(Spanned<String>),
-    File { file: Spanned<PathBuf> },
+    Literal(String),
+    File { file: PathBuf },
 }
 
 impl RawVersion {
-    fn check(self) -> Result<Version, Misplaced> {
+    fn check(self) -> Result<Version, String> {
         match self {
-            Self::Literal(text) if text.get_ref().trim().is_empty() => {
-                Err((text.span(), "a version is not empty".into()))
-            }
-            Self::Literal(text) => Ok(Version::Literal(text.into_inner())),
-            Self::File { file } if file.get_ref().is_absolute() => {
-                Ok(Version::File(file.into_inner()))
-            }
-            Self::File { file } => Err((file.span(), "a path begins with '/'".into())),
+            Self::Literal(text) if text.trim().is_empty() => Err("a version is not empty".into()),
+            Self::Literal(text) => Ok(Version::Literal(text)),
+            Self::File { file } if file.is_absolute() => Ok(Version::File(file)),
+            Self::File { .. } => Err("a path begins with '/'".into()),
         }
     }
 }
@@ -416,6 +417,7 @@ select = { user = 64001 }
 [[agent]]
 name = "other"
 select = { cgroup = "/agents.slice" }
+version = "1.4.2"
 [[target]]
 name = "prod"
 protocol = "postgres"
@@ -427,6 +429,10 @@ address = ["db:5432", "10.0.0.0/24:5432"]
         let config = parse(GOOD).expect("good");
         assert_eq!(config.agents[0].select, Select::User(64001));
         assert_eq!(config.agents[1].select, Select::Cgroup("/agents.slice".into()));
+        assert_eq!(config.agents[1].version, Some(Version::Literal("1.4.2".into())));
+        let file = parse(&GOOD.replace("\"1.4.2\"", "{ file = \"/opt/a/VERSION\" }"));
+        let file = file.expect("good").agents[1].version.clone();
+        assert_eq!(file, Some(Version::File("/opt/a/VERSION".into())));
         assert_eq!(config.targets[0].addresses.len(), 2);
         assert_eq!(config.daemon.response, 1024);
         assert_eq!(config.daemon.drain, Duration::from_secs(2));
@@ -445,8 +451,8 @@ address = ["db:5432", "10.0.0.0/24:5432"]
     #[test]
     fn every_mistake_points_at_itself() {
         for (from, to, place, why) in [
-            ("\"db:5432\"", "\"db\"", "c.toml:16:12", "no port"),
-            ("\"postgres\"", "\"oracle\"", "c.toml:15:12", "not known"),
+            ("\"db:5432\"", "\"db\"", "c.toml:17:12", "no port"),
+            ("\"postgres\"", "\"oracle\"", "c.toml:16:12", "not known"),
             ("{ user = 64001 }", "{ user = 0 }", "c.toml:9:10", "own"),
             (
                 "{ user = 64001 }",
@@ -460,9 +466,12 @@ address = ["db:5432", "10.0.0.0/24:5432"]
             ("\"1 KiB\"", "\"lots\"", "c.toml:5:12", "no size"),
             ("\"1 KiB\"", "\"1 GiB\"", "c.toml:5:12", "out of range"),
             ("\"2s\"", "\"soon\"", "c.toml:6:9", "no duration"),
+            ("\"1.4.2\"", "\" \"", "c.toml:13:11", "not empty"),
+            ("\"1.4.2\"", "{ file = \"VERSION\" }", "c.toml:13:11", "begins with '/'"),
+            ("\"1.4.2\"", "{ flie = \"/VERSION\" }", "c.toml:13:11", "a version, or { file"),
             ("7401", "0", "c.toml:4:10", "port"),
             ("7401", "\"x\"", "c.toml:4:10", "invalid type"),
-            ("10.0.0.0/24:5432", "db:5432", "c.toml:16:23", "watched twice"),
+            ("10.0.0.0/24:5432", "db:5432", "c.toml:17:23", "watched twice"),
             ("\"/sys/fs/cgroup/x\"", "\"x\"", "c.toml:3:10", "attach is"),
         ] {
             let error = parse(&GOOD.replacen(from, to, 1)).expect_err(to);

@@ -217,8 +217,10 @@ impl Scene {
         };
         let address = self.address.clone().unwrap_or_else(|| "[\"{ip}:5432\"]".into());
         // Most scenes are of other things than encryption.
-        let plain =
-            |lines: &str| if lines.contains("tls = ") { "" } else { "tls = \"disable\"\n" };
+        let plain = |lines: &str| {
+            let said = lines.lines().any(|line| line.starts_with("tls = "));
+            if said { "" } else { "tls = \"disable\"\n" }
+        };
         let version =
             self.version.as_ref().map(|v| format!("version = {v}\n")).unwrap_or_default();
         let mut text = format!(

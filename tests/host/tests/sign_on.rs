@@ -57,7 +57,7 @@ fn assert_secrets_are_kept(host: &Host) -> Result<()> {
     assert!(files.len() >= 3, "the log has a write-ahead log: {files:?}");
     for file in files {
         let bytes = fs::read(&file)?;
-        assert!(bytes.len() > 1000, "{} was looked at", file.display());
+        assert!(!bytes.is_empty(), "{} was looked at", file.display());
         let found = bytes.windows(SECRET.len()).any(|part| part == SECRET.as_bytes());
         assert!(!found, "a secret is in {}", file.display());
     }

@@ -168,8 +168,8 @@ fn p8_what_is_no_proper_way_into_tls_is_refused() -> Result<()> {
         (
             r#"
 try: context(alpn="http/1.1").wrap_socket(dial())
-except ssl.SSLError as e: print(e.reason)"#,
-            "TLSV1_ALERT_NO_APPLICATION_PROTOCOL",
+except ssl.SSLError as e: print(e)"#,
+            "tlsv1 alert no application protocol",
             "agent-tls",
         ),
         // What comes before the answer would count as encrypted (CVE-2021-23214).
@@ -218,6 +218,8 @@ fn a_target_can_insist_on_encryption_or_do_without() -> Result<()> {
     let strict = format!("host={}", host.address_of("strict"));
     let plain = format!("host={}", host.address_of("plain"));
 
+    let authorized = || host.postgres().log().matches("connection authorized").count();
+    let before = authorized();
     let out = host.connect(&format!("{strict} sslmode=disable"), &["SELECT 1"])?;
     let said = "FATAL:  chaperone takes only encrypted connections to target strict";
     assert!(out.err.contains(said), "{}", out.err);
@@ -225,7 +227,7 @@ fn a_target_can_insist_on_encryption_or_do_without() -> Result<()> {
     let session = host.last_session()?;
     assert_eq!(session["closed_by"], "daemon");
     assert!(session["detail"].as_str().is_some_and(|d| d.contains("only encrypted connections")));
-    assert!(!host.postgres().log().contains("connection authorized"), "nothing went on");
+    assert_eq!(authorized(), before, "nothing went on");
     // Clients that can, do.
     for mode in ["allow", "prefer", "require"] {
         host.connect(&format!("{strict} sslmode={mode}"), &["SELECT 1"])?.ok()?;
@@ -303,7 +305,7 @@ def session():
     s = asked(); s.sendall(START)
     key = until(s, b"K")[1]; until(s, b"Z")
     return s, key
-(a, key), (b, _), (look, _) = session(), session(), session()
+(a, key), (b, last), (look, _) = session(), session(), session()
 for s in a, b: s.sendall(msg(b"Q", b"SELECT pg_sleep(60)\0"))
 open({shared:?}, "w").write(key.hex())
 assert sys.stdin.readline() == "go on\n"
@@ -311,6 +313,7 @@ c = asked(); c.sendall(packet(CANCEL, key)); assert c.recv(1) == b""
 tag, body = until(a, b"E", b"C"); print(tag, b"57014" in body)
 look.sendall(msg(b"Q", b"SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'\0"))
 print(until(look, b"D")[1][-1:].decode(), "sleeps")
+asked().sendall(packet(CANCEL, last)); until(b, b"E")
 "#
     );
     let mut running = host.start_agent("/usr/bin/python3", &["-c", &code])?;
@@ -332,7 +335,7 @@ print(until(look, b"D")[1][-1:].decode(), "sleeps")
     let rows = host.commands()?;
     let cancels: Vec<_> = rows.iter().filter(|row| row["kind"] == "cancel").collect();
     let statuses: Vec<_> = cancels.iter().map(|row| row["status"].as_str().unwrap_or("")).collect();
-    assert_eq!(statuses, ["ok", "ok", "refused", "refused", "ok"]);
+    assert_eq!(statuses, ["ok", "ok", "refused", "refused", "ok", "ok"]);
     Ok(())
 }
 

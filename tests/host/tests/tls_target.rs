@@ -236,19 +236,19 @@ fn p6_the_daemons_client_certificate_opens_the_target() -> Result<()> {
             &format!("tls = \"require\"\ncredential = {{ user = \"app\", {unknown} }}"),
         )
         // Both are asked for.
-        .other_target("both", &format!("{}credential = {{ user = \"both\", {password} }}", tls(&app)))
+        .other_target("both", &format!("{}credential = {{ user = \"twofold\", {password} }}", tls(&app)))
         .other_target(
             "one",
-            &format!("tls = \"require\"\ncredential = {{ user = \"both\", {password} }}"),
+            &format!("tls = \"require\"\ncredential = {{ user = \"twofold\", {password} }}"),
         )
         .server(&format!("{}ssl_ca_file = '{}'", ssl(&server), clients.root().display()))
         .hba(
             "host all postgres all trust\nhostssl all app all cert\n\
-             hostssl all both all scram-sha-256 clientcert=verify-ca\n",
+             hostssl all twofold all scram-sha-256 clientcert=verify-ca\n",
         )
         .start()?;
     host.postgres().sql("CREATE ROLE app LOGIN")?;
-    host.postgres().sql("CREATE ROLE both LOGIN PASSWORD 'correct horse'")?;
+    host.postgres().sql("CREATE ROLE twofold LOGIN PASSWORD 'correct horse'")?;
     let at = |target: &str, user: &str| {
         host.connect(
             &format!("host={} sslmode=disable user={user}", host.address_of(target)),
@@ -259,7 +259,7 @@ fn p6_the_daemons_client_certificate_opens_the_target() -> Result<()> {
     assert_eq!(host.last_session()?["sign_on"], "relayed");
     assert_eq!(at("held", "whoever")?.ok()?, "app");
     assert_eq!(host.last_session()?["sign_on"], "client certificate");
-    assert_eq!(at("both", "whoever")?.ok()?, "both");
+    assert_eq!(at("both", "whoever")?.ok()?, "twofold");
     assert_eq!(host.last_session()?["sign_on"], "scram-sha-256-plus");
 
     let wanted = "connection requires a valid client certificate";
