@@ -160,8 +160,7 @@ pub(crate) fn examine(config: &Config) -> Result<Vec<String>> {
     }
     let mut elsewhere = Vec::new();
     for target in &config.targets {
-        let found =
-            upstream::examine(target).with_context(|| format!("target {}", target.name))?;
+        let found = upstream::examine(target).with_context(|| format!("target {}", target.name))?;
         elsewhere.extend(found.iter().map(|what| format!("target {}: {what}", target.name)));
     }
     Ok(elsewhere)

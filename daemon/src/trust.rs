@@ -123,7 +123,9 @@ pub(crate) fn run(config: &Config, what: &Trust, json: bool) -> Result<bool> {
             edit(&path, Some(&pem))?;
             say(&format!("libpq trusts it for {account}: {}", path.display()))?;
             if !was {
-                say("libpq verifies every server with TLS once this file is there: add the authorities of servers that are not watched")?;
+                say(
+                    "libpq verifies every server with TLS once this file is there: add the authorities of servers that are not watched",
+                )?;
             }
             Ok(true)
         }
@@ -185,10 +187,9 @@ fn same(a: &Path, b: &Path) -> bool {
 }
 
 fn store() -> Result<&'static Store> {
-    STORES
-        .iter()
-        .find(|store| Path::new(store.folder).is_dir())
-        .context("this system's store is not known here: add the authority's certificate by its own means")
+    STORES.iter().find(|store| Path::new(store.folder).is_dir()).context(
+        "this system's store is not known here: add the authority's certificate by its own means",
+    )
 }
 
 fn call(program: &str) -> Result<()> {

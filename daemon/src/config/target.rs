@@ -156,11 +156,19 @@ pub(super) fn check(
             addresses.push(parsed);
         }
         let tls = target.tls.map_or_else(|| RawTls::default().check(0..0), RawTlsOrMode::check)?;
-        let hosts = addresses.iter().filter(|a| matches!(a, TargetAddress::Name(..))).count();
-        if tls.mode == TlsMode::VerifyFull && tls.name.is_none() && hosts > 1 {
-            let message = "which of these names is in the server's certificate? Say so by \
-                           tls = { mode = \"verify-full\", name = \"…\" }";
-            return Err((target.address.span(), message.into()));
+        if tls.mode == TlsMode::VerifyFull && tls.name.is_none() {
+            let hosts: Vec<_> = addresses.iter().filter_map(TargetAddress::name).collect();
+            let say = "Say so by tls = { mode = \"verify-full\", name = \"…\" }";
+            let why = match hosts.as_slice() {
+                [] => None,
+                [one] => ServerName::try_from(*one).is_err().then_some(
+                    "this name cannot be in a certificate: which name is in the server's?",
+                ),
+                _ => Some("which of these names is in the server's certificate?"),
+            };
+            if let Some(why) = why {
+                return Err((target.address.span(), format!("{why} {say}")));
+            }
         }
         let mut credentials: Vec<Credential> = Vec::new();
         for raw in target.credential.map(|all| all.0).unwrap_or_default() {

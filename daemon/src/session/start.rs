@@ -3,7 +3,9 @@
 use chaperone_model::{Closing, EventKind, Record, SessionSignedOn, SessionStarted};
 use chaperone_wire::postgres::{Refusal, Rules, SigningOn, Startup};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt}, time::timeout};
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
 
 use super::{FAREWELL, START_UP, Session, record, unrecorded};
 use crate::{

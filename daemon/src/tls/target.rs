@@ -192,15 +192,12 @@ pub(crate) fn end_point(stream: &Stream) -> Option<Vec<u8>> {
 
 /// The target's one host name; with several the configuration has to say which.
 fn sole_name(addresses: &[TargetAddress]) -> Option<ServerName<'static>> {
-    let mut names = addresses.iter().filter_map(|address| match address {
-        TargetAddress::Name(name, _) => Some(name),
-        TargetAddress::Fixed(_) => None,
-    });
-    let first = names.next()?;
+    let mut names = addresses.iter().filter_map(TargetAddress::name);
+    let first = names.next()?.to_owned();
     if names.next().is_some() {
         return None;
     }
-    ServerName::try_from(first.clone()).ok()
+    ServerName::try_from(first).ok()
 }
 
 fn client_config(
@@ -293,7 +290,7 @@ fn explain(error: &io::Error) -> ConnectError {
             }
             CertificateError::NotValidForNameContext { expected, presented } => format!(
                 "its certificate is for {}, not for {}",
-                presented.join(", "),
+                presented.iter().map(|name| bare(name)).collect::<Vec<_>>().join(", "),
                 expected.to_str()
             ),
             CertificateError::NotValidForName => "its certificate is for another name".into(),
@@ -314,6 +311,12 @@ fn explain(error: &io::Error) -> ConnectError {
         Some(error) => ConnectError::Handshake(error.to_string()),
         None => ConnectError::Handshake(error.to_string()),
     }
+}
+
+/// A name as people write it: the library says `DnsName("db.internal")`.
+fn bare(name: &str) -> &str {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inner.map_or(name, |inner| inner.trim_matches('"'))
 }
 
 /// Believes a server as far as the mode asks for.

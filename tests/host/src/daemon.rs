@@ -38,9 +38,20 @@ impl Daemon {
         log: PathBuf,
         environment: &[(String, String)],
         without: &[String],
+        hosts: Option<&Path>,
     ) -> Result<Self> {
         let output = fs::File::create(&log)?;
-        let mut command = Command::new("setpriv");
+        let mut command = match hosts {
+            None => Command::new("setpriv"),
+            Some(hosts) => {
+                // The file is another for the daemon alone.
+                let script = "mount --bind \"$0\" /etc/hosts && exec setpriv \"$@\"";
+                let mut command = Command::new("unshare");
+                command.args(["--mount", "--propagation", "private", "bash", "-c", script]);
+                command.arg(hosts);
+                command
+            }
+        };
         for capability in without {
             command.arg(format!("--bounding-set=-{capability}"));
         }

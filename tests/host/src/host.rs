@@ -45,6 +45,7 @@ pub struct Scene {
     other_targets: Vec<(String, String)>,
     environment: Vec<(String, String)>,
     trimmed: Vec<String>,
+    hosts: Option<(String, String)>,
 }
 
 impl Scene {
@@ -97,6 +98,13 @@ impl Scene {
     #[must_use]
     pub fn without_capability(mut self, name: &str) -> Self {
         self.trimmed.push(name.into());
+        self
+    }
+
+    /// The daemon finds this name to be the address of this target.
+    #[must_use]
+    pub fn name_of(mut self, target: &str, name: &str) -> Self {
+        self.hosts = Some((target.into(), name.into()));
         self
     }
 
@@ -204,7 +212,13 @@ impl Scene {
             port,
             scene: self.clone(),
         };
-        fs::write(host.config(), self.configuration(&host, &name))?;
+        let mut configuration = self.configuration(&host, &name);
+        if let Some((target, name)) = &self.hosts {
+            let address = host.address_of(target);
+            fs::write(host.folder().join("hosts"), format!("{address} {name}\n"))?;
+            configuration = configuration.replace(&format!("{address}:"), &format!("{name}:"));
+        }
+        fs::write(host.config(), configuration)?;
         Ok(host)
     }
 
@@ -221,8 +235,7 @@ impl Scene {
             let said = lines.lines().any(|line| line.starts_with("tls = "));
             if said { "" } else { "tls = \"disable\"\n" }
         };
-        let version =
-            self.version.as_ref().map(|v| format!("version = {v}\n")).unwrap_or_default();
+        let version = self.version.as_ref().map(|v| format!("version = {v}\n")).unwrap_or_default();
         let mut text = format!(
             "[daemon]\nattach = \"{cgroup}\"\nlisten = {port}\npins = \"{folder}/bpf/chaperone\"\n\
              control = \"{folder}/run/control.sock\"\nlog = \"{folder}/log/log.sqlite\"\n\
@@ -243,9 +256,7 @@ impl Scene {
             ));
         }
         for (name, uid) in &self.other_agents {
-            text.push_str(&format!(
-                "[[agent]]\nname = \"{name}\"\nselect = {{ user = {uid} }}\n"
-            ));
+            text.push_str(&format!("[[agent]]\nname = \"{name}\"\nselect = {{ user = {uid} }}\n"));
         }
         text.replace("{folder}", &folder.to_string())
     }
@@ -282,7 +293,10 @@ impl Host {
     pub fn start_daemon(&mut self) -> Result<()> {
         let log = self.folder.path().join("daemon.log");
         let scene = &self.scene;
-        let started = Daemon::start(&self.config(), log, &scene.environment, &scene.trimmed)?;
+        let hosts = scene.hosts.as_ref().map(|_| self.folder.path().join("hosts"));
+        let hosts = hosts.as_deref();
+        let started =
+            Daemon::start(&self.config(), log, &scene.environment, &scene.trimmed, hosts)?;
         self.daemon = Some(started);
         Ok(())
     }
@@ -292,8 +306,7 @@ impl Host {
     /// # Errors
     /// As [`Postgres::start`].
     pub fn start_postgres(&mut self, settings: &str, hba: &str) -> Result<()> {
-        let server =
-            Postgres::start(self.folder.path(), &self.addresses, settings, hba, None)?;
+        let server = Postgres::start(self.folder.path(), &self.addresses, settings, hba, None)?;
         self.postgres = Some(server);
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use chaperone_host_tests::{Certificates, Host, Kind, Scene};
+use chaperone_host_tests::{Certificates, Finished, Host, Kind, Scene, wait_until};
 use serde_json::Value;
 
 fn server_account() -> Result<u32> {
@@ -31,7 +31,9 @@ const HBA: &str = "host all postgres all trust\nhost all pw_user all password\n\
 
 fn make_users(host: &Host) -> Result<()> {
     let sql = host.postgres();
-    sql.sql("SET password_encryption = 'md5'; CREATE ROLE md5_user LOGIN PASSWORD 'secret of md5'")?;
+    sql.sql(
+        "SET password_encryption = 'md5'; CREATE ROLE md5_user LOGIN PASSWORD 'secret of md5'",
+    )?;
     sql.sql("CREATE ROLE pw_user LOGIN PASSWORD 'secret of pw'")?;
     sql.sql("CREATE ROLE scram_user LOGIN PASSWORD 'secret of scram'")?;
     sql.sql("CREATE ROLE app_a LOGIN PASSWORD 'secret of a'")?;
@@ -43,7 +45,7 @@ fn make_users(host: &Host) -> Result<()> {
 const SECRET: &str = "secret of";
 
 /// psql with a password in its environment: a command line is recorded, whatever stands in it.
-fn with_password(host: &Host, conninfo: &str, password: &str) -> Result<chaperone_host_tests::Finished> {
+fn with_password(host: &Host, conninfo: &str, password: &str) -> Result<Finished> {
     let set = format!("PGPASSWORD={password}");
     host.agent("env", &[&set, "psql", "-X", "-At", "-c", "SELECT current_user", conninfo])
 }
@@ -128,7 +130,11 @@ impl Secrets {
             secrets.write(user, &format!("{SECRET} {user}\n"), 0o600)?;
         }
         secrets.write("wrong", "secret of nobody\n", 0o600)?;
-        secrets.write("env", "# Of the application.\nOTHER=x\nDB_PASSWORD=\"secret of md5\"\n", 0o600)?;
+        secrets.write(
+            "env",
+            "# Of the application.\nOTHER=x\nDB_PASSWORD=\"secret of md5\"\n",
+            0o600,
+        )?;
         Ok(secrets)
     }
 
@@ -149,7 +155,8 @@ impl Secrets {
 #[test]
 fn p6_the_daemon_signs_on_with_what_the_agent_never_has() -> Result<()> {
     let (authority, secrets) = (Certificates::new("servers")?, Secrets::new()?);
-    let verified = format!("tls = {{ ca = \"{}\", name = \"db.test\" }}", authority.root().display());
+    let verified =
+        format!("tls = {{ ca = \"{}\", name = \"db.test\" }}", authority.root().display());
     let held = |tls: &str, user: &str, more: &str| {
         format!("{tls}\ncredential = {{ user = \"{user}\", {more} }}")
     };
@@ -166,7 +173,10 @@ fn p6_the_daemon_signs_on_with_what_the_agent_never_has() -> Result<()> {
         .other_target("password", &held(&verified, "pw_user", "password = \"systemd:pw\""))
         .other_target("open", &held(plain, "pw_user", &format!("{pw}, methods = [\"password\"]")))
         .other_target("unproven", &held(tls, "pw_user", &pw))
-        .other_target("narrow", &held(plain, "md5_user", &format!("{env}, methods = [\"scram-sha-256\"]")))
+        .other_target(
+            "narrow",
+            &held(plain, "md5_user", &format!("{env}, methods = [\"scram-sha-256\"]")),
+        )
         .other_target("wrong", &held(tls, "scram_user", &wrong))
         .other_target("nobody", &held(tls, "nobody", &wrong))
         .other_target("no-password", &held(plain, "scram_user", "methods = [\"md5\"]"))
@@ -199,7 +209,10 @@ fn p6_the_daemon_signs_on_with_what_the_agent_never_has() -> Result<()> {
         }
     }
     for (target, words) in [
-        ("unproven", "the server asks for the method password, which `methods` does not allow here"),
+        (
+            "unproven",
+            "the server asks for the method password, which `methods` does not allow here",
+        ),
         ("narrow", "the server asks for the method md5, which `methods` does not allow here"),
         ("wrong", "the server said 28P01: password authentication failed for user \"scram_user\""),
         ("nobody", "the server said 28000: no pg_hba.conf entry"),
@@ -232,6 +245,57 @@ fn p6_the_daemon_signs_on_with_what_the_agent_never_has() -> Result<()> {
     ] {
         let out = host.chaperone(args)?;
         assert!(!format!("{}{}", out.out, out.err).contains(SECRET), "{args:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn p6_the_sign_on_is_bound_whatever_signed_the_certificate() -> Result<()> {
+    let (authority, secrets) = (Certificates::new("servers")?, Secrets::new()?);
+    let host = Scene::default()
+        .target("tls = \"require\"")
+        .target(&format!("credential = {{ user = \"scram_user\", {} }}", secrets.file("scram")))
+        .server(&encrypted(&authority)?)
+        .hba(HBA)
+        .start()?;
+    make_users(&host)?;
+    let (certificate, key) =
+        (authority.folder().join("server.pem"), authority.folder().join("server.key"));
+    for (kind, hash, method) in [
+        ("rsa", "-sha256", "scram-sha-256-plus"),
+        ("rsa", "-sha512", "scram-sha-256-plus"),
+        ("ec", "-sha384", "scram-sha-256-plus"),
+        // No hash is its own (RFC 5929, section 4.1), and the server would not find one either.
+        ("ed25519", "-sha256", "scram-sha-256"),
+    ] {
+        let name = format!("{}{hash}", kind.replace(':', "-"));
+        let options: &[_] = match kind {
+            "rsa" => &["-pkeyopt", "rsa_keygen_bits:2048"],
+            "ec" => &["-pkeyopt", "ec_paramgen_curve:P-384"],
+            _ => &[],
+        };
+        let made = std::process::Command::new("openssl")
+            .args(["req", "-x509", "-nodes", "-days", "2", "-subj", &format!("/CN={name}")])
+            .args(["-newkey", kind, hash])
+            .args(options)
+            .args([Path::new("-out"), &certificate, Path::new("-keyout"), &key])
+            .output()?;
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        host.postgres().sql("SELECT pg_reload_conf()")?;
+        wait_until("the server shows it", || {
+            let shown = std::process::Command::new("openssl")
+                .args(["s_client", "-starttls", "postgres", "-connect"])
+                .arg(format!("{}:5432", host.address()))
+                .stdin(std::process::Stdio::null())
+                .output();
+            shown.is_ok_and(|shown| {
+                let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+                shown.contains(&format!("subject=CN = {name}\n"))
+            })
+        })?;
+        let out = host.connect("sslmode=disable", &["SELECT current_user"])?;
+        assert_eq!(out.ok().context(kind)?, "scram_user", "{kind} {hash}");
+        assert_eq!(host.last_session()?["sign_on"], method, "{kind} {hash}");
     }
     Ok(())
 }
@@ -356,6 +420,8 @@ fn p6_nobody_looks_into_the_daemons_memory() -> Result<()> {
     let mut other = std::process::Command::new("setpriv")
         .args(["--bounding-set=-sys_ptrace", "sleep", "60"])
         .spawn()?;
+    let name = format!("/proc/{}/comm", other.id());
+    wait_until("it sleeps", || fs::read_to_string(&name).is_ok_and(|name| name == "sleep\n"))?;
     let ordinary = look(&other.id().to_string());
     other.kill()?;
     other.wait()?;
@@ -399,10 +465,7 @@ fn a_check_tells_what_cannot_be_read() -> Result<()> {
             format!("tls = {{ mode = \"require\", certificate = \"{certificate}\" }}"),
             "a certificate needs its `key`".into(),
         ),
-        (
-            "credential = { user = \"u\", agents = [] }".into(),
-            "this names no agent".into(),
-        ),
+        ("credential = { user = \"u\", agents = [] }".into(), "this names no agent".into()),
         (
             "credential = { user = \"u\", agents = [\"stranger\"] }".into(),
             "there is no agent named \"stranger\"".into(),
@@ -412,7 +475,11 @@ fn a_check_tells_what_cannot_be_read() -> Result<()> {
         let out = host.chaperone(&["check"])?;
         assert_eq!(out.code, Some(1), "{lines}: {}", out.out);
         assert!(out.err.contains(&words), "{lines}: {}", out.err);
-        assert!(out.err.contains("target prod: ") || out.err.contains("chaperone.toml:"), "{}", out.err);
+        assert!(
+            out.err.contains("target prod: ") || out.err.contains("chaperone.toml:"),
+            "{}",
+            out.err
+        );
         // The word itself is never repeated, but where the line that has it is shown.
         let shown = out.err.lines().filter(|line| !line.contains(" | "));
         assert!(!shown.collect::<String>().contains(SECRET), "{}", out.err);

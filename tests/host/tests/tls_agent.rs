@@ -271,7 +271,8 @@ fn a_cancel_request_under_tls_reaches_its_session_and_no_other() -> Result<()> {
         .start()?;
 
     // Ctrl-C in psql.
-    let running = host.start_agent("psql", &["-X", "sslmode=require", "-c", "SELECT pg_sleep(60)"])?;
+    let running =
+        host.start_agent("psql", &["-X", "sslmode=require", "-c", "SELECT pg_sleep(60)"])?;
     wait_until("it sleeps", || sleeping(&host, 1))?;
     kill(Pid::from_raw(i32::try_from(running.id())?), Signal::SIGINT)?;
     let out = running.finish()?;

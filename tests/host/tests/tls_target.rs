@@ -64,6 +64,8 @@ fn every_mode_believes_a_server_as_far_as_it_says() -> Result<()> {
         .other_target("ca", &format!("tls = {{ mode = \"verify-ca\", ca = \"{root}\" }}"))
         .other_target("full", &format!("tls = {{ ca = \"{root}\", name = \"db.test\" }}"))
         .other_target("address", &format!("tls = {{ ca = \"{root}\" }}"))
+        .other_target("named", &format!("tls = {{ ca = \"{root}\" }}"))
+        .name_of("named", "db.test")
         .other_target("system", "tls = { name = \"db.test\" }")
         .other_target("system-address", "")
         .other_target("other-name", &format!("tls = {{ ca = \"{root}\", name = \"db2.test\" }}"))
@@ -85,14 +87,16 @@ fn every_mode_believes_a_server_as_far_as_it_says() -> Result<()> {
 
     assert_eq!(reaches(&host, "prod")?, "f");
     assert_eq!(host.last_session()?["target_tls"], Value::Null);
-    for target in ["prefer", "require", "ca", "full", "address", "system", "system-address"] {
+    for target in
+        ["prefer", "require", "ca", "full", "address", "named", "system", "system-address"]
+    {
         assert_eq!(reaches(&host, target)?, "t", "{target}");
         let session = host.last_session()?;
         let tls = session["target_tls"].as_str().unwrap_or_default();
         assert!(tls.starts_with("TLSv1.3 TLS"), "{target}: {tls}");
         assert_eq!(session["agent_tls"], Value::Null, "{target}");
     }
-    fails(&host, "other-name", "its certificate is for")?;
+    fails(&host, "other-name", "its certificate is for db.test, 127.")?;
     fails(&host, "other-name", "not for db2.test")?;
     fails(&host, "other-address", "its certificate is for")?;
     fails(&host, "other-ca", "its certificate is from an unknown authority")?;
@@ -154,11 +158,18 @@ fn a_server_without_tls_is_taken_where_the_mode_allows_it() -> Result<()> {
     assert_eq!(reaches(&host, "prod")?, "f");
     assert_eq!(host.last_session()?["target_tls"], Value::Null);
     for (target, mode) in [("require", "require"), ("ca", "verify-ca"), ("full", "verify-full")] {
-        let words =
-            format!("the server does not speak TLS, and the target's mode is \"{mode}\"");
+        let words = format!("the server does not speak TLS, and the target's mode is \"{mode}\"");
         fails(&host, target, &words)?;
     }
-    assert_eq!(host.postgres().log().matches("connection authorized: user=postgres database=postgres application_name=cleaner").count(), 1);
+    assert_eq!(
+        host.postgres()
+            .log()
+            .matches(
+                "connection authorized: user=postgres database=postgres application_name=cleaner"
+            )
+            .count(),
+        1
+    );
     Ok(())
 }
 
@@ -226,17 +237,20 @@ fn p6_the_daemons_client_certificate_opens_the_target() -> Result<()> {
         .other_target("expired", &tls(&expired))
         .other_target("unknown", &tls(&unknown))
         // The certificate is the credential.
-        .other_target("held", &format!("tls = \"require\"\ncredential = {{ user = \"app\", {app} }}"))
         .other_target(
-            "held-none",
-            "tls = \"require\"\ncredential = { user = \"app\" }",
+            "held",
+            &format!("tls = \"require\"\ncredential = {{ user = \"app\", {app} }}"),
         )
+        .other_target("held-none", "tls = \"require\"\ncredential = { user = \"app\" }")
         .other_target(
             "held-unknown",
             &format!("tls = \"require\"\ncredential = {{ user = \"app\", {unknown} }}"),
         )
         // Both are asked for.
-        .other_target("both", &format!("{}credential = {{ user = \"twofold\", {password} }}", tls(&app)))
+        .other_target(
+            "both",
+            &format!("{}credential = {{ user = \"twofold\", {password} }}", tls(&app)),
+        )
         .other_target(
             "one",
             &format!("tls = \"require\"\ncredential = {{ user = \"twofold\", {password} }}"),
@@ -262,6 +276,29 @@ fn p6_the_daemons_client_certificate_opens_the_target() -> Result<()> {
     assert_eq!(at("both", "whoever")?.ok()?, "twofold");
     assert_eq!(host.last_session()?["sign_on"], "scram-sha-256-plus");
 
+    // In TLS 1.2 the server looks at the certificate before the handshake is over.
+    for version in ["TLSv1.3", "TLSv1.2"] {
+        let sql = host.postgres();
+        sql.sql(&format!("ALTER SYSTEM SET ssl_max_protocol_version = '{version}'"))?;
+        sql.sql("SELECT pg_reload_conf()")?;
+        wait_until("the server speaks it", || {
+            at("prod", "app").is_ok_and(|out| out.code == Some(0))
+                && host.last_session().is_ok_and(|session| {
+                    session["target_tls"].as_str().is_some_and(|tls| tls.starts_with(version))
+                })
+        })?;
+        client_certificates_that_do_not_open(&host)?;
+        let out = host.connect(
+            &format!("host={} sslmode=disable", host.address_of("both")),
+            &["SELECT current_user"],
+        )?;
+        assert_eq!(out.ok()?, "twofold");
+        assert_eq!(host.last_session()?["sign_on"], "scram-sha-256-plus", "{version}");
+    }
+    Ok(())
+}
+
+fn client_certificates_that_do_not_open(host: &Host) -> Result<()> {
     let wanted = "connection requires a valid client certificate";
     for (target, user, words) in [
         ("none", "app", wanted),
@@ -271,7 +308,8 @@ fn p6_the_daemons_client_certificate_opens_the_target() -> Result<()> {
         ("unknown", "app", "it does not accept the client certificate"),
         ("held-unknown", "whoever", "it does not accept the client certificate"),
     ] {
-        let out = at(target, user)?;
+        let conninfo = format!("host={} sslmode=disable user={user}", host.address_of(target));
+        let out = host.connect(&conninfo, &["SELECT 1"])?;
         assert_eq!(out.code, Some(2), "{target}");
         assert!(out.err.contains("FATAL:  ") && out.err.contains(words), "{target}: {}", out.err);
         let session = host.last_session()?;

@@ -92,8 +92,7 @@ fn the_authority_is_made_once_and_shown_as_other_tools_show_it() -> Result<()> {
     host.start_daemon()?;
     assert_eq!(fs::read(host.authority())?, made);
     assert!(!host.daemon_output().contains("made this host's authority"));
-    let shown: Value =
-        serde_json::from_str(&host.chaperone(&["trust", "show", "--json"])?.ok()?)?;
+    let shown: Value = serde_json::from_str(&host.chaperone(&["trust", "show", "--json"])?.ok()?)?;
     assert_eq!(shown["sha256"], expected);
     assert_eq!(shown["certificate"], host.authority().display().to_string());
     assert_eq!(shown["system"], false);
