@@ -254,13 +254,13 @@ struct Checked<'a> {
     targets: usize,
     policy: &'a str,
     /// What only the daemon's unit can read.
-    not_checked: &'a [String],
+    elsewhere: &'a [String],
 }
 
 pub(crate) fn checked(
     path: &Path,
     config: &Config,
-    not_checked: &[String],
+    elsewhere: &[String],
     json: bool,
 ) -> Result<()> {
     let checked = Checked {
@@ -269,7 +269,7 @@ pub(crate) fn checked(
         agents: config.agents.len(),
         targets: config.targets.len(),
         policy: config.policy.hash(),
-        not_checked,
+        elsewhere,
     };
     if json {
         return json_line(&checked);
@@ -281,7 +281,7 @@ pub(crate) fn checked(
         checked.targets,
         checked.attach
     ))?;
-    not_checked.iter().try_for_each(|what| print(&format!("not checked here: {what}")))
+    elsewhere.iter().try_for_each(|what| print(&format!("not checked here: {what}")))
 }
 
 pub(crate) fn table(head: &[&str]) -> Table {

@@ -261,7 +261,10 @@ fn with_block(old: &str, pem: Option<&str>) -> String {
         inside &= line != END;
     }
     if let Some(pem) = pem {
-        text.push_str(&format!("{BEGIN}\n{}\n{END}\n", pem.trim_end()));
+        for part in [BEGIN, pem.trim_end(), END] {
+            text.push_str(part);
+            text.push('\n');
+        }
     }
     text
 }

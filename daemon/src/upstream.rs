@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
     config::{Credential, Target},
-    secret::SecretError,
+    secret::{SecretError, Source},
     tls::{
         Stream, provider,
         target::{self, Connector, PrepareError, end_point},
@@ -35,7 +35,7 @@ impl Upstream {
                 connector: Connector::prepare(target, credential.identity.as_ref().or(identity))?,
                 account: Account {
                     user: credential.user.clone(),
-                    password: credential.password.as_ref().map(|p| p.read()).transpose()?,
+                    password: credential.password.as_ref().map(Source::read).transpose()?,
                     methods: credential.methods.clone(),
                     channel: None,
                 },

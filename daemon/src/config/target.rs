@@ -125,11 +125,11 @@ impl Target {
 #[derive(Debug)]
 pub(crate) struct NoCredential;
 
+/// What holds where no rule matches.
+type Defaults = Vec<(TargetName, Fallback)>;
+
 /// Checks all targets, against the agents that they may name.
-pub(super) fn check(
-    raw: Vec<Raw>,
-    agents: &[Agent],
-) -> Result<(Vec<Target>, Vec<(TargetName, Fallback)>), Misplaced> {
+pub(super) fn check(raw: Vec<Raw>, agents: &[Agent]) -> Result<(Vec<Target>, Defaults), Misplaced> {
     let mut names = HashSet::new();
     let mut places = HashSet::new();
     let (mut targets, mut defaults) = (Vec::new(), Vec::new());
@@ -396,8 +396,8 @@ impl RawCredential {
         for name in self.methods.iter().flatten() {
             let known = Method::ALL.iter().find(|(known, _)| known == name.get_ref());
             let Some((_, method)) = known else {
-                let names = Method::ALL.map(|(name, _)| format!("{name:?}")).join(", ");
-                return Err((name.span(), format!("a method is one of {names}")));
+                let all = Method::ALL.map(|(name, _)| format!("{name:?}")).join(", ");
+                return Err((name.span(), format!("a method is one of {all}")));
             };
             methods.push(*method);
         }

@@ -17,6 +17,9 @@ use crate::{
     upstream::{Held, sign_on},
 };
 
+/// What the client is told, and what the log is.
+type Refused = Box<(Refusal, Ended)>;
+
 impl Session {
     /// Records the start, connects to the target, and hands the start-up message on.
     pub(super) async fn start(
@@ -24,7 +27,7 @@ impl Session {
         client: &Stream,
         ahead: &[u8],
         mut startup: Startup,
-    ) -> Result<Relay<'_>, (Refusal, Ended)> {
+    ) -> Result<Relay<'_>, Refused> {
         let (shared, target) = (&self.shared, self.target());
         self.record_start(&startup)?;
         if let Some(refusal) = startup.objection(target.replication) {
@@ -110,7 +113,7 @@ impl Session {
         &self,
         server: &mut Stream,
         held: &Held,
-    ) -> Result<(Vec<u8>, Option<&'static str>), (Refusal, Ended)> {
+    ) -> Result<(Vec<u8>, Option<&'static str>), Refused> {
         let signed_on = timeout(START_UP, sign_on(server, &held.account)).await;
         let why = match signed_on {
             Ok(Ok(signed_on)) => return Ok((signed_on.said, signed_on.how)),
@@ -125,7 +128,7 @@ impl Session {
         Err(self.unreachable("28000", message))
     }
 
-    fn record_start(&self, startup: &Startup) -> Result<(), (Refusal, Ended)> {
+    fn record_start(&self, startup: &Startup) -> Result<(), Refused> {
         let started = SessionStarted {
             at: clock::wall(),
             session: self.id,
@@ -138,25 +141,23 @@ impl Session {
             live.user.clone_from(&started.user);
             live.database.clone_from(&started.database);
         }
-        record(&self.shared, Record::SessionStarted(started))
-            .map(drop)
-            .map_err(|error| (unrecorded("this session", &error), self.unrecorded(&error)))
+        record(&self.shared, Record::SessionStarted(started)).map(drop).map_err(|error| {
+            Box::new((unrecorded("this session", &error), self.unrecorded(&error)))
+        })
     }
 
-    fn refused(&self, refusal: Refusal) -> (Refusal, Ended) {
+    fn refused(&self, refusal: Refusal) -> Refused {
         self.shared.counters.refused.up();
         let ended = Ended::by(Closing::Daemon, refusal.message.clone());
-        (refusal, ended)
+        Box::new((refusal, ended))
     }
 
-    fn unreachable(&self, code: &'static str, message: String) -> (Refusal, Ended) {
+    fn unreachable(&self, code: &'static str, message: String) -> Refused {
         self.shared.event(Some(self.id), EventKind::TargetRefused, message.clone());
         let ended = Ended::by(Closing::Target, message.clone());
-        (
-            Refusal::new(code, message)
-                .hint("Tell operations; `chaperone log events` has it as well."),
-            ended,
-        )
+        let refusal = Refusal::new(code, message)
+            .hint("Tell operations; `chaperone log events` has it as well.");
+        Box::new((refusal, ended))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The scene: everything that a test needs, and its end.
 
 use std::{
+    fmt::Write as _,
     fs,
     net::Ipv4Addr,
     os::unix::fs::PermissionsExt,
@@ -250,13 +251,15 @@ impl Scene {
             address = address.replace("{ip}", &host.address().to_string()),
         );
         for ((name, lines), address) in self.other_targets.iter().zip(&host.addresses[1..]) {
-            text.push_str(&format!(
-                "[[target]]\nname = \"{name}\"\nprotocol = \"postgres\"\naddress = [\"{address}:5432\"]\n{}{lines}\n",
+            let _ = writeln!(
+                text,
+                "[[target]]\nname = \"{name}\"\nprotocol = \"postgres\"\n\
+                 address = [\"{address}:5432\"]\n{}{lines}",
                 plain(lines),
-            ));
+            );
         }
         for (name, uid) in &self.other_agents {
-            text.push_str(&format!("[[agent]]\nname = \"{name}\"\nselect = {{ user = {uid} }}\n"));
+            let _ = writeln!(text, "[[agent]]\nname = \"{name}\"\nselect = {{ user = {uid} }}");
         }
         text.replace("{folder}", &folder.to_string())
     }

@@ -495,7 +495,7 @@ fn a_check_tells_what_cannot_be_read() -> Result<()> {
     assert!(out.contains("is good: 1 agents, 1 targets"), "{out}");
     assert!(out.contains("not checked here: target prod: the systemd credential prod-db"), "{out}");
     let out: Value = serde_json::from_str(&host.chaperone(&["check", "--json"])?.ok()?)?;
-    assert_eq!(out["not_checked"].as_array().map(Vec::len), Some(1));
+    assert_eq!(out["elsewhere"].as_array().map(Vec::len), Some(1));
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, thread};
 
 use anyhow::{Context, Result};
-use chaperone_host_tests::{Certificates, Host, Scene, wait_until};
+use chaperone_host_tests::{Certificates, Host, Kind, Scene, wait_until};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -257,7 +257,7 @@ except (ssl.SSLError, OSError): print("refused")"#,
 fn a_cancel_request_under_tls_reaches_its_session_and_no_other() -> Result<()> {
     let authority = Certificates::new("servers")?;
     let owner = nix::unistd::User::from_name("postgres")?.context("postgres")?.uid.as_raw();
-    let certificate = authority.issue("server", &["db.test"], Default::default(), owner)?;
+    let certificate = authority.issue("server", &["db.test"], Kind::Server, owner)?;
     let host = Scene::default()
         .other_agent("reporter", 64_002)
         .target("tls = \"require\"")
