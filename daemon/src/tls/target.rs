@@ -1,7 +1,8 @@
-//! The target's side: connecting, asking for TLS, and believing a server or not.
+//! The target's side: connecting, asking for TLS, and why that failed. Whom to believe is in
+//! `verify`.
 
 use std::{
-    fmt, fs, io,
+    fs, io,
     net::SocketAddr,
     path::PathBuf,
     sync::{
@@ -13,16 +14,9 @@ use std::{
 
 use chaperone_wire::postgres::{ALPN, tls_request};
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore,
-    SignatureScheme,
-    client::{
-        ResolvesClientCert, Resumption,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        verify_server_cert_signed_by_trust_anchor, verify_server_name,
-    },
-    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
-    server::ParsedCertificate,
+    AlertDescription, CertificateError, ClientConfig, RootCertStore, SignatureScheme,
+    client::{ResolvesClientCert, Resumption},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
     sign::CertifiedKey,
 };
 use secrecy::ExposeSecret;
@@ -34,7 +28,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::{Stream, provider, tls_error};
+use super::{Stream, provider, tls_error, verify::Verifier};
 use crate::{
     addresses::TargetAddress,
     config::{ClientIdentity, Roots, Target, TlsMode},
@@ -207,7 +201,7 @@ fn client_config(
 ) -> Result<ClientConfig, PrepareError> {
     let (roots, named) =
         if mode.verifies() { load_roots(roots)? } else { (RootCertStore::empty(), Vec::new()) };
-    let verifier = Verifier { mode, roots, named, provider: provider() };
+    let verifier = Verifier { mode, roots, named };
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| PrepareError::Read { path: "TLS".into(), reason: error.to_string() })?
@@ -317,115 +311,4 @@ fn explain(error: &io::Error) -> ConnectError {
 fn bare(name: &str) -> &str {
     let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
     inner.map_or(name, |inner| inner.trim_matches('"'))
-}
-
-/// Believes a server as far as the mode asks for.
-struct Verifier {
-    mode: TlsMode,
-    roots: RootCertStore,
-    /// Certificates that operations named themselves. A server may have one of them.
-    named: Vec<CertificateDer<'static>>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl Verifier {
-    fn vouched(
-        &self,
-        certificate: &CertificateDer<'_>,
-        parsed: &ParsedCertificate<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<(), rustls::Error> {
-        // A self-signed one, as PostgreSQL's documentation makes it (ssl-tcp, "Creating
-        // Certificates"): it is its own authority, which is no path in the sense of RFC 5280.
-        if self.named.iter().any(|named| named == certificate) {
-            return in_its_time(certificate, now);
-        }
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(
-            parsed,
-            &self.roots,
-            intermediates,
-            now,
-            algorithms,
-        )
-        .map_err(|error| match error {
-            // What is no path because it ends where it begins.
-            rustls::Error::InvalidCertificate(CertificateError::Other(_))
-                if is_its_own_issuer(certificate) =>
-            {
-                CertificateError::UnknownIssuer.into()
-            }
-            error => error,
-        })
-    }
-}
-
-fn is_its_own_issuer(certificate: &CertificateDer<'_>) -> bool {
-    x509_parser::parse_x509_certificate(certificate)
-        .is_ok_and(|(_, parsed)| parsed.issuer() == parsed.subject())
-}
-
-fn in_its_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), rustls::Error> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
-        .map_err(|_| CertificateError::BadEncoding)?;
-    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    let validity = parsed.validity();
-    if now > validity.not_after.timestamp() {
-        Err(CertificateError::Expired.into())
-    } else if now < validity.not_before.timestamp() {
-        Err(CertificateError::NotValidYet.into())
-    } else {
-        Ok(())
-    }
-}
-
-impl fmt::Debug for Verifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Verifier({})", self.mode.as_str())
-    }
-}
-
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        _ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        if self.mode.verifies() {
-            let certificate = ParsedCertificate::try_from(end_entity)?;
-            self.vouched(end_entity, &certificate, intermediates, now)?;
-            if self.mode == TlsMode::VerifyFull {
-                verify_server_name(&certificate, name)?;
-            }
-        }
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -321,3 +321,52 @@ fn client_certificates_that_do_not_open(host: &Host) -> Result<()> {
     }
     Ok(())
 }
+
+/// PostgreSQL's documentation (ssl-tcp, "Creating Certificates"), to the letter.
+const AS_DOCUMENTED: &str = r#"
+set -e; cd "$0"
+openssl req -new -nodes -text -out root.csr -keyout root.key -subj "/CN=root.yourdomain.com"
+openssl x509 -req -in root.csr -text -days 3650 -extfile /etc/ssl/openssl.cnf -extensions v3_ca -signkey root.key -out root.crt
+openssl req -new -nodes -text -out server.csr -keyout server.key -subj "/CN=dbhost.yourdomain.com"
+openssl x509 -req -in server.csr -text -days 365 -CA root.crt -CAkey root.key -CAcreateserial -out server.pem
+chmod og-rwx root.key server.key
+"#;
+
+#[test]
+fn a_certificate_as_postgresqls_documentation_makes_it_will_do() -> Result<()> {
+    let certificates = Certificates::new("unused")?;
+    let folder = certificates.folder();
+    let made =
+        std::process::Command::new("bash").args(["-c", AS_DOCUMENTED]).arg(folder).output()?;
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let certificate = folder.join("server.pem");
+    std::os::unix::fs::chown(certificate.with_extension("key"), Some(server_account()?), None)?;
+    let secret = folder.join("secret");
+    fs::write(&secret, "correct horse")?;
+    fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    let (root, own) = (folder.join("root.crt"), certificate.display());
+    let credential = format!("password = \"file:{}\"", secret.display());
+    for version in ["TLSv1.3", "TLSv1.2"] {
+        let host = Scene::default()
+            .target("tls = \"require\"")
+            .target(&format!("credential = {{ user = \"app\", {credential} }}"))
+            .other_target("prefer", "tls = \"prefer\"")
+            .other_target("own", &format!("tls = {{ mode = \"verify-ca\", ca = \"{own}\" }}"))
+            .other_target(
+                "root",
+                &format!("tls = {{ mode = \"verify-ca\", ca = \"{}\" }}", root.display()),
+            )
+            .server(&format!("{}ssl_max_protocol_version = '{version}'", ssl(&certificate)))
+            .hba("host all postgres all trust\nhost all app all scram-sha-256\n")
+            .start()?;
+        host.postgres().sql("CREATE ROLE app LOGIN PASSWORD 'correct horse'")?;
+        for target in ["prod", "prefer", "own"] {
+            assert_eq!(reaches(&host, target).context(target)?, "t", "{target}");
+        }
+        let sessions = host.closed_sessions()?;
+        assert_eq!(sessions[0]["sign_on"], "scram-sha-256-plus");
+        assert!(sessions[0]["target_tls"].as_str().is_some_and(|tls| tls.starts_with(version)));
+        fails(&host, "root", "it is of X.509 version 1")?;
+    }
+    Ok(())
+}
