@@ -1,6 +1,7 @@
 //! What the daemon needs to reach a target, read and checked once: files, keys, passwords.
 
 use chaperone_wire::postgres::{Account, NONCE, SignOn, SignOnError, SignOnStep};
+use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
@@ -87,6 +88,18 @@ pub(crate) enum SignOnFailure {
     Refused(#[from] SignOnError),
 }
 
+/// A server that was told the password may repeat it in its error, which is shown and recorded.
+fn kept_quiet(error: SignOnError, password: Option<&SecretString>) -> SignOnError {
+    match (error, password) {
+        (SignOnError::Server(mut said), Some(password)) => {
+            let hide = |text: String| text.replace(password.expose_secret(), "…");
+            said.message = said.message.map(hide);
+            SignOnError::Server(said)
+        }
+        (error, _) => error,
+    }
+}
+
 /// Signs on; the start-up message has been sent.
 pub(crate) async fn sign_on(
     server: &mut Stream,
@@ -97,6 +110,7 @@ pub(crate) async fn sign_on(
     if provider().secure_random.fill(&mut nonce).is_err() {
         return Err(SignOnFailure::Lost("there is no randomness".into()));
     }
+    let password = account.password.clone();
     let account = Account { channel: end_point(server), ..account.clone() };
     let mut sign_on = SignOn::new(account, nonce);
     let mut bytes = Vec::new();
@@ -109,7 +123,7 @@ pub(crate) async fn sign_on(
         .await
         .map_err(|error| SignOnFailure::Lost(error.to_string()))?;
         (sign_on, bytes) = back;
-        match step? {
+        match step.map_err(|error| kept_quiet(error, password.as_ref()))? {
             SignOnStep::Need(_) => {
                 if server.read_buf(&mut bytes).await.map_err(lost)? == 0 {
                     return Err(SignOnFailure::Lost("the server closed it".into()));

@@ -30,9 +30,6 @@ impl Session {
     ) -> Result<Relay<'_>, Refused> {
         let (shared, target) = (&self.shared, self.target());
         self.record_start(&startup)?;
-        if let Some(refusal) = startup.objection(target.replication) {
-            return Err(self.refused(refusal));
-        }
         if target.agent_tls == AgentTls::Require && client.cipher().is_none() {
             return Err(self.refused(
                 Refusal::new(
@@ -54,6 +51,16 @@ impl Session {
                 .hint("Ask operations to name this agent in one of the target's credentials."),
             ));
         };
+        if let Some(held) = held {
+            as_account(&mut startup, held);
+        }
+        if target.attribution {
+            startup.set("application_name", application_name(&self.identity));
+        }
+        // As the server will see it: it must not be too long with what was added.
+        if let Some(refusal) = startup.objection(target.replication) {
+            return Err(self.refused(refusal));
+        }
         let connected = connector.connect(self.original.0).await.map_err(|error| {
             shared.counters.unreachable.up();
             let message = format!(
@@ -65,12 +72,6 @@ impl Session {
         let mut server = connected.stream;
         // Small messages go at once, on both sides.
         let _ = client.tcp().set_nodelay(true);
-        if let Some(held) = held {
-            as_account(&mut startup, held);
-        }
-        if target.attribution {
-            startup.set("application_name", application_name(&self.identity));
-        }
         let sent = async {
             server.write_all(&startup.encode()).await?;
             server.flush().await
@@ -102,6 +103,9 @@ impl Session {
             target_tls: server.cipher(),
             application: startup.get("application_name").map(str::to_owned),
         };
+        if let Some(live) = shared.sessions().get_mut(&self.id) {
+            live.user.clone_from(&signed_on.user);
+        }
         let rules = Rules {
             sign_on: if held.is_some() { SigningOn::Held } else { SigningOn::Relayed },
             replication: target.replication,

@@ -25,7 +25,7 @@ pub enum Kind {
     /// Nothing: a server's.
     #[default]
     Server,
-    /// A server's whose time is over.
+    /// A server's or a client's whose time is over.
     Expired,
     /// A server's of no authority, without names but the common one, as PostgreSQL's documentation
     /// makes it.
@@ -73,7 +73,10 @@ impl Certificates {
         params.distinguished_name.push(DnType::CommonName, *names.first().unwrap_or(&file));
         params.extended_key_usages = match kind {
             Kind::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
-            Kind::Server | Kind::Expired => vec![ExtendedKeyUsagePurpose::ServerAuth],
+            Kind::Server => vec![ExtendedKeyUsagePurpose::ServerAuth],
+            Kind::Expired => {
+                vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth]
+            }
             Kind::SelfSigned => Vec::new(),
         };
         if kind == Kind::Expired {

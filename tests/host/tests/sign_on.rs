@@ -2,8 +2,11 @@
 
 use std::{
     fs,
+    io::{Read, Write},
+    net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    thread,
 };
 
 use anyhow::{Context, Result};
@@ -394,6 +397,15 @@ fn p6_several_agents_have_accounts_of_their_own() -> Result<()> {
         assert_eq!((&session["agent"], &session["user"]), (&agent.into(), &user.into()));
         assert_eq!(session["uid"], uid);
     }
+    let mut running = host.start_agent("psql", &["-X", "sslmode=disable user=whoever"])?;
+    running.say("SELECT 1;")?;
+    wait_until("it is signed on", || {
+        let live = host.chaperone(&["sessions", "--json"]).and_then(Finished::ok);
+        let live = live.ok().and_then(|text| serde_json::from_str::<Value>(&text).ok());
+        live.is_some_and(|live| live["user"] == "app_a" && live["agent"] == "cleaner")
+    })?;
+    running.finish()?.ok()?;
+
     let before = host.postgres().log().matches("connection received").count();
     let out = host.connect_as(GUEST, "sslmode=disable user=app_a", &["SELECT 1"])?;
     let said = "FATAL:  chaperone holds no credential of target prod for agent guest";
@@ -404,6 +416,37 @@ fn p6_several_agents_have_accounts_of_their_own() -> Result<()> {
     assert!(session["detail"].as_str().is_some_and(|d| d.contains("no credential")), "{session}");
     assert_eq!(host.postgres().log().matches("connection received").count(), before);
     Ok(())
+}
+
+#[test]
+fn p6_a_server_cannot_make_the_daemon_tell_the_password() -> Result<()> {
+    let secrets = Secrets::new()?;
+    let host = Scene::default()
+        .without_postgres()
+        .target(&format!(
+            "credential = {{ user = \"u\", {}, methods = [\"password\"] }}",
+            secrets.file("pw")
+        ))
+        .start()?;
+    let listener = TcpListener::bind((host.address(), 5432))?;
+    let server = thread::spawn(move || -> Result<String> {
+        let (mut stream, _) = listener.accept()?;
+        let mut bytes = [0; 4096];
+        let _ = stream.read(&mut bytes)?;
+        stream.write_all(b"R\0\0\0\x08\0\0\0\x03")?;
+        let length = stream.read(&mut bytes)?;
+        let told = String::from_utf8_lossy(&bytes[5..length - 1]).into_owned();
+        let body = format!("SFATAL\0VFATAL\0C28P01\0Mno to '{told}', sorry\0\0");
+        stream.write_all(b"E")?;
+        stream.write_all(&u32::try_from(body.len() + 4)?.to_be_bytes())?;
+        stream.write_all(body.as_bytes())?;
+        Ok(told)
+    });
+    let out = host.connect("sslmode=disable", &["SELECT 1"])?;
+    assert_eq!(server.join().expect("no panic")?, "secret of pw");
+    assert!(out.err.contains("the server said 28P01: no to '…', sorry"), "{}", out.err);
+    host.last_session()?;
+    assert_secrets_are_kept(&host)
 }
 
 #[test]
