@@ -102,21 +102,21 @@ fn every_mode_believes_a_server_as_far_as_it_says() -> Result<()> {
     fails(&host, "other-ca", "its certificate is from an unknown authority")?;
 
     // The server gets another certificate, and looks again.
-    let replace = |file: &str, names: &[&str], kind| -> Result<()> {
+    let replace = |host: &Host, file: &str, names: &[&str], kind| -> Result<()> {
         let new = authority.issue(file, names, kind, server_account()?)?;
         fs::copy(&new, &certificate)?;
         fs::copy(new.with_extension("key"), certificate.with_extension("key"))?;
         host.postgres().sql("SELECT pg_reload_conf()")?;
         // It looks when it comes to it.
         let shown = fs::read_to_string(&new)?;
-        wait_until("the server shows it", || shows(&host).is_some_and(|text| shown.contains(&text)))
+        wait_until("the server shows it", || shows(host).is_some_and(|text| shown.contains(&text)))
     };
-    replace("expired", &names, Kind::Expired)?;
+    replace(&host, "expired", &names, Kind::Expired)?;
     for target in ["ca", "full", "system"] {
         fails(&host, target, "its certificate has expired")?;
     }
     assert_eq!(reaches(&host, "require")?, "t", "this mode does not look");
-    replace("self-signed", &["db.test"], Kind::SelfSigned)?;
+    replace(&host, "self-signed", &["db.test"], Kind::SelfSigned)?;
     fails(&host, "ca", "its certificate")?;
 
     // Operations may name the server's own certificate, but its names are looked at all the same.
@@ -125,7 +125,13 @@ fn every_mode_believes_a_server_as_far_as_it_says() -> Result<()> {
     host.start_daemon()?;
     assert_eq!(reaches(&host, "ca")?, "t");
     fails(&host, "full", "its certificate has no names (subjectAltName)")?;
-    assert!(host.counter("unreachable")? >= 1);
+    assert_eq!(host.counter("unreachable")?, 1);
+    // And so is their time.
+    replace(&host, "late", &names, Kind::Expired)?;
+    fs::copy(authority.folder().join("late.pem"), authority.root())?;
+    host.stop_daemon()?;
+    host.start_daemon()?;
+    fails(&host, "ca", "its certificate has expired")?;
     Ok(())
 }
 
