@@ -48,7 +48,7 @@ enum Command {
         #[arg(long)]
         detach: bool,
     },
-    /// Check the configuration
+    /// Check the configuration, and the files of certificates and secrets that it names
     Check,
     /// Say what this kernel and host give, and what is missing
     Doctor,
@@ -140,7 +140,11 @@ fn dispatch(cli: &Cli) -> Result<bool> {
     match &cli.command {
         Command::Daemon { detach: true } => daemon::detach(&config()?).map(|()| true),
         Command::Daemon { detach: false } => daemon::run(config()?).map(|()| true),
-        Command::Check => show::checked(&path, &config()?, cli.json).map(|()| true),
+        Command::Check => {
+            let config = config()?;
+            let elsewhere = daemon::examine(&config)?;
+            show::checked(&path, &config, &elsewhere, cli.json).map(|()| true)
+        }
         Command::Doctor => doctor::examine(&path, cli.json),
         Command::Status => {
             if let Reply::Status(status) = ask(&config()?.daemon.control, &Action::Status)? {

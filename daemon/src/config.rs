@@ -298,6 +298,7 @@ select = { user = 64001 }
 [[agent]]
 name = "other"
 select = { cgroup = "/agents.slice" }
+version = "1.4.2"
 [[target]]
 name = "prod"
 protocol = "postgres"
@@ -309,6 +310,10 @@ address = ["db:5432", "10.0.0.0/24:5432"]
         let config = parse(GOOD).expect("good");
         assert_eq!(config.agents[0].select.scope, Scope::User(64001));
         assert_eq!(config.agents[1].select.scope, Scope::Cgroup("/agents.slice".into()));
+        let version = |config: Config| config.agents[1].version.clone();
+        assert_eq!(version(config.clone()), Some(VersionRule::Literal("1.4.2".into())));
+        let file = parse(&GOOD.replace("\"1.4.2\"", "{ file = \"/opt/a/VERSION\" }"));
+        assert_eq!(version(file.expect("good")), Some(VersionRule::File("/opt/a/VERSION".into())));
         assert_eq!(config.targets[0].addresses.len(), 2);
         assert_eq!(config.daemon.response, 1024);
         assert_eq!(config.daemon.drain, Duration::from_secs(2));
@@ -327,8 +332,8 @@ address = ["db:5432", "10.0.0.0/24:5432"]
     #[test]
     fn every_mistake_points_at_itself() {
         for (from, to, place, why) in [
-            ("\"db:5432\"", "\"db\"", "c.toml:16:12", "no port"),
-            ("\"postgres\"", "\"oracle\"", "c.toml:15:12", "not known"),
+            ("\"db:5432\"", "\"db\"", "c.toml:17:12", "no port"),
+            ("\"postgres\"", "\"oracle\"", "c.toml:16:12", "not known"),
             ("{ user = 64001 }", "{ user = 0 }", "c.toml:9:10", "own"),
             (
                 "{ user = 64001 }",
@@ -342,9 +347,12 @@ address = ["db:5432", "10.0.0.0/24:5432"]
             ("\"1 KiB\"", "\"lots\"", "c.toml:5:12", "no size"),
             ("\"1 KiB\"", "\"1 GiB\"", "c.toml:5:12", "out of range"),
             ("\"2s\"", "\"soon\"", "c.toml:6:9", "no duration"),
+            ("\"1.4.2\"", "\" \"", "c.toml:13:11", "not empty"),
+            ("\"1.4.2\"", "{ file = \"VERSION\" }", "c.toml:13:11", "begins with '/'"),
+            ("\"1.4.2\"", "{ flie = \"/VERSION\" }", "c.toml:13:11", "a version, or { file"),
             ("7401", "0", "c.toml:4:10", "port"),
             ("7401", "\"x\"", "c.toml:4:10", "invalid type"),
-            ("10.0.0.0/24:5432", "db:5432", "c.toml:16:23", "watched twice"),
+            ("10.0.0.0/24:5432", "db:5432", "c.toml:17:23", "watched twice"),
             ("\"/sys/fs/cgroup/x\"", "\"x\"", "c.toml:3:10", "attach is"),
         ] {
             let error = parse(&GOOD.replacen(from, to, 1)).expect_err(to);

@@ -27,8 +27,11 @@ use crate::{
     scoping::Scoping,
     serve::{self, Listeners},
     shared::{Shared, Stage},
-    tls::{agent::Acceptor, authority::Authority},
-    upstream::Upstream,
+    tls::{
+        agent::Acceptor,
+        authority::{Authority, AuthorityError},
+    },
+    upstream::{self, Upstream},
 };
 
 pub(crate) const HOST_NAME: &str = "/proc/sys/kernel/hostname";
@@ -175,12 +178,27 @@ pub(crate) fn run(config: Config) -> Result<()> {
     })
 }
 
-/// All that the targets' configuration names, read: also for those who only check it.
-pub(crate) fn prepare(config: &Config) -> Result<Vec<Upstream>> {
+/// All that the targets' configuration names, read.
+fn prepare(config: &Config) -> Result<Vec<Upstream>> {
     let prepare = |target: &Target| {
         Upstream::prepare(target).with_context(|| format!("target {}", target.name))
     };
     config.targets.iter().map(prepare).collect()
+}
+
+/// Reads what the configuration names, for those who only check it; answers what could not be
+/// checked here.
+pub(crate) fn examine(config: &Config) -> Result<Vec<String>> {
+    match Authority::open(&config.daemon.authority) {
+        Ok(_) | Err(AuthorityError::Missing(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let mut elsewhere = Vec::new();
+    for target in &config.targets {
+        let found = upstream::examine(target).with_context(|| format!("target {}", target.name))?;
+        elsewhere.extend(found.iter().map(|what| format!("target {}: {what}", target.name)));
+    }
+    Ok(elsewhere)
 }
 
 /// Credentials are in this process's memory: it is in no core dump, and no other process of the

@@ -142,7 +142,8 @@ impl Session {
         let ended = match first {
             First::Startup(startup) => match self.start(&client, &ahead, startup).await {
                 Ok(relay) => relay.run(&mut client).await,
-                Err((refusal, ended)) => {
+                Err(refused) => {
+                    let (refusal, ended) = *refused;
                     say(&mut client, &refusal).await;
                     return ended;
                 }

@@ -302,15 +302,23 @@ struct Checked<'a> {
     agents: usize,
     targets: usize,
     policy: &'a str,
+    /// What only the daemon's unit can read.
+    elsewhere: &'a [String],
 }
 
-pub(crate) fn checked(path: &Path, config: &Config, json: bool) -> Result<()> {
+pub(crate) fn checked(
+    path: &Path,
+    config: &Config,
+    elsewhere: &[String],
+    json: bool,
+) -> Result<()> {
     let checked = Checked {
         configuration: path,
         attach: daemon::attach_point(config),
         agents: config.agents.len(),
         targets: config.targets.len(),
         policy: config.policy.hash(),
+        elsewhere,
     };
     if json {
         return json_line(&checked);
@@ -321,7 +329,8 @@ pub(crate) fn checked(path: &Path, config: &Config, json: bool) -> Result<()> {
         checked.agents,
         checked.targets,
         checked.attach
-    ))
+    ))?;
+    elsewhere.iter().try_for_each(|what| print(&format!("not checked here: {what}")))
 }
 
 pub(crate) fn table(head: &[&str]) -> Table {

@@ -28,7 +28,7 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Starts one in `folder`; `settings` are lines for its configuration, `hba` for its
+    /// Starts one in `folder`, at all of these addresses; `settings` are lines for its configuration, `hba` for its
     /// `pg_hba.conf`. `template` is where an empty database is made and copied from, else a folder
     /// that all scenes share.
     ///
@@ -36,7 +36,7 @@ impl Postgres {
     /// Where there is no PostgreSQL, or it does not start.
     pub fn start(
         folder: &Path,
-        address: Ipv4Addr,
+        addresses: &[Ipv4Addr],
         settings: &str,
         hba: &str,
         template: Option<PathBuf>,
@@ -45,8 +45,10 @@ impl Postgres {
         let account = User::from_name("postgres")?.context("there is no account named postgres")?;
         let data = folder.join("postgres");
         copy_template(&bin, &account, &data, template)?;
+        let address = *addresses.first().context("a server has an address")?;
+        let listen = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let configuration = format!(
-            "listen_addresses = '{address}'\nport = {PORT}\nunix_socket_directories = ''\n\
+            "listen_addresses = '{listen}'\nport = {PORT}\nunix_socket_directories = ''\n\
              fsync = off\nshared_buffers = 16MB\nmax_connections = 300\nlogging_collector = off\n\
              password_encryption = 'scram-sha-256'\n{settings}\n"
         );

@@ -8,4 +8,8 @@ mod interception;
 mod lifecycle;
 mod log;
 mod protocol;
+mod sign_on;
+mod tls_agent;
+mod tls_target;
+mod trust;
 mod volume;
