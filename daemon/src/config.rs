@@ -349,7 +349,7 @@ address = ["db:5432", "10.0.0.0/24:5432"]
             ("\"2s\"", "\"soon\"", "c.toml:6:9", "no duration"),
             ("\"1.4.2\"", "\" \"", "c.toml:13:11", "not empty"),
             ("\"1.4.2\"", "{ file = \"VERSION\" }", "c.toml:13:11", "begins with '/'"),
-            ("\"1.4.2\"", "{ flie = \"/VERSION\" }", "c.toml:13:11", "a version, or { file"),
+            ("\"1.4.2\"", "{ flie = \"/VERSION\" }", "c.toml:13:11", "a version, or one of { file"),
             ("7401", "0", "c.toml:4:10", "port"),
             ("7401", "\"x\"", "c.toml:4:10", "invalid type"),
             ("10.0.0.0/24:5432", "db:5432", "c.toml:17:23", "watched twice"),
