@@ -7,4 +7,5 @@ mod interception;
 mod lifecycle;
 mod log;
 mod protocol;
+mod regression;
 mod volume;
