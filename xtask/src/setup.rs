@@ -6,9 +6,13 @@
 //! Every step looks first and does nothing where it is satisfied.
 
 mod apt;
+mod regression;
 mod tools;
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
@@ -98,12 +102,20 @@ pub(crate) fn run(group: Group) -> Result<()> {
     tools::ensure_bpf_linker()?;
     if group.covers(Group::Test) {
         tools::ensure_node_driver()?;
+        regression::ensure()?;
     }
     if group.covers(Group::Check) {
         tools::ensure_components()?;
         tools::ensure_cargo_deny()?;
     }
     Ok(())
+}
+
+/// What host tests need in their environment to find what was put into the cache.
+pub(crate) fn test_environment() -> Result<Vec<(&'static str, OsString)>> {
+    let mut environment = driver_environment();
+    environment.push((regression::VARIABLE, regression::folder()?.into()));
+    Ok(environment)
 }
 
 /// The folder of the newest PostgreSQL server's programs: Debian keeps them off the path.

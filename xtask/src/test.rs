@@ -57,7 +57,7 @@ pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode> {
         host.args(["test", "--package", HOST_TESTS, "--no-fail-fast", "--", HOST_THREADS])
             .args(&filter)
             .env("CHAPERONE_BIN", daemon)
-            .envs(setup::driver_environment());
+            .envs(setup::test_environment()?);
         count += counted(&mut host)?;
     }
     if let Some(problem) = &problem {

@@ -8,6 +8,7 @@ mod interception;
 mod lifecycle;
 mod log;
 mod protocol;
+mod regression;
 mod sign_on;
 mod tls_agent;
 mod tls_target;

@@ -342,9 +342,13 @@ impl Conversation {
                     }
                     break;
                 }
-                Expect::RefusedQuery(_) if !skipping => break,
+                Expect::RefusedQuery(refused) if !skipping && refused.told => break,
                 _ if skipping => self.skip(expect, now, events),
-                _ => return Err(unexpected(header, "from a server that owes another answer")),
+                _ => {
+                    // It is still to be told what came of it.
+                    self.expect.push_front(expect);
+                    return Err(unexpected(header, "from a server that owes another answer"));
+                }
             }
         }
         self.copy = CopyIn::No;
@@ -429,7 +433,9 @@ impl Conversation {
             None if self.phase == Phase::Ready && !error.fatal => {
                 events.push(Event::ServerError(error));
             }
-            Some(Expect::RefusedQuery(refused) | Expect::RefusedExecute(refused)) => {
+            Some(Expect::RefusedQuery(refused) | Expect::RefusedExecute(refused))
+                if !refused.told =>
+            {
                 // The stand-in failed, as it should: tell why.
                 refused.told = true;
                 let outcome = refused.outcome(now);
@@ -462,7 +468,8 @@ impl Conversation {
                 self.fail_next(error, now, events);
             }
             Some(Expect::Sync { .. }) => self.fail_sync(error, events),
-            Some(Expect::CopyEnd) | None => {}
+            // Whatever the server has to say besides.
+            Some(Expect::RefusedQuery(_) | Expect::RefusedExecute(_) | Expect::CopyEnd) | None => {}
         }
         Ok(seen)
     }
