@@ -63,6 +63,7 @@ pub(crate) async fn serve(
     };
     let original = chaperone_kernel::original(&note);
     let address = original.0.ip();
+    let before = shared.clock.now().monotonic;
     // An agent that the configuration no longer has, whose processes live on.
     let Some(settled) = shared.identities.settle(config, &note).await else {
         shared.counters.stale_note.up();
@@ -90,6 +91,9 @@ pub(crate) async fn serve(
         }
     };
     let watch = shared.identities.watch(&note, id);
+    let took = shared.clock.now().monotonic.saturating_sub(before).as_micros();
+    shared.counters.settled.up();
+    shared.counters.settling_us.add(u64::try_from(took).unwrap_or(u64::MAX));
     for doubt in &identity.doubts {
         shared.event(Some(id), EventKind::Doubt, doubt.to_string());
     }

@@ -158,6 +158,10 @@ counters! {
     stale_note,
     /// Connections refused because `max_sessions` are live.
     too_many,
+    /// Connections of which it was settled who made them.
+    settled,
+    /// Microseconds that this took, in all.
+    settling_us,
     /// Sessions refused or ended because it was doubtful who connected.
     doubted,
     /// Sessions ended because a client broke the protocol.
