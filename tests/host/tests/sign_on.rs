@@ -49,8 +49,9 @@ const SECRET: &str = "secret of";
 
 /// psql with a password in its environment: a command line is recorded, whatever stands in it.
 fn with_password(host: &Host, conninfo: &str, password: &str) -> Result<Finished> {
-    let set = format!("PGPASSWORD={password}");
-    host.agent("env", &[&set, "psql", "-X", "-At", "-c", "SELECT current_user", conninfo])
+    let run = "read -r PGPASSWORD && export PGPASSWORD && \
+               exec psql -X -At -c 'SELECT current_user' \"$0\"";
+    host.agent_with("bash", &["-c", run, conninfo], &format!("{password}\n"))
 }
 
 /// Nothing that the daemon wrote has a secret in it.
