@@ -21,7 +21,7 @@ use serde_json::Value;
 use crate::{
     agent::{self, Finished, Running},
     daemon::{self, Daemon},
-    postgres::Postgres,
+    postgres::{Postgres, Release},
     process::wait_until,
 };
 
@@ -38,6 +38,7 @@ pub struct Scene {
     server: String,
     hba: Option<String>,
     without_postgres: bool,
+    release: Release,
     small_disk: bool,
     leave_nothing: bool,
 }
@@ -109,6 +110,13 @@ impl Scene {
         self
     }
 
+    /// Another server than Debian's.
+    #[must_use]
+    pub fn release(mut self, release: Release) -> Self {
+        self.release = release;
+        self
+    }
+
     /// Sets the scene and starts the daemon.
     ///
     /// # Errors
@@ -147,7 +155,8 @@ impl Scene {
         let postgres = (!self.without_postgres)
             .then(|| {
                 let template = self.leave_nothing.then(|| folder.path().join("template"));
-                Postgres::start(folder.path(), address, &self.server, &hba, template)
+                let (path, server) = (folder.path(), &self.server);
+                Postgres::start(path, address, server, &hba, template, self.release)
             })
             .transpose()?;
         let mounts = [Some(bpffs), disk];
@@ -354,6 +363,15 @@ impl Host {
     /// Where it cannot be run.
     pub fn python(&self, program: &str) -> Result<Finished> {
         self.agent("/usr/bin/python3", &["-c", program])
+    }
+
+    /// A Python that has newer drivers than Debian's, and with psycopg libpq 18.
+    ///
+    /// # Errors
+    /// Where it is not known.
+    pub fn newer_python(&self) -> Result<String> {
+        std::env::var("CHAPERONE_PYTHON")
+            .context("CHAPERONE_PYTHON is not set: run the tests by `cargo xtask test`")
     }
 
     fn agent_command(&self, uid: u32, program: &str, args: &[&str]) -> std::process::Command {

@@ -13,5 +13,5 @@ mod process;
 pub use agent::{Finished, Running};
 pub use certificates::{Certificates, Kind};
 pub use host::{Host, Scene};
-pub use postgres::Postgres;
+pub use postgres::{Postgres, Release};
 pub use process::{Process, wait_until};

@@ -2,6 +2,7 @@
 //! each test names the promise that it keeps.
 
 mod clients;
+mod drivers;
 mod hostile;
 mod interception;
 mod lifecycle;
