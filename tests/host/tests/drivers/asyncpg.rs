@@ -3,7 +3,7 @@
 use anyhow::Result;
 use chaperone_host_tests::Host;
 
-use super::{Recorded, Wording, encrypted};
+use super::{Recorded, Wording, encrypted, run};
 
 const AGENT: &str = include_str!("agents/asyncpg.py");
 
@@ -21,7 +21,7 @@ fn p4_a_newer_asyncpg_works() -> Result<()> {
 
 fn works(host: &Host, python: &str) -> Result<()> {
     let root = host.authority().display().to_string();
-    assert_eq!(host.agent(python, &["-c", AGENT, &root])?.ok()?, "done");
+    assert_eq!(run(host, python, &["-c", AGENT, &root])?.ok()?, "done");
     let recorded = Recorded::of(host)?;
     recorded.holds(host, &Wording::default())?;
     let cursor = recorded.ran("SELECT id FROM orders ORDER BY id");

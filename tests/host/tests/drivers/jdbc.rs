@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::Result;
 use chaperone_host_tests::Host;
 
-use super::{Recorded, Wording, encrypted};
+use super::{Recorded, Wording, encrypted, run};
 
 const AGENT: &str = include_str!("agents/Agent.java");
 
@@ -19,7 +19,7 @@ fn p4_jdbc_works() -> Result<()> {
     // It starts several times as fast so.
     let quick = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"];
     let args = ["-cp", "/usr/share/java/postgresql.jar", &source, &address, &root];
-    assert_eq!(host.agent("java", &[&quick[..], &args[..]].concat())?.ok()?, "done");
+    assert_eq!(run(&host, "java", &[&quick[..], &args[..]].concat())?.ok()?, "done");
     let recorded = Recorded::of(&host)?;
     recorded.holds(&host, &Wording::default())?;
     let fetched = recorded.ran("SELECT id FROM orders ORDER BY id");

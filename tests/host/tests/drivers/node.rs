@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context, Result};
 use chaperone_host_tests::Host;
 
-use super::{Recorded, Wording, encrypted};
+use super::{Recorded, Wording, encrypted, run};
 
 const AGENT: &str = include_str!("agents/node.js");
 
@@ -27,10 +27,12 @@ fn works(negotiation: &str) -> Result<()> {
     fs::write(&program, AGENT)?;
     let (program, root) = (program.display().to_string(), host.authority().display().to_string());
     let modules = format!("NODE_PATH={modules}");
-    let out = host.agent("env", &[&modules, "node", &program, &root, negotiation])?;
+    let out = run(&host, "env", &[&modules, "node", &program, &root, negotiation])?;
     assert_eq!(out.ok()?, "done");
     let recorded = Recorded::of(&host)?;
-    recorded.holds(&host, &Wording::default())?;
+    let binary = "SELECT 7::int8, 2.5::float8, $1::bytea, true";
+    recorded.holds(&host, &Wording { binary, ..Wording::default() })?;
+    assert_eq!(recorded.ran(binary)[0]["parameters"], r#"["\\x00ff"]"#);
     let cursor = recorded.ran("SELECT id FROM orders ORDER BY id");
     let status: Vec<_> = cursor.iter().map(|row| (&row["kind"], &row["status"])).collect();
     let expected = [("execute", "suspended"), ("fetch", "ok")];

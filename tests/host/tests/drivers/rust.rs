@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context, Result};
 use chaperone_host_tests::Host;
 
-use super::{Recorded, Wording, encrypted};
+use super::{Recorded, Wording, encrypted, run};
 
 #[test]
 fn p4_tokio_postgres_works() -> Result<()> {
@@ -26,7 +26,7 @@ fn works(agent: &str, wording: &Wording) -> Result<()> {
     let program = host.folder().join(agent);
     fs::copy(&built, &program).with_context(|| format!("{} cannot be copied", built.display()))?;
     let root = host.authority().display().to_string();
-    assert_eq!(host.agent(&program.display().to_string(), &[&root])?.ok()?, "done");
+    assert_eq!(run(&host, &program.display().to_string(), &[&root])?.ok()?, "done");
     Recorded::of(&host)?.holds(&host, wording)?;
     encrypted(&host)
 }
