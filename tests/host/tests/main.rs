@@ -8,4 +8,6 @@ mod interception;
 mod lifecycle;
 mod log;
 mod protocol;
+mod replication;
+mod versions;
 mod volume;

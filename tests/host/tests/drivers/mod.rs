@@ -36,12 +36,12 @@ impl Default for Wording {
 }
 
 /// Runs an agent's program; one that hangs must not hold up all others for ever.
-fn run(host: &Host, program: &str, args: &[&str]) -> Result<Finished> {
+pub(crate) fn run(host: &Host, program: &str, args: &[&str]) -> Result<Finished> {
     host.agent("timeout", &[&["120", program], args].concat())
 }
 
 /// Runs an agent's program that knows libpq's variables, which ask for verified TLS.
-fn verified(host: &Host, program: &str, args: &[&str]) -> Result<Finished> {
+pub(crate) fn verified(host: &Host, program: &str, args: &[&str]) -> Result<Finished> {
     let root = format!("PGSSLROOTCERT={}", host.authority().display());
     run(host, "env", &[&["PGSSLMODE=verify-full", &root, program], args].concat())
 }
