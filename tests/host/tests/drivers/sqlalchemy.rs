@@ -1,4 +1,4 @@
-//! SQLAlchemy 2, over psycopg 3 and over asyncpg.
+//! `SQLAlchemy` 2, over psycopg 3 and over asyncpg.
 
 use anyhow::Result;
 use chaperone_host_tests::Host;
@@ -7,7 +7,7 @@ use super::{Recorded, Wording, encrypted, verified};
 
 const AGENT: &str = include_str!("agents/sqlalchemy.py");
 
-/// SQLAlchemy writes casts of its own, and breaks lines.
+/// `SQLAlchemy` writes casts of its own, and breaks lines.
 const WORDING: Wording = Wording {
     insert: "INSERT INTO orders (id, name) VALUES ($1::INTEGER, $2::VARCHAR)",
     select: "SELECT orders.name \nFROM orders \nWHERE orders.id = $1::INTEGER",
