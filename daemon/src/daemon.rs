@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::IpAddr,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -23,6 +23,7 @@ use crate::{
     clock,
     config::{Attach, Config, Target},
     control,
+    following::Follower,
     identity::{Identities, Place},
     scoping::Scoping,
     serve::{self, Listeners},
@@ -30,18 +31,12 @@ use crate::{
     tls::{
         agent::Acceptor,
         authority::{Authority, AuthorityError},
+        provider,
     },
     upstream::{self, Upstream},
 };
 
 pub(crate) const HOST_NAME: &str = "/proc/sys/kernel/hostname";
-
-/// How often subordinate user ids and the list of enrolled programs are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often what happened to processes is taken in, where no connection asks for it.
-const DRAIN_EVERY: Duration = Duration::from_millis(100);
-/// How often processes that are gone are forgotten.
-const PRUNE_EVERY: Duration = Duration::from_secs(30);
 
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn run(config: Config) -> Result<()> {
@@ -52,7 +47,7 @@ pub(crate) fn run(config: Config) -> Result<()> {
         attach: config.attach_path(&host)?,
         pins: config.daemon.pins.clone(),
         port: config.daemon.listen,
-        generation: generation(),
+        generation: generation()?,
         offsets: read_offsets(&host.btf)?,
     };
     // All that can fail fails before anything is intercepted.
@@ -125,21 +120,26 @@ pub(crate) fn run(config: Config) -> Result<()> {
         tokio::spawn(control::serve(shared.clone(), control, attach, interception.counters()?));
         // Processes are followed before those that run already are looked for, so that none is
         // missed in between.
-        let counters = interception.counters()?;
         interception.observe()?;
         let armed = shared.identities.scan(&scoping).and_then(|()| interception.arm());
         if let Err(error) = armed {
             interception.give_up();
             return Err(error.into());
         }
+        let (counters, events) = (interception.counters()?, interception.events()?);
+        let interception = Arc::new(Mutex::new(interception));
+        let follower = Follower {
+            shared: shared.clone(),
+            scoping,
+            interception: interception.clone(),
+            counters,
+            events,
+        };
+        workers.push(follower.start()?);
         // From here on connections come.
         tracing::info!(port = shared.config.daemon.listen, "ready");
 
         let mut look_up = interval(LOOK_UP_EVERY);
-        let mut look = interval(LOOK_EVERY);
-        let mut drain_now = interval(DRAIN_EVERY);
-        let mut prune = interval(PRUNE_EVERY);
-        let mut lost = counters.lost()?;
         look_up.tick().await;
         loop {
             tokio::select! {
@@ -147,24 +147,12 @@ pub(crate) fn run(config: Config) -> Result<()> {
                 _ = interrupt.recv() => break,
                 _ = look_up.tick() => {
                     if names.look_up(&shared.config).await {
-                        interception.set_targets(&names.watches(&shared.config))?;
+                        let watches = names.watches(&shared.config);
+                        let mut interception =
+                            interception.lock().unwrap_or_else(PoisonError::into_inner);
+                        interception.set_targets(&watches)?;
                     }
                 }
-                _ = look.tick() => {
-                    shared.identities.reread();
-                    if scoping.look() {
-                        interception.set_scope(scoping.scope(), |id| scoping.belongs(id))?;
-                    }
-                }
-                _ = drain_now.tick() => {
-                    shared.identities.drain();
-                    let now = counters.lost()?;
-                    if now > lost {
-                        shared.identities.repair(&scoping, now - lost);
-                        lost = now;
-                    }
-                }
-                _ = prune.tick() => shared.identities.prune(),
             }
         }
         tracing::info!("ending: sessions are given time to finish");
@@ -309,9 +297,14 @@ pub(crate) fn attach_point(config: &Config) -> String {
     }
 }
 
-/// A number that no earlier start since boot has had: seconds since 1970, which fit until 2106.
-fn generation() -> u32 {
-    u32::try_from(clock::wall().0 / 1_000_000).unwrap_or(u32::MAX)
+/// A number that no earlier start since boot has had, most surely.
+fn generation() -> Result<u32> {
+    let mut bytes = [0; 4];
+    provider()
+        .secure_random
+        .fill(&mut bytes)
+        .map_err(|_| anyhow::anyhow!("there is no randomness"))?;
+    Ok(u32::from_ne_bytes(bytes))
 }
 
 /// Each session takes two descriptors.

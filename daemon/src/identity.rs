@@ -11,9 +11,9 @@ use std::{
 };
 
 use chaperone_audit::{AuditError, Log};
-use chaperone_kernel::{Events, Image, KernelError, Note, ProcessKey, ProcessTable};
+use chaperone_kernel::{Events, KernelError, Note, ProcessKey, ProcessTable};
 use chaperone_model::{
-    AgentName, Event, EventKind, Identity, Process, ProcessSeen, Record, Ref, RunSeen, Seq,
+    AgentName, Event, EventKind, Identity, Process, ProcessSeen, Record, Ref, RunSeen, STEP, Seq,
     SessionOpened, Version,
 };
 
@@ -21,6 +21,7 @@ pub(crate) mod digest;
 mod doubts;
 pub(crate) mod enrolled;
 mod facts;
+mod files;
 mod proc;
 mod run;
 mod scan;
@@ -29,10 +30,7 @@ mod tracker;
 mod version;
 
 use self::{
-    digest::Digests,
-    enrolled::Enrolled,
-    facts::{Fact, Pinned},
-    tracker::Tracker,
+    digest::Digests, enrolled::Enrolled, facts::Fact, tracker::Lineage, tracker::Tracker,
     version::Packages,
 };
 pub(crate) use self::{
@@ -55,6 +53,8 @@ pub(crate) struct Identities {
     tracking: Mutex<Tracking>,
     facts: Mutex<HashMap<ProcessKey, Fact>>,
     runs: Mutex<HashMap<RunKey, Seq>>,
+    /// Versions that stay for a run, by its first process.
+    versions: Mutex<HashMap<(Id, AgentName), Option<Version>>>,
     digests: Digests,
     packages: Packages,
     enrolled: RwLock<Arc<Enrolled>>,
@@ -96,6 +96,7 @@ impl Identities {
             tracking: Mutex::new(Tracking { events, table, tracker: Tracker::default() }),
             facts: Mutex::default(),
             runs: Mutex::default(),
+            versions: Mutex::default(),
             digests: Digests::default(),
             packages: Packages::default(),
             enrolled: RwLock::default(),
@@ -113,7 +114,7 @@ impl Identities {
     pub(crate) async fn settle(&self, config: &Config, note: &Note) -> Option<Settled> {
         let candidates: Vec<&Agent> =
             config.agents.iter().filter(|agent| agent.select.number() == note.agent).collect();
-        let links = {
+        let Lineage { links, cut, topmost } = {
             let mut tracking = self.tracking();
             tracking.drain(&self.log);
             tracking.lineage(note.process)
@@ -127,18 +128,17 @@ impl Identities {
         }
         let lineage: Arc<[Arc<Process>]> = lineage.into();
         let (agent, known) = doubts::choose(&candidates, &lineage)?;
-        let first = links.first().map_or(note.process, |link| link.key);
         let mut identity = Identity {
             agent: agent.name.clone(),
-            version: self.version(agent, &lineage, &first).await,
-            run: run::of(&first, first_cgroup(&lineage), &self.place.cgroups, &self.place.boot),
+            version: self.version(agent, &lineage, Id::from(&topmost)).await,
+            run: run::of(&topmost, first_cgroup(&lineage), &self.place.cgroups, &self.place.boot),
             comm: comm(&note.comm),
             doubts: Vec::new(),
             lineage,
         };
         let enrolled = self.enrolled.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let changed = self.changed_scripts(&links);
-        identity.doubts = doubts::of(agent, known, &identity, &enrolled, changed);
+        let found = self.found(&links, cut).await;
+        identity.doubts = doubts::of(agent, known, &identity, &enrolled, found);
         let refused = identity.doubts.iter().find(|doubt| agent.answers.refuses(doubt)).cloned();
         Some(Settled { identity, refused, keys: links.iter().map(|link| link.key).collect() })
     }
@@ -175,9 +175,9 @@ impl Identities {
         let mut new = Vec::new();
         for (key, process) in settled.keys.iter().zip(identity.lineage.iter()) {
             if !lineage.is_empty() {
-                lineage.push_str(" → ");
+                lineage.push_str(STEP);
             }
-            lineage.push_str(process.name());
+            lineage.push_str(&process.name());
             let recorded = known
                 .and_then(|run| facts.get(key).and_then(|fact| fact.recorded_as(process, run)));
             parent = Some(recorded.map_or_else(
@@ -223,13 +223,20 @@ impl Identities {
         tracking.drain(&self.log);
         let watch = tracking.tracker.watch(Id::from(&note.process), session);
         // It may have done so since it connected.
-        let now = tracking.current(note.process.tgid);
-        if now.is_some_and(|now| now.key.exec_id > note.process.exec_id)
-            && let Some((session, program)) = tracking.tracker.moved_already(&note.process, &watch)
-        {
-            tell(&self.log, session, &program);
+        if tracking.has_moved(&note.process) {
+            tracking.tell_moved(&note.process, &watch, &self.log);
         }
         watch
+    }
+
+    /// Looks whether a session's process began to run something else: takes in what the kernel told,
+    /// and where it matters asks its table as well, which knows also where the news was lost.
+    pub(crate) fn look_after(&self, process: &ProcessKey, watch: &Watch, surely: bool) {
+        let mut tracking = self.tracking();
+        tracking.drain(&self.log);
+        if surely && watch.moved().is_none() && tracking.has_moved(process) {
+            tracking.tell_moved(process, watch, &self.log);
+        }
     }
 
     /// Whether this process is an agent's.
@@ -259,9 +266,14 @@ impl Identities {
     pub(crate) fn prune(&self) {
         let mut tracking = self.tracking();
         tracking.drain(&self.log);
+        // One that has run nothing of its own was not told of, and its ancestors are needed.
+        for process in tracking.table.all() {
+            tracking.tracker.found(process);
+        }
         tracking.tracker.prune();
         let tracker = &tracking.tracker;
         lock(&self.facts).retain(|key, _| tracker.knows(Id::from(key)));
+        lock(&self.versions).retain(|(id, _), _| tracker.knows(*id));
     }
 
     /// A version that can change while the agent runs is the one that it had when the run was first
@@ -270,18 +282,17 @@ impl Identities {
         &self,
         agent: &Agent,
         lineage: &[Arc<Process>],
-        first: &ProcessKey,
+        topmost: Id,
     ) -> Option<Version> {
         let rule = agent.version.as_ref()?;
-        let lasting = matches!(rule, VersionRule::Literal(_) | VersionRule::Digest(_));
-        if !lasting
-            && let Some(pinned) = lock(&self.facts).get(first).and_then(|f| f.version(&agent.name))
-        {
-            return pinned.version.clone();
+        let stays = !matches!(rule, VersionRule::Literal(_) | VersionRule::Digest(_));
+        let key = (topmost, agent.name.clone());
+        if stays && let Some(version) = lock(&self.versions).get(&key) {
+            return version.clone();
         }
-        let version = version::of(rule, lineage, Id::from(first), &self.packages).await;
-        if !lasting && let Some(fact) = lock(&self.facts).get_mut(first) {
-            fact.pin(Pinned { agent: agent.name.clone(), version: version.clone() });
+        let version = version::of(rule, lineage, topmost, &self.packages).await;
+        if stays {
+            lock(&self.versions).insert(key, version.clone());
         }
         version
     }
@@ -300,16 +311,30 @@ impl Tracking {
         }
     }
 
-    fn lineage(&mut self, key: ProcessKey) -> Vec<tracker::Link> {
+    fn lineage(&mut self, key: ProcessKey) -> Lineage {
         let table = &self.table;
-        let links = self.tracker.lineage(key, |key| {
+        let lineage = self.tracker.lineage(key, |key| {
             table.get(key.tgid).ok().flatten().filter(|found| Id::from(&found.key) == Id::from(key))
         });
         // Remembered until its end, so that what is known of it is forgotten then.
-        for process in links.iter().filter_map(|link| link.process) {
+        for process in lineage.links.iter().filter_map(|link| link.process) {
             self.tracker.found(process);
         }
-        links
+        lineage
+    }
+
+    /// Whether a process runs something else than it ran.
+    fn has_moved(&self, process: &ProcessKey) -> bool {
+        let now = self.current(process.tgid);
+        now.is_some_and(|now| {
+            Id::from(&now.key) == Id::from(process) && now.key.exec_id > process.exec_id
+        })
+    }
+
+    fn tell_moved(&self, process: &ProcessKey, watch: &Watch, log: &Log) {
+        if let Some((session, program)) = self.tracker.moved_already(process, watch) {
+            tell(log, session, &program);
+        }
     }
 
     /// A process as the kernel has it now.
@@ -352,11 +377,6 @@ fn first_cgroup(lineage: &[Arc<Process>]) -> Option<&str> {
     let first = lineage.first()?.cgroup_id;
     let mut same = lineage.iter().filter(|process| process.cgroup_id == first);
     same.find_map(|process| process.cgroup.as_deref())
-}
-
-/// A note's image, where there is one.
-fn image_of(note: &Note) -> Option<Image> {
-    Some(note.image).filter(|image| image.inode != 0)
 }
 
 /// A thread that panicked holds no half-made change of these.

@@ -9,6 +9,7 @@ mod config;
 mod control;
 mod daemon;
 mod doctor;
+mod following;
 mod identity;
 mod lane;
 mod relay;

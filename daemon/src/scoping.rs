@@ -1,7 +1,8 @@
 //! Which users and cgroups of this host the configuration's agents are.
 
 use std::{
-    fs,
+    collections::HashMap,
+    fs, io,
     ops::RangeInclusive,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -21,6 +22,9 @@ pub(crate) struct Scoping {
     /// Where the cgroup v2 tree is mounted.
     root: PathBuf,
     agents: Vec<(Scope, u32)>,
+    /// As they could last be read.
+    subuid: String,
+    names: HashMap<u32, String>,
     scope: Kernel,
 }
 
@@ -42,7 +46,13 @@ impl Scoping {
                 );
             }
         }
-        Self { root, agents, scope: Kernel::default() }
+        Self {
+            root,
+            agents,
+            subuid: String::new(),
+            names: HashMap::new(),
+            scope: Kernel::default(),
+        }
     }
 
     /// What the kernel is to be told.
@@ -52,13 +62,21 @@ impl Scoping {
 
     /// Looks again; answers whether anything changed that the kernel does not see itself.
     pub(crate) fn look(&mut self) -> bool {
-        let subuid = fs::read_to_string(SUBUID).unwrap_or_default();
+        match fs::read_to_string(SUBUID) {
+            Ok(text) => self.subuid = text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.subuid.clear(),
+            Err(error) => tracing::warn!(%error, "{SUBUID} cannot be read: it counts as it was"),
+        }
         let mut scope = Kernel::default();
         for (selected, number) in &self.agents {
             match selected {
                 Scope::User(uid) => {
                     scope.uids.push((*uid..=*uid, *number));
-                    let ranges = subordinate(&subuid, *uid, name(*uid).as_deref());
+                    if let Some(name) = name(*uid) {
+                        self.names.insert(*uid, name);
+                    }
+                    let name = self.names.get(uid).map(String::as_str);
+                    let ranges = subordinate(&self.subuid, *uid, name);
                     scope.uids.extend(ranges.into_iter().map(|range| (range, *number)));
                 }
                 Scope::Unit(name) => scope.units.push((name.clone(), *number)),
@@ -68,20 +86,27 @@ impl Scoping {
             }
         }
         let changed = scope.uids != self.scope.uids || self.scope.slices.is_empty();
-        if changed {
-            (scope.cgroups, scope.slices) = self.present();
-            self.scope = scope;
+        if !changed {
+            return false;
         }
-        changed
+        match self.present() {
+            Ok((cgroups, slices)) => {
+                self.scope = Kernel { cgroups, slices, ..scope };
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cgroups cannot be looked through: scope stays as it was");
+                false
+            }
+        }
     }
 
-    /// Whether a cgroup is in scope, by this id.
+    /// Whether a cgroup is in scope, by this id. Where that cannot be told it is.
     pub(crate) fn belongs(&self, id: u64) -> bool {
-        self.present().0.iter().any(|(found, _)| *found == id)
+        self.present().map_or(true, |(cgroups, _)| cgroups.iter().any(|(found, _)| *found == id))
     }
 
-    /// Cgroups that are there: those that are selected, and slices.
-    fn present(&self) -> (Vec<(u64, u32)>, Vec<u64>) {
+    fn present(&self) -> io::Result<Present> {
         let (mut cgroups, mut slices) = (Vec::new(), Vec::new());
         for (selected, number) in &self.agents {
             if let Scope::Cgroup(path) = selected {
@@ -91,7 +116,14 @@ impl Scoping {
         let mut folders = vec![self.root.clone()];
         while let Some(folder) = folders.pop() {
             slices.extend(id(&folder));
-            for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let entries = match fs::read_dir(&folder) {
+                Ok(entries) => entries,
+                // It went meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            for entry in entries {
+                let entry = entry?;
                 let name = entry.file_name().to_string_lossy().into_owned();
                 if is_slice(&name) {
                     folders.push(entry.path());
@@ -102,9 +134,12 @@ impl Scoping {
                 }
             }
         }
-        (cgroups, slices)
+        Ok((cgroups, slices))
     }
 }
+
+/// Cgroups that are there: those that are selected, and slices.
+type Present = (Vec<(u64, u32)>, Vec<u64>);
 
 impl Owners for Scoping {
     fn owner(&self, uid: u32, cgroup: &str) -> Option<u32> {

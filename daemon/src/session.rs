@@ -3,7 +3,7 @@
 use std::{net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 use chaperone_audit::AuditError;
-use chaperone_kernel::Note;
+use chaperone_kernel::{Note, ProcessKey};
 use chaperone_model::{
     AgentAddr, AgentName, Closing, Doubt, EventKind, Identity, OriginalAddr, Record, Seq,
     SessionClosed, SessionOpened, TargetName,
@@ -30,6 +30,8 @@ use first::{Opening, listen_for_reason};
 
 /// How long a client may take for its first packets. The server's own `authentication_timeout`.
 const START_UP: Duration = Duration::from_mins(1);
+/// How long it may take to settle who connected: files may have to be read for it.
+const SETTLING: Duration = Duration::from_secs(30);
 /// How long an answer to a refused connection may take to be written.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -45,6 +47,8 @@ pub(crate) struct Session {
     /// Commands so far.
     pub(crate) commands: Arc<Counter>,
     pub(crate) committer: Rc<Committer>,
+    /// The process that connected, as the kernel knows it.
+    process: ProcessKey,
     watch: Arc<Watch>,
 }
 
@@ -65,9 +69,18 @@ pub(crate) async fn serve(
     let address = original.0.ip();
     let before = shared.clock.now().monotonic;
     // An agent that the configuration no longer has, whose processes live on.
-    let Some(settled) = shared.identities.settle(config, &note).await else {
-        shared.counters.stale_note.up();
-        return;
+    let settled = match timeout(SETTLING, shared.identities.settle(config, &note)).await {
+        Ok(Some(settled)) => settled,
+        Ok(None) => {
+            shared.counters.stale_note.up();
+            return;
+        }
+        Err(_) => {
+            shared.counters.unsettled.up();
+            let why = "a connection was refused: who made it could not be settled in time";
+            shared.event(None, EventKind::Doubt, why);
+            return;
+        }
     };
     let identity = settled.identity.clone();
     let opened = |process| SessionOpened {
@@ -115,6 +128,7 @@ pub(crate) async fn serve(
         original,
         commands,
         committer,
+        process: note.process,
         watch,
     };
     let _removed = Leaving(&session);
@@ -172,13 +186,16 @@ impl Session {
     }
 
     /// Whether the process began to run something else since it connected, where the agent's entry
-    /// says that this ends the session.
+    /// says that this ends the session. It is looked at before what the client sent is: what the
+    /// process ran before it sent it has been told by then.
     pub(crate) fn moved(&self) -> Option<Refusal> {
-        self.shared.identities.drain();
-        let doubt = Doubt::Exec(self.watch.moved()?.to_owned());
+        let exec = |program: &str| Doubt::Exec(program.to_owned());
         let agents = &self.shared.config.agents;
         let agent = agents.iter().find(|agent| agent.name == self.identity.agent)?;
-        agent.answers.refuses(&doubt).then(|| doubted(&agent.name, &doubt))
+        let refuses = agent.answers.refuses(&exec(""));
+        self.shared.identities.look_after(&self.process, &self.watch, refuses);
+        let doubt = exec(self.watch.moved().filter(|_| refuses)?);
+        Some(doubted(&agent.name, &doubt))
     }
 
     /// The target, as the configuration has it.
@@ -227,17 +244,34 @@ impl Drop for Leaving<'_> {
 
 /// What an agent is told when it is not believed to be what it should be.
 fn doubted(agent: &AgentName, doubt: &Doubt) -> Refusal {
-    let hint = match doubt {
-        Doubt::Unenrolled { path, .. } => format!(
-            "If it belongs to the agent, operations can enrol it: `chaperone agents enroll {agent} {path}`."
+    let (told, hint) = match doubt {
+        // The path is the agent's word, and may be of a file that it cannot read: the log has the
+        // hash.
+        Doubt::Unenrolled { path, script: true, .. } => (
+            format!("the script {path} is not enrolled"),
+            format!(
+                "If it belongs to the agent, operations can enrol it: `chaperone agents enroll {agent} {path}`. The log has its hash."
+            ),
         ),
-        Doubt::Version(_) => {
-            "Ask operations which versions the configuration allows (`versions`).".into()
+        Doubt::Unenrolled { path, .. } => (
+            doubt.to_string(),
+            format!(
+                "If it belongs to the agent, operations can enrol it: `chaperone agents enroll {agent} {path}`."
+            ),
+        ),
+        Doubt::Version(_) => (
+            doubt.to_string(),
+            "Ask operations which versions the configuration allows (`versions`).".into(),
+        ),
+        Doubt::Inline(_) => (doubt.to_string(), "Have it run a file.".into()),
+        Doubt::ScriptChanged(_) | Doubt::Exec(_) | Doubt::Disguised { .. } | Doubt::Cut => {
+            (doubt.to_string(), "Start the agent again.".into())
         }
-        Doubt::ScriptChanged(_) | Doubt::Exec(_) => "Start the agent again.".into(),
-        Doubt::NoAgent => "Ask operations to name its programs in the configuration.".into(),
+        Doubt::NoAgent => {
+            (doubt.to_string(), "Ask operations to name its programs in the configuration.".into())
+        }
     };
-    Refusal::new("28000", format!("chaperone does not let agent {agent} through: {doubt}"))
+    Refusal::new("28000", format!("chaperone does not let agent {agent} through: {told}"))
         .hint(hint)
 }
 

@@ -162,6 +162,8 @@ counters! {
     settled,
     /// Microseconds that this took, in all.
     settling_us,
+    /// Connections refused because it could not be settled in time who made them.
+    unsettled,
     /// Sessions refused or ended because it was doubtful who connected.
     doubted,
     /// Sessions ended because a client broke the protocol.

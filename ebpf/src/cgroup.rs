@@ -87,8 +87,8 @@ fn by_name(offsets: &Offsets, cgroup: *const u8, own: u64) -> Option<u32> {
         for (at, byte) in SLICE.iter().enumerate() {
             is_slice &= name.get(from + at) == Some(byte);
         }
-        if is_slice {
-            let _ = SLICES.insert(&own, &0, 0);
+        if is_slice && SLICES.insert(&own, &0, 0).is_err() {
+            count(Counter::CgroupsFull);
         }
     }
     // SAFETY: the value is copied at once; entries are replaced whole.

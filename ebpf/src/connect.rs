@@ -15,6 +15,7 @@ use aya_ebpf::{
 use chaperone_abi::{AF_INET, AF_INET6, Counter, Note, Settings, Target4, Target6};
 
 use crate::{
+    fork::insert,
     maps::{NOTES, SETTINGS, TARGETS4, TARGETS6, count},
     scope, task,
 };
@@ -133,16 +134,25 @@ fn take(
     let own_port = settings.port as u16;
     let Some(target) = target else {
         forget(ctx);
-        // Nobody but the kernel sends agents to the daemon.
-        if to_loopback && port == own_port && scope::agent(&settings.offsets).is_some() {
+        // Nobody but the kernel sends connections to the daemon: whoever came by himself might
+        // find the note of another's that was never accepted.
+        if to_loopback && port == own_port {
             count(Counter::RefusedOwnPort);
             return Taken::Refused;
         }
         return Taken::No;
     };
-    let Some(agent) = scope::agent(&settings.offsets) else {
-        forget(ctx);
-        return Taken::No;
+    let agent = match scope::known(&settings.offsets) {
+        Some(process) => process.agent,
+        None => {
+            let Some(agent) = scope::by_owner() else {
+                forget(ctx);
+                return Taken::No;
+            };
+            // It came into scope without an exec: from here on it is known.
+            insert(&task::topmost(task::current(&settings.offsets), agent));
+            agent
+        }
     };
     if own_port == 0 {
         count(Counter::RefusedNoSettings);

@@ -44,6 +44,7 @@ pub fn chaperone_fork(ctx: RawTracePointContext) -> i32 {
     insert(&Process {
         key: task::key(offsets, child),
         parent: parent.key,
+        topmost: parent.topmost,
         // SAFETY: the helper reads the current task only.
         cgroup_id: unsafe { bpf_get_current_cgroup_id() },
         uid: owner as u32,

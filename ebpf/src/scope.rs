@@ -17,15 +17,6 @@ use crate::{
 /// Deepest level of the cgroup tree that is looked at. systemd's own nesting ends at about 8.
 const LEVELS: i32 = 16;
 
-/// The agent of the calling process.
-#[inline(always)]
-pub fn agent(offsets: &Offsets) -> Option<u32> {
-    match known(offsets) {
-        Some(process) => Some(process.agent),
-        None => by_owner(),
-    }
-}
-
 /// The calling process, where it is in the table.
 #[inline(always)]
 pub fn known(offsets: &Offsets) -> Option<&'static Process> {

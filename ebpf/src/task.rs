@@ -11,6 +11,12 @@ use chaperone_abi::{Image, Offsets, Process, ProcessKey};
 /// `USER_HZ` is 100: the daemon sees starts in such ticks (proc(5), `starttime`).
 const TICK_NS: u64 = 1_000_000_000 / 100;
 
+/// `FUSE_SUPER_MAGIC` (fs/fuse/inode.c).
+const FUSE: u64 = 0x6573_5546;
+/// Since 6.13 the highest bit says that somebody looked at the time (`I_CTIME_QUERIED`,
+/// include/linux/fs.h).
+const NANOSECONDS: u32 = 0x7fff_ffff;
+
 /// The calling process.
 #[inline(always)]
 pub fn current(offsets: &Offsets) -> ProcessKey {
@@ -42,6 +48,7 @@ pub fn topmost(key: ProcessKey, agent: u32) -> Process {
     let owner = bpf_get_current_uid_gid();
     Process {
         key,
+        topmost: key,
         parent: ProcessKey { started_ns: 0, exec_id: 0, tgid: 0, reserved: 0 },
         // SAFETY: the helper reads the current task only.
         cgroup_id: unsafe { bpf_get_current_cgroup_id() },
@@ -68,13 +75,18 @@ pub fn image(offsets: &Offsets) -> Image {
     let file: *const u8 = field(mm, offsets.exe_file, null);
     let inode: *const u8 = field(file, offsets.f_inode, null);
     let superblock: *const u8 = field(inode, offsets.i_sb, null);
+    // What a user's own file system says of times and numbers is the user's word.
+    let namespace: *const u8 = field(superblock, offsets.s_user_ns, null);
+    let level: i32 = field(namespace, offsets.level, 1);
+    let magic: u64 = field(superblock, offsets.s_magic, FUSE);
+    let ours = level == 0 && magic != FUSE;
     Image {
-        inode: field(inode, offsets.i_ino, 0),
+        inode: if ours { field(inode, offsets.i_ino, 0) } else { 0 },
         size: field(inode, offsets.i_size, 0),
         mtime_s: field(inode, offsets.mtime_s, 0),
         ctime_s: field(inode, offsets.ctime_s, 0),
-        mtime_ns: field(inode, offsets.mtime_ns, 0),
-        ctime_ns: field(inode, offsets.ctime_ns, 0),
+        mtime_ns: field::<u32>(inode, offsets.mtime_ns, 0) & NANOSECONDS,
+        ctime_ns: field::<u32>(inode, offsets.ctime_ns, 0) & NANOSECONDS,
         device: field(superblock, offsets.s_dev, 0),
         reserved: 0,
     }

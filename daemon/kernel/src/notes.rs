@@ -103,20 +103,6 @@ impl Counters {
     }
 }
 
-impl Counters {
-    /// Execs and exits that were not told.
-    ///
-    /// # Errors
-    /// Where the kernel fails the look-up.
-    pub fn lost(&self) -> Result<u64, KernelError> {
-        let values = self
-            .0
-            .get(&(Counter::EventsLost as u32), 0)
-            .map_err(|error| KernelError::refused("reading map COUNTS", &error))?;
-        Ok(values.iter().sum())
-    }
-}
-
 /// An address as the kernel side keeps it: its bytes in order, read as words.
 pub(crate) fn words(address: Ipv6Addr) -> [u32; 4] {
     let o = address.octets();

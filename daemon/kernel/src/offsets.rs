@@ -59,6 +59,9 @@ pub fn read_offsets(path: &Path) -> Result<Offsets, KernelError> {
         ctime_s: changed.0,
         ctime_ns: changed.1,
         s_dev: at("super_block", "s_dev")?,
+        s_magic: at("super_block", "s_magic")?,
+        s_user_ns: at("super_block", "s_user_ns")?,
+        level: at("user_namespace", "level")?,
         filename: at("linux_binprm", "filename")?,
         root: at("cgroup", "root")?,
         hierarchy_id: at("cgroup_root", "hierarchy_id")?,
@@ -66,7 +69,6 @@ pub fn read_offsets(path: &Path) -> Result<Offsets, KernelError> {
         kn_id: at("kernfs_node", "id")?,
         kn_name: at("kernfs_node", "name")?,
         css_parent: at("cgroup_subsys_state", "parent")?,
-        reserved: 0,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Agents' processes as the kernel side keeps them: a table of those that live, and what happened.
 
 use std::{
-    os::fd::{AsRawFd, RawFd},
+    os::fd::{AsFd, BorrowedFd},
     path::Path,
 };
 
@@ -61,9 +61,9 @@ impl Events {
     }
 }
 
-impl AsRawFd for Events {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+impl AsFd for Events {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -42,9 +42,12 @@ impl Identity {
     /// The lineage in a line: `agent.py → bash → psql`.
     pub fn lineage_line(&self) -> String {
         let names: Vec<_> = self.lineage.iter().map(|process| process.name()).collect();
-        names.join(" → ")
+        names.join(STEP)
     }
 }
+
+/// What stands between two names of a lineage.
+pub const STEP: &str = " → ";
 
 /// An agent's version, and how it is known.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -60,8 +63,10 @@ pub struct Version {
 pub enum VersionSource {
     /// The configuration says it.
     Configuration,
-    /// By the SHA-256 of what runs.
+    /// By the SHA-256 of a program.
     Digest,
+    /// By the SHA-256 of a script, which is what an interpreter was told.
+    Script,
     /// From a file that the agent cannot have written.
     File,
     /// From the system's package database.
@@ -76,6 +81,7 @@ impl VersionSource {
         match self {
             Self::Configuration => "configuration",
             Self::Digest => "digest",
+            Self::Script => "script",
             Self::File => "file",
             Self::Package => "package",
             Self::Said => "said",
@@ -131,11 +137,12 @@ pub struct Process {
 }
 
 impl Process {
-    /// A short name: the script's, else the program's.
-    pub fn name(&self) -> &str {
+    /// A short name: the script's, else the program's. It cannot be taken for several.
+    pub fn name(&self) -> String {
         let path = self.script.as_ref().map(|script| script.path.as_str());
         let path = path.or(self.executable.as_deref()).unwrap_or("?");
-        path.rsplit('/').find(|part| !part.is_empty()).unwrap_or(path)
+        let name = path.rsplit('/').find(|part| !part.is_empty()).unwrap_or(path);
+        name.replace('→', "?")
     }
 }
 
@@ -189,45 +196,52 @@ pub enum Doubt {
         path: String,
         /// Its hash, where it could be had.
         digest: Option<Digest>,
+        /// It is a script, and the path the agent's word.
+        script: bool,
     },
     /// The version is not one of those that the configuration names, or is not known.
     Version(Option<String>),
     /// A script's file was changed after it was started.
     ScriptChanged(String),
+    /// An interpreter of the lineage runs code that no file holds, or that cannot be told.
+    Inline(String),
     /// The process began to run another program while its connection was open.
     Exec(String),
+    /// The process shows another program than it began to run.
+    Disguised {
+        /// What it began to run.
+        began: String,
+        /// What it shows.
+        shown: String,
+    },
+    /// The lineage is longer than what is kept of it.
+    Cut,
     /// No agent of the configuration has these programs.
     NoAgent,
-}
-
-impl Doubt {
-    /// The name that the configuration and the log use.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Unenrolled { .. } => "unenrolled",
-            Self::Version(_) => "version",
-            Self::ScriptChanged(_) => "script",
-            Self::Exec(_) => "exec",
-            Self::NoAgent => "no-agent",
-        }
-    }
 }
 
 impl fmt::Display for Doubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unenrolled { path, digest: Some(digest) } => {
+            Self::Unenrolled { path, digest: Some(digest), .. } => {
                 write!(f, "{path} is not enrolled (SHA-256 {digest})")
             }
-            Self::Unenrolled { path, digest: None } => {
+            Self::Unenrolled { path, digest: None, .. } => {
                 write!(f, "{path} is not enrolled: its file could not be read")
             }
             Self::Version(Some(version)) => write!(f, "version {version} is not allowed"),
             Self::Version(None) => f.write_str("the version is not known"),
             Self::ScriptChanged(path) => write!(f, "{path} was changed after it was started"),
+            Self::Inline(program) => {
+                write!(f, "{program} runs code that no file holds, or that cannot be told")
+            }
             Self::Exec(program) => {
                 write!(f, "the process runs {program} since it opened the connection")
             }
+            Self::Disguised { began, shown } => {
+                write!(f, "the process began to run {began}, and shows {shown} as its program")
+            }
+            Self::Cut => f.write_str("the lineage is longer than what is kept of it"),
             Self::NoAgent => f.write_str("no agent of the configuration runs these programs"),
         }
     }

@@ -13,7 +13,7 @@ mod time;
 pub use address::{AgentAddr, OriginalAddr, Protocol, TargetName};
 pub use command::{Command, CommandKind};
 pub use identity::{
-    AgentName, Digest, Doubt, Identity, Process, Run, Script, Version, VersionSource,
+    AgentName, Digest, Doubt, Identity, Process, Run, STEP, Script, Version, VersionSource,
 };
 pub use record::{
     Closing, CommandStatus, DaemonStarted, Event, EventKind, Intent, Outcome, ProcessSeen, Record,

@@ -118,18 +118,22 @@ pub(crate) struct Answers {
     unenrolled: Answer,
     version: Answer,
     script: Answer,
+    inline: Answer,
     exec: Answer,
+    disguise: Answer,
 }
 
 impl Default for Answers {
-    /// Who asks for enrolled programs or a range of versions means it; the other two happen to
-    /// honest agents as well.
+    /// Who asks for enrolled programs or a range of versions means it, and no honest program
+    /// disguises itself; the others happen to honest agents as well.
     fn default() -> Self {
         Self {
             unenrolled: Answer::Refuse,
             version: Answer::Refuse,
             script: Answer::Mark,
+            inline: Answer::Mark,
             exec: Answer::Mark,
+            disguise: Answer::Refuse,
         }
     }
 }
@@ -141,7 +145,10 @@ impl Answers {
             Doubt::Unenrolled { .. } => self.unenrolled,
             Doubt::Version(_) => self.version,
             Doubt::ScriptChanged(_) => self.script,
+            Doubt::Inline(_) => self.inline,
             Doubt::Exec(_) => self.exec,
+            Doubt::Disguised { .. } => self.disguise,
+            Doubt::Cut => Answer::Mark,
             Doubt::NoAgent => Answer::Refuse,
         };
         answer == Answer::Refuse

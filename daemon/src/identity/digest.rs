@@ -25,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const LONGEST: u64 = 2 << 30;
 /// Hashes that are remembered.
 const KEPT: usize = 16_384;
+/// A file that was changed so lately may be changed again without its times telling: they are as
+/// coarse as the kernel's tick.
+pub(crate) const RESTLESS_US: u64 = 1_000_000;
 
 /// See the module's comment.
 #[derive(Debug)]
@@ -45,11 +48,29 @@ impl Digests {
         lock(&self.known).get(image).copied()
     }
 
-    /// The file is this one, too: file systems that lie on others show two inodes for one file.
+    /// What the kernel noted as this image has this hash: file systems that lie on others show two
+    /// inodes for one file.
     pub(crate) fn also(&self, image: &Image, digest: Digest) {
-        if image.inode != 0 {
-            remember(&mut lock(&self.known), *image, digest);
-        }
+        remember(&mut lock(&self.known), *image, digest);
+    }
+
+    /// Does something with files off the session's thread, in its turn and in time.
+    pub(crate) async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let turn = self.turn.clone();
+        let done = async move {
+            let turn = turn.acquire_owned().await.ok()?;
+            // Whoever hangs in there keeps the turn.
+            tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                work()
+            })
+            .await
+            .ok()
+        };
+        timeout(PATIENCE, done).await.ok()?
     }
 
     /// Hashes what `open` opens, unless its inode is known. `None` where it cannot be read, is too
@@ -59,18 +80,7 @@ impl Digests {
         open: impl FnOnce() -> io::Result<File> + Send + 'static,
     ) -> Option<(Image, Digest)> {
         let known = self.known.clone();
-        let turn = self.turn.clone();
-        let hashed = async move {
-            let turn = turn.acquire_owned().await.ok()?;
-            // Whoever hangs in there keeps the turn.
-            tokio::task::spawn_blocking(move || {
-                let _turn = turn;
-                hash(open, &known)
-            })
-            .await
-            .ok()?
-        };
-        timeout(PATIENCE, hashed).await.ok()?
+        self.aside(move || hash(open, &known)).await?
     }
 }
 
@@ -124,8 +134,18 @@ pub(crate) fn image(file: &File) -> io::Result<Option<Image>> {
     }))
 }
 
-/// All are forgotten at once where they are too many: to look a file up again costs its hash.
+/// When the file was last changed, in microseconds since 1970.
+pub(crate) fn changed_us(image: &Image) -> u64 {
+    image.ctime_s.saturating_mul(1_000_000) + u64::from(image.ctime_ns / 1000)
+}
+
+/// All are forgotten at once where they are too many: to look a file up again costs its hash. A
+/// file that is not at rest, or whose inode is not the host's word, is not remembered.
 fn remember(known: &mut HashMap<Image, Digest>, image: Image, digest: Digest) {
+    let now = u64::try_from(crate::clock::wall().0).unwrap_or(0);
+    if image.inode == 0 || changed_us(&image) + RESTLESS_US > now {
+        return;
+    }
     if known.len() >= KEPT {
         known.clear();
     }
@@ -148,6 +168,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("f");
         fs::write(&path, "abc").expect("written");
+        // Times are the kernel's: the file must come to rest.
+        std::thread::sleep(Duration::from_millis(1100));
         let digests = Digests::default();
         let of = || {
             let path = path.clone();
@@ -163,14 +185,8 @@ mod tests {
         // Another file under the same name.
         fs::remove_file(&path).expect("removed");
         fs::write(&path, "abd").expect("written");
-        assert_ne!(of().await.expect("hashed").1, digest);
-    }
-
-    #[tokio::test]
-    async fn p8_what_is_no_file_is_not_read() {
-        let digests = Digests::default();
-        assert!(digests.of(|| File::open("/dev/zero")).await.is_none());
-        assert!(digests.of(|| File::open("/")).await.is_none());
-        assert!(digests.of(|| File::open("/nowhere")).await.is_none());
+        let (image, other) = of().await.expect("hashed");
+        assert_ne!(other, digest);
+        assert_eq!(digests.known(&image), None, "it is not at rest");
     }
 }

@@ -13,7 +13,7 @@ pub(super) fn choose<'a>(
     candidates: &[&'a Agent],
     lineage: &[Arc<Process>],
 ) -> Option<(&'a Agent, bool)> {
-    let has = |wanted: &[Digest]| digests(lineage).any(|digest| wanted.contains(digest));
+    let has = |wanted: &[Digest]| digests(lineage).any(|(digest, _)| wanted.contains(digest));
     let found = candidates.iter().find(|agent| {
         let programs = &agent.select.programs;
         programs.is_empty() || has(programs)
@@ -24,32 +24,53 @@ pub(super) fn choose<'a>(
     }
 }
 
+/// What was found beside the identity itself.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Scripts that were changed after they were started.
+    pub(super) changed: Vec<String>,
+    /// Interpreters whose code is in no file.
+    pub(super) inline: Vec<String>,
+    /// What the process began to run and what it shows.
+    pub(super) disguise: Option<(String, String)>,
+    /// Something of the lineage is not kept.
+    pub(super) cut: bool,
+}
+
 /// All doubts. `known`: the agent is one that runs these programs.
 pub(super) fn of(
     agent: &Agent,
     known: bool,
     identity: &Identity,
     enrolled: &Enrolled,
-    changed: Vec<String>,
+    found: Found,
 ) -> Vec<Doubt> {
     let mut doubts = Vec::new();
     if !known {
         doubts.push(Doubt::NoAgent);
     }
+    doubts.extend(found.disguise.map(|(began, shown)| Doubt::Disguised { began, shown }));
     if agent.binaries == Binaries::Enrolled {
+        let is_enrolled =
+            |digest: Option<Digest>| digest.is_some_and(|digest| enrolled.has(&agent.name, digest));
+        let mut doubt = |path: &str, digest, script| {
+            let doubt = Doubt::Unenrolled { path: path.to_owned(), digest, script };
+            if !is_enrolled(digest) && !doubts.contains(&doubt) {
+                doubts.push(doubt);
+            }
+        };
+        if found.cut {
+            doubt("a program of the lineage that is not kept", None, false);
+        }
         for process in identity.lineage.iter() {
-            let script = process.script.as_ref();
-            let script = script.map(|script| (Some(script.path.as_str()), script.digest));
-            let program = (process.executable.as_deref(), process.binary);
-            for (path, digest) in std::iter::once(program).chain(script) {
-                let path = path.unwrap_or("a program whose file is not known").to_owned();
-                let doubt = Doubt::Unenrolled { path, digest };
-                let good = digest.is_some_and(|digest| enrolled.has(&agent.name, digest));
-                if !good && !doubts.contains(&doubt) {
-                    doubts.push(doubt);
-                }
+            let path = process.executable.as_deref().unwrap_or("a program whose file is not known");
+            doubt(path, process.binary, false);
+            if let Some(script) = &process.script {
+                doubt(&script.path, script.digest, true);
             }
         }
+    } else if found.cut {
+        doubts.push(Doubt::Cut);
     }
     if let Some(range) = &agent.versions {
         let version = identity.version.as_ref().map(|version| version.text.clone());
@@ -57,6 +78,7 @@ pub(super) fn of(
             doubts.push(Doubt::Version(version));
         }
     }
-    doubts.extend(changed.into_iter().map(Doubt::ScriptChanged));
+    doubts.extend(found.changed.into_iter().map(Doubt::ScriptChanged));
+    doubts.extend(found.inline.into_iter().map(Doubt::Inline));
     doubts
 }

@@ -1,38 +1,43 @@
 //! What is known of one process and the program in it, looked up once.
 
 use std::{
-    fs::File,
-    io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use chaperone_kernel::{Image, Note, ProcessKey};
-use chaperone_model::{AgentName, Digest, Process, Script, Seq, Version};
+use chaperone_model::{Digest, Process, Script, Seq};
 use nix::time::{ClockId, clock_gettime};
 
 use super::{
-    Identities, digest, image_of, lock, proc, script,
+    Identities,
+    digest::{self, changed_us},
+    doubts::Found,
+    files, lock, proc,
+    script::{self, Named},
     tracker::{Id, Link},
 };
 use crate::clock;
 
 /// Longest command line that is kept, in bytes.
 const COMMAND_LINE: usize = 4096;
+/// How soon a file that could not be read is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+/// The kernel's tick is not longer: times of files are as coarse as that.
+const TICK_US: u64 = 10_000;
 
 /// See the module's comment.
 #[derive(Debug)]
 pub(super) struct Fact {
     process: Arc<Process>,
     recorded: Option<(Seq, Seq)>,
-    version: Option<Pinned>,
-}
-
-/// The version that an agent had when this first process of a run of it was first seen.
-#[derive(Clone, Debug)]
-pub(super) struct Pinned {
-    pub(super) agent: AgentName,
-    pub(super) version: Option<Version>,
+    /// It runs code that no file holds, or that cannot be told.
+    inline: bool,
+    /// What it began to run and what it shows.
+    disguise: Option<(String, String)>,
+    /// Something could not be read.
+    retry: Option<Instant>,
 }
 
 impl Fact {
@@ -48,15 +53,14 @@ impl Fact {
         }
     }
 
-    /// The agent's version, where it was looked up for this first process of it.
-    pub(super) fn version(&self, agent: &AgentName) -> Option<&Pinned> {
-        self.version.as_ref().filter(|pinned| pinned.agent == *agent)
-    }
-
-    pub(super) fn pin(&mut self, pinned: Pinned) {
-        self.version = Some(pinned);
+    fn is_owned_by(&self, (uid, gid, cgroup_id): Owner) -> bool {
+        let known = &self.process;
+        (known.uid, known.gid, known.cgroup_id) == (uid, gid, cgroup_id)
     }
 }
+
+/// User, group, cgroup.
+type Owner = (u32, u32, u64);
 
 impl Identities {
     /// A process of a lineage. `note` is the connection's, where it is the one that connected;
@@ -67,24 +71,29 @@ impl Identities {
         note: Option<&Note>,
         above: Option<Arc<Process>>,
     ) -> Arc<Process> {
-        let owner = note.map_or_else(
-            || {
-                let of = link.program.as_ref().map(|program| program.process).or(link.process);
-                let of = of.unwrap_or_default();
-                (of.uid, of.gid, of.cgroup_id)
-            },
-            |note| (note.uid, note.gid, note.cgroup_id),
-        );
-        if let Some(fact) = lock(&self.facts).get(&link.key) {
-            let known = &fact.process;
-            if note.is_none() || (known.uid, known.gid, known.cgroup_id) == owner {
-                return known.clone();
-            }
+        let of = link.program.as_ref().map(|program| program.process).or(link.process);
+        let of = of.unwrap_or_default();
+        let owner = note
+            .map_or((of.uid, of.gid, of.cgroup_id), |note| (note.uid, note.gid, note.cgroup_id));
+        let fits = |fact: &Fact| {
+            let due = fact.retry.is_some_and(|at| Instant::now() >= at);
+            note.is_none() || (fact.is_owned_by(owner) && !due)
+        };
+        if let Some(fact) = lock(&self.facts).get(&link.key)
+            && fits(fact)
+        {
+            return fact.process.clone();
         }
-        let process = Arc::new(self.look(link, note, above, owner).await);
+        let fact = self.look(link, note, above, owner).await;
         let mut facts = lock(&self.facts);
-        let version = facts.remove(&link.key).and_then(|old| old.version);
-        facts.insert(link.key, Fact { process: process.clone(), recorded: None, version });
+        // Another connection of the process may have been quicker.
+        if let Some(known) = facts.get(&link.key)
+            && fits(known)
+        {
+            return known.process.clone();
+        }
+        let process = fact.process.clone();
+        facts.insert(link.key, fact);
         process
     }
 
@@ -93,48 +102,58 @@ impl Identities {
         link: &Link,
         note: Option<&Note>,
         above: Option<Arc<Process>>,
-        (uid, gid, cgroup_id): (u32, u32, u64),
-    ) -> Process {
+        (uid, gid, cgroup_id): Owner,
+    ) -> Fact {
         let id = Id::from(&link.key);
         let seen = Some(()).filter(|()| self.still(&link.key)).and_then(|()| proc::look(id));
         let program = link.program.as_deref();
         // It runs what forked it runs, as long as it has run nothing of its own.
         let same = above.filter(|above| program.is_none() && above.exec_id == link.key.exec_id);
         let filename = program.map(|p| String::from_utf8_lossy(&p.filename).into_owned());
-        let image = note.and_then(image_of).or(program.map(|program| program.image));
+        let shown = seen.as_ref().and_then(|seen| seen.executable.clone());
+        // A process can set what its `exe` shows (prctl(2), `PR_SET_MM`), but not what was noted
+        // when it began to run.
+        let disguise = match (program, note, &filename) {
+            (Some(program), Some(note), Some(began)) if is_other(&program.image, &note.image) => {
+                Some((began.clone(), shown.clone().unwrap_or_else(|| "another".into())))
+            }
+            _ => None,
+        };
+        let image = program.map(|program| program.image).or(note.map(|note| note.image));
         let arguments = match program.map(|program| &program.arguments) {
             Some(arguments) if !arguments.is_empty() => Some(arguments.to_vec()),
             _ if seen.is_some() && same.is_none() => proc::arguments(id).await,
             _ => None,
         };
+        // What was noted is the first 512 bytes.
+        let whole = arguments.as_ref().is_some_and(|bytes| bytes.ends_with(&[0]));
         let arguments = arguments.as_deref().map(split);
         let folder = seen.as_ref().and_then(|seen| seen.folder.clone());
-        let executable = seen
-            .as_ref()
-            .and_then(|seen| seen.executable.clone())
+        let executable = shown
+            .filter(|_| disguise.is_none())
             .or_else(|| same.as_ref().and_then(|same| same.executable.clone()))
             .or_else(|| filename.clone());
-        let binary = match self.binary(&link.key, image, seen.is_some(), filename.as_deref()).await
-        {
-            None => same.as_ref().and_then(|same| same.binary),
-            found => found,
-        };
+        let began_us = program.and_then(|program| wall_us(program.at_ns));
+        let found = self.binary(&link.key, image, seen.is_some(), filename.clone(), began_us).await;
+        let binary = found.or_else(|| same.as_ref().and_then(|same| same.binary));
+        let mut inline = false;
         let script = if let Some(same) = &same {
             same.script.clone()
         } else {
-            let path = script_path(
-                executable.as_deref(),
-                filename.as_deref(),
-                arguments.as_deref().unwrap_or_default(),
-            );
-            let path = path.and_then(|path| script::absolute(&path, folder.as_deref()));
-            match path {
-                None => None,
-                Some(path) => Some(self.script(id, seen.is_some(), path).await),
+            let arguments = arguments.as_deref().unwrap_or_default();
+            let named = script_of(executable.as_deref(), filename.as_deref(), arguments, whole);
+            inline = matches!(named, Told::Inline);
+            match named {
+                Told::Script(path) => match script::absolute(&path, folder.as_deref()) {
+                    Some(path) => Some(self.script(seen.is_some().then_some(id), path).await),
+                    None => Some(Script { path, digest: None }),
+                },
+                Told::Inline | Told::Nothing => None,
             }
         };
+        let unread = binary.is_none() || script.as_ref().is_some_and(|s| s.digest.is_none());
         let command_line = arguments.as_deref().map(joined);
-        Process {
+        let process = Process {
             pid: link.key.tgid,
             started_ns: link.key.started_ns,
             exec_id: link.key.exec_id,
@@ -148,6 +167,13 @@ impl Identities {
             command_line: command_line.or_else(|| same.and_then(|same| same.command_line.clone())),
             folder,
             login_uid: seen.and_then(|seen| seen.login_uid),
+        };
+        Fact {
+            process: Arc::new(process),
+            recorded: None,
+            inline,
+            disguise,
+            retry: unread.then(|| Instant::now() + RETRY),
         }
     }
 
@@ -160,80 +186,113 @@ impl Identities {
         })
     }
 
+    /// The hash of what a process runs. `image` is what the kernel noted, `began_us` when it began
+    /// to run it.
     async fn binary(
         &self,
         key: &ProcessKey,
         image: Option<Image>,
         lives: bool,
-        filename: Option<&str>,
+        filename: Option<String>,
+        began_us: Option<u64>,
     ) -> Option<Digest> {
         if let Some(digest) = image.and_then(|image| self.digests.known(&image)) {
             return Some(digest);
         }
-        if lives {
-            let pid = key.tgid;
-            let (_, digest) = self.digests.of(move || proc::executable(pid)).await?;
+        let id = Id::from(key);
+        if lives
+            && let Some((found, digest)) = self.digests.of(move || files::open_program(id)).await
+            && image.is_none_or(|image| is_one_file(&image, &found))
             // What was read is what it ran: it still runs it.
-            if self.still(key) && proc::started(pid) == Some(Id::from(key).ticks) {
-                if let Some(image) = image {
-                    self.digests.also(&image, digest);
-                }
-                return Some(digest);
+            && self.still(key)
+            && proc::started(id.pid) == Some(id.ticks)
+        {
+            if let Some(image) = image {
+                self.digests.also(&image, digest);
             }
+            return Some(digest);
         }
-        // It is gone: the file counts where its inode is the one that the kernel saw.
+        // It is gone, or shows another: the file counts where its inode is the one that the kernel
+        // saw, and cannot have been written to since within the same tick.
         let (path, image) = (PathBuf::from(filename?), image?);
-        if !path.is_absolute() {
+        let rested = began_us.is_some_and(|began| changed_us(&image) + TICK_US < began);
+        if !path.is_absolute() || image.inode == 0 || !rested {
             return None;
         }
-        let (found, digest) = self.digests.of(move || script::open_here(&path)).await?;
+        let process = lives.then_some(id);
+        let (found, digest) = self.digests.of(move || files::open_named(process, &path)).await?;
         (found == image).then_some(digest)
     }
 
-    async fn script(&self, id: Id, lives: bool, path: PathBuf) -> Script {
+    async fn script(&self, process: Option<Id>, path: PathBuf) -> Script {
         let opened = path.clone();
-        let hashed = self.digests.of(move || open_script(id, lives, &opened)).await;
+        let hashed = self.digests.of(move || files::open_named(process, &opened)).await;
         Script {
             path: path.to_string_lossy().into_owned(),
             digest: hashed.map(|(_, digest)| digest),
         }
     }
 
-    /// Scripts of a lineage whose files changed after they were started, or are gone.
-    pub(super) fn changed_scripts(&self, links: &[Link]) -> Vec<String> {
-        let facts: Vec<_> = {
+    /// What was found beside the identity itself.
+    pub(super) async fn found(&self, links: &[Link], cut: bool) -> Found {
+        let mut found = Found { cut, ..Found::default() };
+        let mut scripts = Vec::new();
+        {
             let facts = lock(&self.facts);
-            let fact = |link: &Link| {
-                let script = facts.get(&link.key)?.process.script.clone()?;
-                Some((link.clone(), script))
-            };
-            links.iter().filter_map(fact).collect()
-        };
-        let mut changed: Vec<String> = Vec::new();
-        for (link, script) in facts {
-            let at_ns = link.program.as_ref().map_or(link.key.started_ns, |program| program.at_ns);
-            if !changed.contains(&script.path) && is_changed(&link.key, &script, at_ns) {
-                changed.push(script.path);
+            for link in links {
+                let Some(fact) = facts.get(&link.key) else { continue };
+                let name = fact.process.executable.clone().unwrap_or_else(|| "a program".into());
+                if fact.inline && !found.inline.contains(&name) {
+                    found.inline.push(name);
+                }
+                found.disguise = found.disguise.or_else(|| fact.disguise.clone());
+                if let Some(script) = &fact.process.script {
+                    let at_ns =
+                        link.program.as_ref().map_or(link.key.started_ns, |program| program.at_ns);
+                    scripts.push((Id::from(&link.key), script.path.clone(), at_ns));
+                }
             }
         }
-        changed
+        if scripts.is_empty() {
+            return found;
+        }
+        let all: Vec<String> = scripts.iter().map(|(_, path, _)| path.clone()).collect();
+        let changed = self.digests.aside(move || {
+            let changed = scripts.into_iter().filter(|(id, path, at)| is_changed(*id, path, *at));
+            changed.map(|(_, path, _)| path).collect::<Vec<_>>()
+        });
+        // What cannot be looked at in time may have changed.
+        found.changed = changed.await.unwrap_or(all);
+        found.changed.sort();
+        found.changed.dedup();
+        found
     }
 }
 
-fn is_changed(key: &ProcessKey, script: &Script, at_ns: u64) -> bool {
-    let Some(started) = wall_us(at_ns) else { return true };
-    let id = Id::from(key);
-    let lives = proc::started(id.pid) == Some(id.ticks);
-    let file = open_script(id, lives, Path::new(&script.path));
-    let Some(image) = file.and_then(|file| digest::image(&file)).ok().flatten() else {
-        return true;
-    };
-    let changed_us = image.ctime_s.saturating_mul(1_000_000) + u64::from(image.ctime_ns / 1000);
-    changed_us > started
+/// Whether two of the kernel's notes are of different inodes. Times do not tell: an inode's change
+/// when it is renamed or replaced.
+fn is_other(a: &Image, b: &Image) -> bool {
+    (a.device, a.inode) != (b.device, b.inode) || (a.inode == 0 && a.size != b.size)
 }
 
-fn open_script(id: Id, lives: bool, path: &Path) -> io::Result<File> {
-    if lives { script::open_for(id.pid, path) } else { script::open_here(path) }
+/// Whether an inode that the kernel noted is the file that was opened: while it is run it is not
+/// written to. File systems that lie on others have numbers of their own; there all else must agree.
+fn is_one_file(noted: &Image, opened: &Image) -> bool {
+    let rest =
+        |image: &Image| (image.size, image.mtime_s, image.mtime_ns, image.ctime_s, image.ctime_ns);
+    let numbered = noted.inode != 0 && !is_other(noted, opened);
+    numbered || rest(noted) == rest(opened)
+}
+
+/// Whether a script's file was changed after it was started, or is gone.
+fn is_changed(id: Id, path: &str, at_ns: u64) -> bool {
+    let Some(started) = wall_us(at_ns) else { return true };
+    let process = (proc::started(id.pid) == Some(id.ticks)).then_some(id);
+    let path = Path::new(path);
+    let file = files::open_named(process, path);
+    let image = file.and_then(|file| digest::image(&file)).ok().flatten();
+    image.is_none_or(|image| changed_us(&image) > started)
+        || files::link_changed_since(process, path, started)
 }
 
 /// A moment in nanoseconds since boot, as microseconds since 1970.
@@ -259,21 +318,38 @@ fn joined(arguments: &[String]) -> String {
     line
 }
 
+/// As [`Named`], of a process.
+#[derive(Debug, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Script(String),
+    Inline,
+}
+
 /// A script that the kernel found its interpreter for is among the interpreter's arguments by the
 /// name that was given to execve(2) (`fs/binfmt_script.c`); else the interpreter was told.
-fn script_path(
+fn script_of(
     executable: Option<&str>,
     filename: Option<&str>,
     arguments: &[String],
-) -> Option<String> {
-    if let Some(filename) = filename
-        && arguments.iter().skip(1).take(2).any(|argument| argument == filename)
-    {
-        return Some(filename.to_owned());
-    }
-    let program = executable.map(|path| path.strip_suffix(" (deleted)").unwrap_or(path))?;
+    whole: bool,
+) -> Told {
+    let Some(program) = executable.map(|path| path.strip_suffix(" (deleted)").unwrap_or(path))
+    else {
+        return Told::Nothing;
+    };
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    script::named(program, &arguments).map(str::to_owned)
+    if let Some(filename) = filename
+        && filename != program
+        && arguments.iter().skip(1).take(2).any(|argument| *argument == filename)
+    {
+        return Told::Script(filename.to_owned());
+    }
+    match script::named(program, &arguments, whole) {
+        Named::Nothing => Told::Nothing,
+        Named::Script(path) => Told::Script(path.to_owned()),
+        Named::Inline => Told::Inline,
+    }
 }
 
 #[cfg(test)]
@@ -283,15 +359,20 @@ mod tests {
     #[test]
     fn a_script_with_a_shebang_is_known_by_what_was_executed() {
         let arguments = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        let path = |exe, filename, line| script_path(Some(exe), Some(filename), &arguments(line));
+        let told =
+            |exe, filename, line| script_of(Some(exe), Some(filename), &arguments(line), true);
         assert_eq!(
-            path("/usr/bin/python3.11", "./agent.py", "/usr/bin/python3 -u ./agent.py x"),
-            Some("./agent.py".into())
+            told("/usr/bin/python3.11", "./agent.py", "/usr/bin/python3 -u ./agent.py x"),
+            Told::Script("./agent.py".into())
         );
-        assert_eq!(path("/usr/bin/psql", "/usr/bin/psql", "psql -c /usr/bin/other"), None);
+        assert_eq!(told("/usr/bin/psql", "/usr/bin/psql", "psql -c /usr/bin/other"), Told::Nothing);
         assert_eq!(
-            path("/usr/bin/python3.11 (deleted)", "/usr/bin/python3", "python3 a.py"),
-            Some("a.py".into())
+            told("/usr/bin/python3.11 (deleted)", "/usr/bin/python3", "python3 a.py"),
+            Told::Script("a.py".into())
+        );
+        assert_eq!(
+            told("/usr/bin/python3.11", "/usr/bin/python3", "python3 -c x a.py"),
+            Told::Inline
         );
     }
 

@@ -46,11 +46,6 @@ pub(crate) fn look(id: Id) -> Option<Seen> {
     (started(id.pid) == Some(id.ticks)).then_some(seen)
 }
 
-/// The program that a process runs, as a file.
-pub(crate) fn executable(pid: u32) -> io::Result<File> {
-    File::open(path(pid, "exe"))
-}
-
 /// The arguments, where the process still is the one that is asked for.
 pub(crate) async fn arguments(id: Id) -> Option<Vec<u8>> {
     memory(id, "cmdline").await
@@ -83,6 +78,17 @@ async fn memory(id: Id, file: &'static str) -> Option<Vec<u8>> {
 /// When a process started, in ticks since boot.
 pub(crate) fn started(pid: u32) -> Option<u64> {
     start_ticks(&fs::read_to_string(path(pid, "stat")).ok()?)
+}
+
+/// Whether a process is surely gone: that it cannot be looked at says nothing.
+pub(crate) fn is_gone(id: Id) -> bool {
+    match fs::read_to_string(path(id.pid, "stat")) {
+        Ok(stat) => start_ticks(&stat).is_some_and(|ticks| ticks != id.ticks),
+        Err(error) => {
+            error.kind() == io::ErrorKind::NotFound
+                || error.raw_os_error() == Some(nix::libc::ESRCH)
+        }
+    }
 }
 
 /// All processes.
@@ -155,7 +161,10 @@ mod tests {
     fn p3_a_process_id_that_was_used_again_is_not_taken_for_the_process() {
         let seen = look(own()).expect("there");
         assert!(seen.executable.is_some() && seen.folder.is_some());
-        assert!(look(Id { ticks: own().ticks + 1, ..own() }).is_none());
+        let other = Id { ticks: own().ticks + 1, ..own() };
+        assert!(look(other).is_none());
+        assert!(is_gone(other) && !is_gone(own()));
+        assert!(is_gone(Id { pid: u32::MAX >> 1, ticks: 1 }));
     }
 
     #[tokio::test]

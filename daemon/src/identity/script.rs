@@ -1,75 +1,126 @@
 //! What an interpreter runs: found in how it was called.
 //!
-//! Advisory: an interpreter can be told by other ways what to run, and a script can be changed
-//! while it runs.
+//! Advisory: whoever can run a program of his own can give it an interpreter's name, and a script
+//! can be changed while it runs. Where a command line has anything that is not known here, no script
+//! is taken from it: a file that merely stands behind the true program must not pass for it.
 
-use std::{
-    fs::File,
-    io,
-    os::fd::OwnedFd,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use nix::{
-    fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2},
-    sys::stat::Mode,
-};
+/// What a command line says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Named<'a> {
+    /// The program is no interpreter that is known.
+    Nothing,
+    /// It runs this file.
+    Script(&'a str),
+    /// It runs what stands on the command line, in a module, on its standard input, or what cannot
+    /// be told.
+    Inline,
+}
 
-/// An interpreter: the beginning of its name; options that take a value of their own; options after
-/// which no script comes, because the program is on the command line, or a module.
-type Interpreter = (&'static str, &'static [&'static str], &'static [&'static str]);
+struct Interpreter {
+    /// The beginning of its name, behind which a version may come.
+    name: &'static str,
+    /// Options that change nothing of what is run.
+    flags: &'static [&'static str],
+    /// Letters of such options, which may stand together behind one `-`.
+    letters: &'static str,
+    /// Options with a value behind them that change nothing of what is run.
+    with_value: &'static [&'static str],
+}
 
-const INTERPRETERS: [Interpreter; 14] = [
-    ("python", &["-W", "-X", "--check-hash-based-pycs"], &["-c", "-m"]),
-    ("pypy", &["-W", "-X"], &["-c", "-m"]),
-    (
-        "node",
-        &["-r", "--require", "--import", "--loader", "-C", "--conditions", "--env-file"],
-        &["-e", "-p", "-pe", "--eval", "--print"],
-    ),
-    ("deno", &[], &["eval", "-e"]),
-    ("bun", &[], &["-e", "--eval"]),
-    ("bash", &["-O", "+O", "-o", "+o", "--rcfile", "--init-file"], &["-c", "-s"]),
-    ("dash", &["-o", "+o"], &["-c", "-s"]),
-    ("sh", &["-o", "+o"], &["-c", "-s"]),
-    ("zsh", &["-o", "+o"], &["-c", "-s"]),
-    ("ruby", &["-r", "-I", "-E", "-C"], &["-e"]),
-    ("perl", &["-I"], &["-e", "-E"]),
-    ("php", &["-d", "-c"], &["-r"]),
-    ("Rscript", &[], &["-e"]),
-    ("java", &["-cp", "-classpath", "--class-path", "-p", "--module-path", "--add-modules"], &[]),
+const SHELL_OPTIONS: &[&str] = &["-o", "+o", "-O", "+O"];
+
+const INTERPRETERS: [Interpreter; 12] = [
+    Interpreter {
+        name: "python",
+        flags: &["-bb", "-OO"],
+        letters: "bBdEIOqsSuvx",
+        with_value: &["-W", "-X", "--check-hash-based-pycs"],
+    },
+    Interpreter { name: "pypy", flags: &[], letters: "BEOqsSu", with_value: &["-W", "-X"] },
+    Interpreter {
+        name: "node",
+        flags: &[
+            "--no-warnings",
+            "--no-deprecation",
+            "--trace-warnings",
+            "--enable-source-maps",
+            "--trace-uncaught",
+            "--unhandled-rejections=strict",
+        ],
+        letters: "",
+        with_value: &["-C", "--conditions", "--env-file"],
+    },
+    Interpreter {
+        name: "deno",
+        flags: &["run", "-A", "--allow-all", "--allow-net"],
+        letters: "",
+        with_value: &[],
+    },
+    Interpreter { name: "bun", flags: &["run"], letters: "", with_value: &[] },
+    Interpreter {
+        name: "bash",
+        flags: &["--norc", "--noprofile", "--posix"],
+        letters: "abefhkmnptuvxBCEHPT",
+        with_value: SHELL_OPTIONS,
+    },
+    Interpreter { name: "dash", flags: &[], letters: "aefnuvxIimqVEb", with_value: &["-o", "+o"] },
+    Interpreter { name: "sh", flags: &[], letters: "aefnuvx", with_value: &["-o", "+o"] },
+    Interpreter { name: "zsh", flags: &["-f"], letters: "efuvx", with_value: &["-o", "+o"] },
+    Interpreter { name: "ruby", flags: &["--disable-gems"], letters: "wv", with_value: &[] },
+    Interpreter { name: "perl", flags: &["-w", "-T"], letters: "wWXtTu", with_value: &[] },
+    Interpreter { name: "java", flags: &["-ea", "-server"], letters: "", with_value: &[] },
 ];
 
-/// The script that a command line names, where the program is a known interpreter. `program` is
-/// the file's path, `arguments` begin with the name by which it was called.
-pub(crate) fn named<'a>(program: &str, arguments: &[&'a str]) -> Option<&'a str> {
-    let name = program.rsplit('/').next()?;
-    let (interpreter, with_value, inline) =
-        INTERPRETERS.iter().find(|(prefix, ..)| is_interpreter(name, prefix))?;
+/// Reads a command line. `program` is the file's path, `arguments` begin with the name by which it
+/// was called; `whole` says that they are all there.
+pub(crate) fn named<'a>(program: &str, arguments: &[&'a str], whole: bool) -> Named<'a> {
+    let Some(name) = program.rsplit('/').next() else { return Named::Nothing };
+    let Some(interpreter) = INTERPRETERS.iter().find(|known| is_called(name, known.name)) else {
+        return Named::Nothing;
+    };
     let mut rest = arguments.iter().skip(1).copied();
+    let script = |found: Option<&'a str>, last: bool| match found {
+        // What was cut may be the name's end.
+        Some(script) if whole || !last => Named::Script(script),
+        _ => Named::Inline,
+    };
+    let count = arguments.len();
+    let mut at = 0;
     while let Some(argument) = rest.next() {
-        match argument {
-            "--" => return rest.next(),
-            "-jar" if *interpreter == "java" => return rest.next(),
-            _ if with_value.contains(&argument) => {
-                rest.next()?;
+        at += 1;
+        if interpreter.name == "java" {
+            match argument {
+                "-jar" => return script(rest.next(), at + 2 >= count),
+                _ if interpreter.flags.contains(&argument) => {}
+                _ if argument.starts_with("-Xm") || argument.starts_with("-Xs") => {}
+                _ if is_source(argument) => return script(Some(argument), at + 1 >= count),
+                // A class path, an agent, a module.
+                _ => return Named::Inline,
             }
-            "run" if matches!(*interpreter, "deno" | "bun") => {}
-            _ if inline.contains(&argument) => return None,
-            "-" => return None,
-            _ if argument.starts_with(['-', '+']) && argument.len() > 1 => {
-                // Short options in one word, such as `-ec`: the last may be one of the above.
-                let cluster = !argument.starts_with("--") && *interpreter != "java";
-                if cluster && argument.ends_with('c') && interpreter.ends_with("sh") {
-                    return None;
+            continue;
+        }
+        match argument {
+            "--" => return script(rest.next(), at + 2 >= count),
+            "-" | "" => return Named::Inline,
+            _ if interpreter.flags.contains(&argument) => {}
+            _ if interpreter.with_value.contains(&argument) => {
+                at += 1;
+                if rest.next().is_none() {
+                    return Named::Inline;
                 }
             }
-            // A class, which is found in the class path.
-            _ if *interpreter == "java" && !is_source(argument) => return None,
-            script => return Some(script),
+            _ if argument.starts_with(['-', '+']) => {
+                let letters = argument.get(1..).unwrap_or_default();
+                if letters.is_empty() || !letters.chars().all(|c| interpreter.letters.contains(c)) {
+                    return Named::Inline;
+                }
+            }
+            found => return script(Some(found), at + 1 >= count),
         }
     }
-    None
+    Named::Inline
 }
 
 fn is_source(argument: &str) -> bool {
@@ -77,7 +128,7 @@ fn is_source(argument: &str) -> bool {
 }
 
 /// The name, and behind it at most a version.
-fn is_interpreter(name: &str, interpreter: &str) -> bool {
+fn is_called(name: &str, interpreter: &str) -> bool {
     name.strip_prefix(interpreter)
         .is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit() || b == b'.'))
 }
@@ -88,69 +139,66 @@ pub(crate) fn absolute(path: &str, folder: Option<&str>) -> Option<PathBuf> {
     if path.is_absolute() { Some(path.into()) } else { folder.map(|f| Path::new(f).join(path)) }
 }
 
-/// Opens a file as the process sees it: below its root, whatever links say; and only to read it, so
-/// that nothing happens by its being opened.
-pub(crate) fn open_for(pid: u32, path: &Path) -> io::Result<File> {
-    let root = open(
-        Path::new(&format!("/proc/{pid}/root")),
-        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )?;
-    open_below(&root, path)
-}
-
-/// As [`open_for`], as this process sees it: for one that is gone.
-pub(crate) fn open_here(path: &Path) -> io::Result<File> {
-    let root = open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
-    open_below(&root, path)
-}
-
-fn open_below(root: &OwnedFd, path: &Path) -> io::Result<File> {
-    // A fifo that nobody writes to must not be waited for.
-    let how = OpenHow::new()
-        .flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    Ok(File::from(openat2(root, path, how)?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn read(program: &str, line: &'static str) -> Named<'static> {
+        named(program, &line.split(' ').collect::<Vec<_>>(), true)
+    }
+
     #[test]
     fn scripts_are_found_behind_options() {
         for (program, line, script) in [
-            ("/usr/bin/python3.11", "python3 agent.py --fast", Some("agent.py")),
-            ("/usr/bin/python3", "python3 -u -W error /opt/a.py -c x", Some("/opt/a.py")),
-            ("/usr/bin/python3", "python3 -c print(1) a.py", None),
-            ("/usr/bin/python3", "python3 -m agent", None),
-            ("/usr/bin/python3", "python3", None),
-            ("/usr/bin/python3", "python3 -", None),
-            ("/usr/bin/node", "node --require x.js --no-warnings y.js", Some("y.js")),
-            ("/usr/bin/node", "node -e 1", None),
-            ("/usr/bin/bash", "bash -eu -o pipefail run.sh one", Some("run.sh")),
-            ("/usr/bin/bash", "bash -ec true run.sh", None),
-            ("/usr/bin/bash", "bash -e run.sh", Some("run.sh")),
-            ("/bin/sh", "sh -- -odd.sh", Some("-odd.sh")),
-            ("/usr/bin/java", "java -Xmx1g -cp a:b -jar x.jar -c y", Some("x.jar")),
-            ("/usr/bin/java", "java -cp a Main", None),
-            ("/usr/bin/java", "java -cp a Agent.java", Some("Agent.java")),
-            ("/usr/bin/perl", "perl -w a.pl", Some("a.pl")),
-            ("/usr/bin/psql", "psql -f a.sql", None),
-            ("/usr/bin/shuf", "shuf a.txt", None),
+            ("/usr/bin/python3.11", "python3 agent.py --fast", "agent.py"),
+            ("/usr/bin/python3", "python3 -u -W error /opt/a.py -c x", "/opt/a.py"),
+            ("/usr/bin/python3", "python3 -uB a.py", "a.py"),
+            ("/usr/bin/node", "node --no-warnings y.js", "y.js"),
+            ("/usr/bin/bash", "bash -eu -o pipefail run.sh one", "run.sh"),
+            ("/usr/bin/bash", "bash -e run.sh", "run.sh"),
+            ("/bin/sh", "sh -- -odd.sh", "-odd.sh"),
+            ("/usr/bin/java", "java -Xmx1g -jar x.jar -c y", "x.jar"),
+            ("/usr/bin/java", "java Agent.java", "Agent.java"),
+            ("/usr/bin/perl", "perl -w a.pl", "a.pl"),
         ] {
-            let arguments: Vec<_> = line.split(' ').collect();
-            assert_eq!(named(program, &arguments), script, "{line}");
+            assert_eq!(read(program, line), Named::Script(script), "{line}");
+        }
+        for line in ["psql -f a.sql", "shuf a.txt", "shasum a"] {
+            let program = format!("/usr/bin/{}", line.split(' ').next().expect("a name"));
+            assert_eq!(read(&program, line), Named::Nothing, "{line}");
         }
     }
 
     #[test]
-    fn p8_links_do_not_lead_out_of_the_process_root() {
-        let folder = tempfile::tempdir().expect("a folder");
-        std::os::unix::fs::symlink("/etc/passwd", folder.path().join("link")).expect("made");
-        let root = open(folder.path(), OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty());
-        let root = root.expect("opened");
-        assert!(open_below(&root, Path::new("/link")).is_err(), "there is no etc below it");
-        assert!(open_here(Path::new("/etc/passwd")).is_ok());
+    fn p3_a_file_that_merely_stands_there_is_not_taken_for_the_script() {
+        for (program, line) in [
+            ("/usr/bin/python3", "python3 -c print(1) a.py"),
+            ("/usr/bin/python3", "python3 -cprint(1) a.py"),
+            ("/usr/bin/python3", "python3 -uc print(1) a.py"),
+            ("/usr/bin/python3", "python3 -m agent a.py"),
+            ("/usr/bin/python3", "python3 -magent a.py"),
+            ("/usr/bin/python3", "python3"),
+            ("/usr/bin/python3", "python3 - a.py"),
+            ("/usr/bin/node", "node -e 1 a.js"),
+            ("/usr/bin/node", "node --eval=1 a.js"),
+            ("/usr/bin/node", "node --require x.js a.js"),
+            ("/usr/bin/bash", "bash -ec true run.sh"),
+            ("/usr/bin/bash", "bash -es run.sh"),
+            ("/usr/bin/bash", "bash --rcfile x run.sh"),
+            ("/usr/bin/perl", "perl -eprint a.pl"),
+            ("/usr/bin/perl", "perl -MEvil a.pl"),
+            ("/usr/bin/java", "java -cp a Main"),
+            ("/usr/bin/java", "java -javaagent:e.jar -jar x.jar"),
+        ] {
+            assert_eq!(read(program, line), Named::Inline, "{line}");
+        }
+    }
+
+    #[test]
+    fn p3_a_name_that_was_cut_is_no_script() {
+        let line = ["python3", "/opt/ag"];
+        assert_eq!(named("/usr/bin/python3", &line, false), Named::Inline);
+        let line = ["python3", "/opt/agent.py", "--fa"];
+        assert_eq!(named("/usr/bin/python3", &line, false), Named::Script("/opt/agent.py"));
     }
 }

@@ -18,7 +18,7 @@ pub(crate) const TICK_NS: u64 = 1_000_000_000 / 100;
 /// Longest lineage that is followed.
 const DEEPEST: usize = 64;
 /// Programs of one process that are kept: the first and the last of them.
-const PROGRAMS: usize = 16;
+const PROGRAMS: usize = 32;
 /// How long a process that is gone stays: its connection may not have been accepted yet.
 const LINGER: Duration = Duration::from_mins(1);
 
@@ -77,7 +77,20 @@ impl Watch {
 struct Life {
     process: Process,
     programs: Vec<Arc<Program>>,
+    /// Programs of it are not kept.
+    cut: bool,
     ended: Option<Instant>,
+}
+
+/// The lineage of a process.
+#[derive(Debug)]
+pub(crate) struct Lineage {
+    /// From the agent's first process down.
+    pub(crate) links: Vec<Link>,
+    /// Something of it is not kept.
+    pub(crate) cut: bool,
+    /// The agent's first process, also where that is not kept.
+    pub(crate) topmost: ProcessKey,
 }
 
 /// See the module's comment.
@@ -104,8 +117,13 @@ impl Tracker {
                 let exec_id = process.key.exec_id;
                 let life = self.life(process);
                 life.process = process;
+                // Told twice while one daemon's programs take over from another's.
+                if life.programs.last().is_some_and(|last| last.exec_id == exec_id) {
+                    return Vec::new();
+                }
                 if life.programs.len() >= PROGRAMS {
                     life.programs.remove(PROGRAMS / 2);
+                    life.cut = true;
                 }
                 let name = String::from_utf8_lossy(&filename).into_owned();
                 life.programs.push(Arc::new(Program {
@@ -155,19 +173,26 @@ impl Tracker {
         watch.moved.set(name.clone()).is_ok().then_some((watch.session, name))
     }
 
-    /// The lineage of a process, from the agent's first process down. `unknown` is asked for what
-    /// this does not know.
+    /// The lineage of a process. `unknown` is asked for what this does not know.
     pub(crate) fn lineage(
         &self,
         key: ProcessKey,
         unknown: impl Fn(&ProcessKey) -> Option<Process>,
-    ) -> Vec<Link> {
+    ) -> Lineage {
         let mut links = Vec::new();
+        let mut topmost = None;
+        let mut cut = false;
         let mut at = Some(key);
-        while let Some(key) = at.filter(|_| links.len() < DEEPEST) {
+        while let Some(key) = at {
+            if links.len() >= DEEPEST {
+                cut = true;
+                break;
+            }
             let life = self.lives.get(&Id::from(&key));
             let process = life.map(|life| life.process).or_else(|| unknown(&key));
             let programs = life.map(|life| life.programs.as_slice()).unwrap_or_default();
+            cut |= life.is_some_and(|life| life.cut);
+            topmost = topmost.or(process.map(|process| process.topmost));
             // The program that it ran at that point, and those that it ran before.
             let earlier: Vec<_> = programs
                 .iter()
@@ -181,14 +206,20 @@ impl Tracker {
                 // It runs what forked it runs, or its exec was not told.
                 links.push(Link { key, program: None, process });
             }
-            for program in earlier.into_iter().take(DEEPEST.saturating_sub(links.len())) {
+            for program in earlier {
+                if links.len() >= DEEPEST {
+                    cut = true;
+                    break;
+                }
                 let key = ProcessKey { exec_id: program.exec_id, ..key };
                 links.push(Link { key, program: Some(program.clone()), process });
             }
             at = process.map(|process| process.parent).filter(|parent| parent.tgid != 0);
         }
         links.reverse();
-        links
+        let first = links.first().map_or(key, |link| link.key);
+        let topmost = topmost.filter(|topmost| topmost.tgid != 0).unwrap_or(first);
+        Lineage { links, cut, topmost }
     }
 
     /// Marks those as ended that the kernel does not have; the news of their end was lost.
@@ -208,7 +239,10 @@ impl Tracker {
                 continue;
             }
             let mut at = *id;
-            while needed.insert(at) {
+            for _ in 0..DEEPEST {
+                if !needed.insert(at) {
+                    break;
+                }
                 let Some(life) = self.lives.get(&at).filter(|l| l.process.parent.tgid != 0) else {
                     break;
                 };
@@ -226,6 +260,7 @@ impl Tracker {
         self.lives.entry(Id::from(&process.key)).or_insert_with(|| Life {
             process,
             programs: Vec::new(),
+            cut: false,
             ended: None,
         })
     }
@@ -239,8 +274,8 @@ mod tests {
         ProcessKey { started_ns: u64::from(tgid) * TICK_NS, exec_id, tgid, reserved: 0 }
     }
 
-    fn process(key: ProcessKey, parent: ProcessKey) -> Process {
-        Process { key, parent, ..Process::default() }
+    fn process(at: ProcessKey, parent: ProcessKey) -> Process {
+        Process { key: at, parent, topmost: key(10, 1), ..Process::default() }
     }
 
     fn exec(key: ProcessKey, parent: ProcessKey, name: &str) -> Happened {
@@ -253,12 +288,12 @@ mod tests {
         })
     }
 
-    fn names(links: &[Link]) -> Vec<String> {
+    fn names(lineage: &Lineage) -> Vec<String> {
         let name = |link: &Link| {
             let program = link.program.as_ref();
             program.map_or("?".into(), |p| String::from_utf8_lossy(&p.filename).into_owned())
         };
-        links.iter().map(name).collect()
+        lineage.links.iter().map(name).collect()
     }
 
     #[test]
@@ -318,11 +353,26 @@ mod tests {
     }
 
     #[test]
+    fn p3_a_lineage_that_is_too_long_says_so_and_keeps_its_first_process() {
+        let mut tracker = Tracker::default();
+        tracker.learn(exec(key(10, 1), ProcessKey::default(), "agent"));
+        for pid in 11..200 {
+            tracker.learn(exec(key(pid, 2), key(pid - 1, 2), "shell"));
+        }
+        let lineage = tracker.lineage(key(199, 2), |_| None);
+        assert!(lineage.cut);
+        assert_eq!(lineage.topmost, key(10, 1));
+        tracker.prune();
+        assert_eq!(tracker.lineage(key(199, 2), |_| None).topmost, key(10, 1));
+    }
+
+    #[test]
     fn p8_a_circle_of_parents_ends() {
         let mut tracker = Tracker::default();
         tracker.found(process(key(1, 1), key(2, 1)));
         tracker.found(process(key(2, 1), key(1, 1)));
-        assert!(tracker.lineage(key(1, 1), |_| None).len() <= DEEPEST);
+        let lineage = tracker.lineage(key(1, 1), |_| None);
+        assert!(lineage.links.len() <= DEEPEST && lineage.cut);
         tracker.prune();
     }
 
@@ -333,7 +383,7 @@ mod tests {
             tracker.learn(exec(key(10, n), ProcessKey::default(), &n.to_string()));
         }
         let links = tracker.lineage(key(10, 999), |_| None);
-        assert!(links.len() <= PROGRAMS);
+        assert!(links.links.len() <= PROGRAMS && links.cut, "and it says so");
         assert_eq!(names(&links).first().map(String::as_str), Some("1"), "the first is kept");
         assert_eq!(names(&links).last().map(String::as_str), Some("999"));
     }

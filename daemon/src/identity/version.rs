@@ -2,12 +2,12 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
+    fs::OpenOptions,
     io::Read,
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::Path,
     process::{Command, Stdio},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -25,11 +25,10 @@ const FRESH: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(crate) struct Packages(Mutex<HashMap<String, (Instant, Option<String>)>>);
 
-/// The version. `uids` are the users whom the agent's processes run as, `first` is its first
-/// process.
+/// The version. `first` is the agent's first process.
 pub(crate) async fn of(
     rule: &VersionRule,
-    lineage: &[std::sync::Arc<Process>],
+    lineage: &[Arc<Process>],
     first: Id,
     packages: &Packages,
 ) -> Option<Version> {
@@ -40,12 +39,15 @@ pub(crate) async fn of(
     match rule {
         VersionRule::Literal(text) => version(text.clone(), VersionSource::Configuration),
         VersionRule::Digest(known) => {
-            let digest = digests(lineage).find_map(|digest| known.get(digest))?;
-            version(digest.clone(), VersionSource::Digest)
+            let found =
+                digests(lineage).find_map(|(digest, source)| Some((known.get(digest)?, source)));
+            let (text, source) = found?;
+            version(text.clone(), source)
         }
         VersionRule::File(path) => {
-            let uids: Vec<u32> = lineage.iter().map(|process| process.uid).collect();
-            version(read(path, &uids)?, VersionSource::File)
+            let path = path.clone();
+            let read = tokio::task::spawn_blocking(move || read(&path)).await.ok()?;
+            version(read?, VersionSource::File)
         }
         VersionRule::Package(name) => version(packages.ask(name).await?, VersionSource::Package),
         VersionRule::Environment(name) => {
@@ -54,21 +56,40 @@ pub(crate) async fn of(
     }
 }
 
-/// The hashes of a lineage, scripts before the interpreters that run them.
-pub(crate) fn digests(lineage: &[std::sync::Arc<Process>]) -> impl Iterator<Item = &Digest> {
+/// The hashes of a lineage with what they are of, scripts before the interpreters that run them.
+pub(crate) fn digests(lineage: &[Arc<Process>]) -> impl Iterator<Item = (&Digest, VersionSource)> {
     lineage.iter().flat_map(|process| {
         let script = process.script.as_ref().and_then(|script| script.digest.as_ref());
-        script.into_iter().chain(process.binary.as_ref())
+        let script = script.map(|digest| (digest, VersionSource::Script));
+        let program = process.binary.as_ref().map(|digest| (digest, VersionSource::Digest));
+        script.into_iter().chain(program)
     })
 }
 
-/// A file counts where the agent cannot have written it.
-fn read(path: &Path, uids: &[u32]) -> Option<String> {
+/// A file counts where nobody but root, or who runs the daemon, can have written it or put another
+/// in its place.
+fn read(path: &Path) -> Option<String> {
     let why = |reason: &str| tracing::warn!(path = %path.display(), reason, "no version");
-    let file = File::open(path).inspect_err(|error| why(&error.to_string())).ok()?;
+    let own = nix::unistd::geteuid().as_raw();
+    for folder in path.ancestors().skip(1) {
+        let about = std::fs::metadata(folder).inspect_err(|error| why(&error.to_string())).ok()?;
+        // In a sticky folder (/tmp) nobody removes what is another's.
+        let mode = about.permissions().mode();
+        let closed = mode & 0o022 == 0 || mode & 0o1000 != 0;
+        if ![0, own].contains(&about.uid()) || !closed {
+            why("others than root could have put it there");
+            return None;
+        }
+    }
+    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = file.inspect_err(|error| why(&error.to_string())).ok()?;
     let about = file.metadata().ok()?;
-    if !about.is_file() || uids.contains(&about.uid()) || about.permissions().mode() & 0o022 != 0 {
-        why("the agent could have written it");
+    if !about.is_file()
+        || ![0, own].contains(&about.uid())
+        || about.permissions().mode() & 0o022 != 0
+    {
+        why("others than root could have written it");
         return None;
     }
     let mut text = String::new();
@@ -130,13 +151,25 @@ mod tests {
     fn p3_a_version_that_the_agent_could_have_written_does_not_count() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("VERSION");
+        let set = |path: &Path, mode| {
+            fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("set");
+        };
         fs::write(&path, "1.4.2\nmore\n").expect("written");
-        fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).expect("set");
-        let owner = fs::metadata(&path).expect("there").uid();
-        assert_eq!(read(&path, &[owner + 1]).as_deref(), Some("1.4.2"));
-        assert_eq!(read(&path, &[owner + 1, owner]), None);
-        fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).expect("set");
-        assert_eq!(read(&path, &[owner + 1]), None);
+        set(&path, 0o644);
+        assert_eq!(read(&path).as_deref(), Some("1.4.2"));
+        set(&path, 0o666);
+        assert_eq!(read(&path), None, "others may write it");
+        set(&path, 0o644);
+        set(folder.path(), 0o777);
+        assert_eq!(read(&path), None, "others may put another in its place");
+        set(folder.path(), 0o755);
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).expect("made");
+        assert_eq!(read(&link), None, "whose word a link is cannot be told");
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(64001), None).expect("given away");
+            assert_eq!(read(&path), None, "it is somebody else's");
+        }
     }
 
     #[test]

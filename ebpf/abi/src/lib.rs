@@ -32,7 +32,8 @@ pub struct ProcessKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Image {
-    /// `inode.i_ino`.
+    /// `inode.i_ino`; 0 where its file system is one that a user made (FUSE, or mounted in a user
+    /// namespace), whose word on what follows is the user's.
     pub inode: u64,
     /// In bytes.
     pub size: u64,
@@ -59,6 +60,8 @@ pub struct Process {
     pub key: ProcessKey,
     /// The process that forked it, as it was then; all zero for the topmost of an agent.
     pub parent: ProcessKey,
+    /// The agent's first process, from which it came; itself for that.
+    pub topmost: ProcessKey,
     /// Id of its cgroup v2 at its last fork or exec.
     pub cgroup_id: u64,
     /// Real user id at that moment.
@@ -229,6 +232,12 @@ pub struct Offsets {
     pub ctime_ns: u32,
     /// `super_block.s_dev`.
     pub s_dev: u32,
+    /// `super_block.s_magic`.
+    pub s_magic: u32,
+    /// `super_block.s_user_ns`.
+    pub s_user_ns: u32,
+    /// `user_namespace.level`.
+    pub level: u32,
     /// `linux_binprm.filename`.
     pub filename: u32,
     /// `cgroup.root`.
@@ -243,8 +252,6 @@ pub struct Offsets {
     pub kn_name: u32,
     /// `cgroup_subsys_state.parent`; a cgroup begins with its own (`cgroup.self`).
     pub css_parent: u32,
-    /// Zero.
-    pub reserved: u32,
 }
 
 /// Key of the trie of user ids.
@@ -336,13 +343,13 @@ pub mod limits {
 const _: () = {
     assert!(size_of::<ProcessKey>() == 24);
     assert!(size_of::<Image>() == 48);
-    assert!(size_of::<Process>() == 72);
-    assert!(size_of::<Event>() == 88);
-    assert!(size_of::<Exec>() == 144 + FILENAME + ARGUMENTS);
+    assert!(size_of::<Process>() == 96);
+    assert!(size_of::<Event>() == 112);
+    assert!(size_of::<Exec>() == 168 + FILENAME + ARGUMENTS);
     assert!(size_of::<Note>() == 160);
     assert!(size_of::<FlowKey>() == 32);
-    assert!(size_of::<Offsets>() == 112);
-    assert!(size_of::<Settings>() == 128);
+    assert!(size_of::<Offsets>() == 120);
+    assert!(size_of::<Settings>() == 136);
     assert!(size_of::<Target4>() == 8);
     assert!(size_of::<Target6>() == 20);
 };

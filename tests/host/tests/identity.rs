@@ -305,7 +305,10 @@ fn p3_scripts_are_known_however_they_are_started() -> Result<()> {
             ),
         )?;
         assert_eq!(known, [sha256(&path)?], "{program} {args:?}");
-        assert_eq!(row["doubts"], Value::Null, "{program}");
+        // What stands above it is code on a command line once.
+        let inline = program == "/bin/sh";
+        assert_eq!(text(&row["doubts"]).contains("no file holds"), inline, "{row}");
+        assert!(inline || row["doubts"].is_null(), "{row}");
     }
     Ok(())
 }
@@ -342,6 +345,26 @@ fn p3_a_script_that_is_changed_after_it_started_is_doubted() -> Result<()> {
             host.events()?.iter().any(|e| e["kind"] == "doubt" && e["detail"] == doubt.as_str())
         );
         assert_eq!(host.commands()?.len(), usize::from(!refused));
+    }
+    Ok(())
+}
+
+#[test]
+fn p3_code_that_no_file_holds_is_doubted() -> Result<()> {
+    for (answer, refused) in [("mark", false), ("refuse", true)] {
+        let host =
+            Scene::default().agent(&format!("doubt = {{ inline = \"{answer}\" }}")).start()?;
+        let decoy = host.folder().join("agent.py");
+        write(&decoy, "", 0o755)?;
+        let code = "import psycopg; psycopg.connect('', autocommit=True).execute('SELECT 1')";
+        let glued = format!("-c{code}");
+        // What stands behind it is not taken for what runs.
+        let out = host.agent("/usr/bin/python3", &[&glued, &decoy.display().to_string()])?;
+        assert_eq!(out.code == Some(0), !refused, "{out:?}");
+        let session = host.closed_sessions()?.pop().context("a session")?;
+        assert!(text(&session["doubts"]).contains("runs code that no file holds"), "{session}");
+        assert_eq!(session["script"], Value::Null);
+        assert_eq!(out.err.contains("runs code that no file holds"), refused, "{}", out.err);
     }
     Ok(())
 }
