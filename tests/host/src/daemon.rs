@@ -38,19 +38,22 @@ impl Daemon {
         log: PathBuf,
         environment: &[(String, String)],
         without: &[String],
-        hosts: Option<&Path>,
+        own: &[(PathBuf, String)],
     ) -> Result<Self> {
         let output = fs::File::create(&log)?;
-        let mut command = match hosts {
-            None => Command::new("setpriv"),
-            Some(hosts) => {
-                // The file is another for the daemon alone.
-                let script = "mount --bind \"$0\" /etc/hosts && exec setpriv \"$@\"";
-                let mut command = Command::new("unshare");
-                command.args(["--mount", "--propagation", "private", "bash", "-c", script]);
-                command.arg(hosts);
-                command
+        let mut command = if own.is_empty() {
+            Command::new("setpriv")
+        } else {
+            // These files are others for the daemon alone.
+            let script = "while [ \"$1\" != -- ]; do mount --bind \"$1\" \"$2\" && shift 2 || exit; \
+                          done; shift; exec setpriv \"$@\"";
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "--propagation", "private", "bash", "-c", script, "bash"]);
+            for (file, place) in own {
+                command.arg(file).arg(place);
             }
+            command.arg("--");
+            command
         };
         for capability in without {
             command.arg(format!("--bounding-set=-{capability}"));

@@ -49,6 +49,7 @@ pub struct Scene {
     environment: Vec<(String, String)>,
     trimmed: Vec<String>,
     hosts: Option<(String, String)>,
+    etc: Vec<(String, String)>,
 }
 
 impl Scene {
@@ -107,6 +108,13 @@ impl Scene {
     #[must_use]
     pub fn name_of(mut self, target: &str, name: &str) -> Self {
         self.hosts = Some((target.into(), name.into()));
+        self
+    }
+
+    /// The daemon finds this file of `/etc`, which is there, to have this content.
+    #[must_use]
+    pub fn etc(mut self, name: &str, content: &str) -> Self {
+        self.etc.push((name.into(), content.into()));
         self
     }
 
@@ -245,6 +253,9 @@ impl Scene {
             port,
             scene: self.clone(),
         };
+        for (name, content) in &self.etc {
+            fs::write(host.folder().join(name), content)?;
+        }
         let mut configuration = self.configuration(&host, &name);
         if let Some((target, name)) = &self.hosts {
             let address = host.address_of(target);
@@ -326,10 +337,16 @@ impl Host {
     pub fn start_daemon(&mut self) -> Result<()> {
         let log = self.folder.path().join("daemon.log");
         let scene = &self.scene;
-        let hosts = scene.hosts.as_ref().map(|_| self.folder.path().join("hosts"));
-        let hosts = hosts.as_deref();
-        let started =
-            Daemon::start(&self.config(), log, &scene.environment, &scene.trimmed, hosts)?;
+        let mut own = Vec::new();
+        for name in scene
+            .etc
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .chain(scene.hosts.as_ref().map(|_| "hosts"))
+        {
+            own.push((self.folder.path().join(name), format!("/etc/{name}")));
+        }
+        let started = Daemon::start(&self.config(), log, &scene.environment, &scene.trimmed, &own)?;
         self.daemon = Some(started);
         Ok(())
     }

@@ -167,6 +167,40 @@ fn p3_a_process_that_becomes_another_user_is_still_the_agents() -> Result<()> {
 }
 
 #[test]
+fn p3_subordinate_users_are_the_accounts() -> Result<()> {
+    let host =
+        Scene::default().etc("subuid", "64001:710000:65536\nsomebody:900000:65536\n").start()?;
+    for (uid, is) in [(710_000, true), (775_535, true), (775_536, false), (900_000, false)] {
+        host.other(uid, "psql", &["-X", "-c", &format!("SELECT {uid}")])?.ok()?;
+        let found =
+            host.commands()?.iter().any(|row| row["uid"] == uid && row["agent"] == "cleaner");
+        assert_eq!(found, is, "{uid}");
+    }
+    Ok(())
+}
+
+#[test]
+fn p3_a_process_that_becomes_the_agents_user_without_an_exec_is_known() -> Result<()> {
+    let host = Host::start()?;
+    // As a service that begins as root and forks workers.
+    let code = format!(
+        "import os, psycopg\nif os.fork() == 0:\n    os.setgid({0}); os.setuid({0})\n    \
+         psycopg.connect('', autocommit=True).execute('SELECT 1'); os._exit(0)\nos.wait()\n",
+        host.uid()
+    );
+    let script = host.folder().join("service.py");
+    write(&script, &code, 0o755)?;
+    host.other(0, "/usr/bin/python3", &[&script.display().to_string()])?.ok()?;
+    let row = host.commands()?.pop().context("no command")?;
+    let python = fs::canonicalize("/usr/bin/python3")?;
+    assert_eq!(text(&row["executable"]), python.display().to_string());
+    assert_eq!(text(&row["binary"]), sha256(&python)?);
+    assert_eq!(text(&row["script"]), script.display().to_string());
+    assert_eq!(row["uid"], host.uid());
+    Ok(())
+}
+
+#[test]
 fn p3_a_process_that_is_moved_to_another_cgroup_is_still_the_agents() -> Result<()> {
     let host = Scene::default().select("{ cgroup = \"/{cgroup}/agents\" }").start()?;
     let (inside, outside) = (host.cgroup().join("agents"), host.cgroup().join("others"));

@@ -213,17 +213,17 @@ LEFT JOIN session_started s ON s.session = i.session
 LEFT JOIN session_signed_on t ON t.session = i.session
 WHERE i.kind <> 'prepare' OR r.status IN ('error', 'refused', 'unknown');
 
--- One row a run of an agent, with what it opened.
+-- One row a run of an agent, with what it opened; a run that several daemons saw is one.
 CREATE VIEW runs AS
-SELECT u.seq AS id, u.agent, u.version AS agent_version, u.version_source, u.name AS run, u.unit, u.container,
-       strftime('%Y-%m-%dT%H:%M:%S', u.at / 1000000, 'unixepoch') || printf('.%06dZ', u.at % 1000000) AS first_seen,
+SELECT min(u.seq) AS id, u.agent, u.version AS agent_version, u.version_source, u.name AS run, u.unit, u.container,
+       strftime('%Y-%m-%dT%H:%M:%S', min(u.at) / 1000000, 'unixepoch') || printf('.%06dZ', min(u.at) % 1000000) AS first_seen,
        count(o.seq) AS sessions, group_concat(DISTINCT o.target) AS targets,
        strftime('%Y-%m-%dT%H:%M:%S', max(o.at) / 1000000, 'unixepoch') || printf('.%06dZ', max(o.at) % 1000000) AS last_session,
-       u.at AS first_us
+       min(u.at) AS first_us
 FROM run u
 LEFT JOIN process p ON p.run = u.seq
 LEFT JOIN session_opened o ON o.process = p.seq
-GROUP BY u.seq;
+GROUP BY u.agent, u.version, u.name;
 
 -- One row a process and the program in it, also of those that only stood above one that connected.
 CREATE VIEW processes AS
@@ -242,7 +242,7 @@ SELECT f.kind, f.path, f.digest, u.agent, u.version AS agent_version, o.target,
        max(o.at) AS last_us
 FROM session_opened o
 JOIN (WITH RECURSIVE above (leaf, seq) AS (
-          SELECT seq, seq FROM process
+          SELECT DISTINCT process, process FROM session_opened
           UNION ALL
           SELECT above.leaf, process.parent FROM above JOIN process ON process.seq = above.seq WHERE process.parent IS NOT NULL)
       SELECT above.leaf, 'program' AS kind, p.executable AS path, p.binary AS digest FROM above JOIN process p ON p.seq = above.seq
