@@ -134,7 +134,7 @@ fn p1_no_name_that_a_client_takes_is_a_stand_ins() {
     let before = talk.to_server.len();
     talk.client(&[execute(), sync()].concat()).expect("fine");
     assert_eq!(talk.to_server[before], b'P');
-    let parse = frontend::Parse::read(&talk.to_server[before..talk.to_server.len() - 5]);
+    let parse = Parse::read(&talk.to_server[before..talk.to_server.len() - 5]);
     let parse = parse.expect("a Parse");
     assert_eq!(parse.text, b"chaperone refused a statement", "which no grammar takes");
     assert!(!parse.name.is_empty(), "the unnamed statement is the client's own");
