@@ -2,7 +2,10 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod copy;
+mod names;
 mod special;
+mod texts;
 
 fn limits() -> Limits {
     Limits { message: 64 << 10, response: 4096, parameters: 1024 }
