@@ -6,5 +6,6 @@ mod hostile;
 mod interception;
 mod lifecycle;
 mod log;
+mod pipelines;
 mod protocol;
 mod volume;

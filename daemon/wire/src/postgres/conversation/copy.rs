@@ -96,11 +96,12 @@ impl Conversation {
         if passed.most == 0 {
             return Ok(());
         }
+        if !self.expect.range(1..).all(|e| matches!(e, Expect::Sync(_) | Expect::CopyEnd(_))) {
+            return Err(behind());
+        }
         for expect in self.expect.drain(1..) {
-            match expect {
-                Expect::Sync(syncs) => passed.join(syncs),
-                Expect::CopyEnd(_) => {}
-                _ => return Err(behind()),
+            if let Expect::Sync(syncs) = expect {
+                passed.join(syncs);
             }
         }
         self.expect.push_back(Expect::Sync(passed));

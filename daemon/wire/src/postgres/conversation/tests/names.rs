@@ -22,14 +22,8 @@ fn with_statement(name: &str) -> Talk {
 #[test]
 fn p1_a_run_is_not_that_of_a_statement_whose_making_was_passed_over() {
     let mut talk = with_statement("");
-    let flight = [
-        message(b'D', b"Snope\0"),
-        parse("", "SELECT 1"),
-        sync(),
-        bind(""),
-        execute(),
-        sync(),
-    ];
+    let flight =
+        [message(b'D', b"Snope\0"), parse("", "SELECT 1"), sync(), bind(""), execute(), sync()];
     talk.client(&flight.concat()).expect("fine");
     talk.server(&[error(), ready(b"I")].concat()).expect("fine");
     assert_eq!(last(&talk), (CommandKind::Execute, Some(1)));
@@ -115,8 +109,7 @@ fn p1_a_portal_that_sql_replaced_is_not_taken_for_the_one_before() {
         let mut talk = with_portal();
         let sql = query("CLOSE p; DECLARE p CURSOR FOR SELECT evil()");
         let run = [execute_portal("p"), sync()].concat();
-        let answer =
-            [complete("CLOSE CURSOR"), complete("DECLARE CURSOR"), ready(b"T")].concat();
+        let answer = [complete("CLOSE CURSOR"), complete("DECLARE CURSOR"), ready(b"T")].concat();
         if awaited {
             talk.client(&sql).expect("fine");
             talk.server(&answer).expect("fine");
@@ -133,10 +126,9 @@ fn p1_a_portal_that_sql_replaced_is_not_taken_for_the_one_before() {
 #[test]
 fn p1_a_portal_whose_savepoint_is_gone_is_not_taken_for_a_cursor() {
     let mut talk = with_portal();
-    for (text, tag) in [
-        ("ROLLBACK TO s", "ROLLBACK"),
-        ("DECLARE q CURSOR FOR SELECT 1", "DECLARE CURSOR"),
-    ] {
+    for (text, tag) in
+        [("ROLLBACK TO s", "ROLLBACK"), ("DECLARE q CURSOR FOR SELECT 1", "DECLARE CURSOR")]
+    {
         talk.client(&query(text)).expect("fine");
         talk.server(&[complete(tag), ready(b"T")].concat()).expect("fine");
     }
@@ -157,8 +149,7 @@ fn p1_a_portal_whose_binding_was_passed_over_is_the_one_before() {
         sync(),
     ];
     talk.client(&flight.concat()).expect("fine");
-    talk.server(&[error(), ready(b"E"), complete("ROLLBACK"), ready(b"T")].concat())
-        .expect("fine");
+    talk.server(&[error(), ready(b"E"), complete("ROLLBACK"), ready(b"T")].concat()).expect("fine");
     assert_eq!(last(&talk), (CommandKind::Execute, Some(1)));
 }
 
@@ -289,8 +280,10 @@ fn a_description_is_of_all_runs_of_its_statement() {
     let bound = message(b'2', b"");
     let types = message(b't', b"\0\0");
     let made = message(b'1', b"");
-    talk.server(&[made, bound.clone(), types, columns, ran.clone(), bound, ran, ready(b"I")].concat())
-        .expect("fine");
+    talk.server(
+        &[made, bound.clone(), types, columns, ran.clone(), bound, ran, ready(b"I")].concat(),
+    )
+    .expect("fine");
     let columns: Vec<_> = talk
         .events
         .iter()
