@@ -4,8 +4,10 @@ use std::{env, path::PathBuf, process::ExitCode};
 
 fn main() -> ExitCode {
     println!("cargo::rerun-if-env-changed=CHAPERONE_EBPF");
+    // As it is now, and not as it was when this was compiled.
+    let folder = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
     let object = env::var_os("CHAPERONE_EBPF").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/ebpf/chaperone.bpf.o"),
+        || PathBuf::from(folder).join("../../target/ebpf/chaperone.bpf.o"),
         PathBuf::from,
     );
     println!("cargo::rerun-if-changed={}", object.display());

@@ -77,6 +77,16 @@ impl FromStr for TargetAddress {
     }
 }
 
+impl TargetAddress {
+    /// The host name, where it is one.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match self {
+            Self::Fixed(_) => None,
+            Self::Name(name, _) => Some(name),
+        }
+    }
+}
+
 impl fmt::Display for TargetAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -14,6 +14,7 @@ use chaperone_model::{Seq, Timestamp};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    agents::{self, AgentsArgs},
     config::{self, Config},
     daemon, doctor, show,
     trust::{self, Trust},
@@ -47,7 +48,7 @@ enum Command {
         #[arg(long)]
         detach: bool,
     },
-    /// Check the configuration
+    /// Check the configuration, and the files of certificates and secrets that it names
     Check,
     /// Say what this kernel and host give, and what is missing
     Doctor,
@@ -55,6 +56,8 @@ enum Command {
     Status,
     /// Show live sessions
     Sessions,
+    /// Show agents, their runs and programs; enrol programs
+    Agents(AgentsArgs),
     /// Show what agents did
     Log(LogArgs),
     /// This host's authority, which agents' clients must trust to verify a target through the daemon
@@ -137,7 +140,11 @@ fn dispatch(cli: &Cli) -> Result<bool> {
     match &cli.command {
         Command::Daemon { detach: true } => daemon::detach(&config()?).map(|()| true),
         Command::Daemon { detach: false } => daemon::run(config()?).map(|()| true),
-        Command::Check => show::checked(&path, &config()?, cli.json).map(|()| true),
+        Command::Check => {
+            let config = config()?;
+            let elsewhere = daemon::examine(&config)?;
+            show::checked(&path, &config, &elsewhere, cli.json).map(|()| true)
+        }
         Command::Doctor => doctor::examine(&path, cli.json),
         Command::Status => {
             if let Reply::Status(status) = ask(&config()?.daemon.control, &Action::Status)? {
@@ -153,6 +160,7 @@ fn dispatch(cli: &Cli) -> Result<bool> {
             }
             Ok(true)
         }
+        Command::Agents(args) => agents::run(&config()?, args, cli.json),
         Command::Trust { what } => {
             trust::run(&config()?, what.as_ref().unwrap_or(&Trust::Show), cli.json)
         }

@@ -3,7 +3,6 @@
 //! Unknown keys are refused, nothing falls back, and every error points at its place.
 
 use std::{
-    collections::HashSet,
     fmt::Write,
     fs,
     ops::Range,
@@ -13,15 +12,16 @@ use std::{
 };
 
 use chaperone_kernel::Host;
-use chaperone_model::AgentName;
 use chaperone_policy::Policy;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use toml::Spanned;
 
+mod agent;
 mod diagnostic;
 mod target;
 
+pub(crate) use agent::{Agent, Binaries, Scope, VersionRule};
 use diagnostic::{point_at, suggest};
 pub(crate) use target::{
     AgentTls, ClientIdentity, Credential, NoCredential, Roots, Target, TlsMode,
@@ -46,6 +46,8 @@ pub(crate) struct Daemon {
     pub(crate) pins: PathBuf,
     pub(crate) control: PathBuf,
     pub(crate) log: PathBuf,
+    /// The list of enrolled programs.
+    pub(crate) enrolled: PathBuf,
     /// The folder of the authority that vouches for targets towards agents.
     pub(crate) authority: PathBuf,
     pub(crate) durability: Durability,
@@ -77,30 +79,6 @@ pub(crate) enum Durability {
     Committed,
 }
 
-#[derive(Clone, Debug)]
-pub(crate) struct Agent {
-    pub(crate) name: AgentName,
-    pub(crate) select: Select,
-    pub(crate) version: Option<Version>,
-}
-
-/// Where an agent's version stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Version {
-    /// Here.
-    Literal(String),
-    /// In this file's first line.
-    File(PathBuf),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Select {
-    /// A user id.
-    User(u32),
-    /// A cgroup v2, as a path from the root of its tree, with all below it.
-    Cgroup(PathBuf),
-}
-
 /// What is wrong with a configuration, and where.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
@@ -129,25 +107,7 @@ impl Config {
         })?;
         let daemon = file.daemon.check().map_err(|(span, message)| at(span, &message))?;
 
-        let mut names = HashSet::new();
-        let mut agents = Vec::new();
-        for agent in file.agent {
-            let name = named(&agent.name).map_err(|m| at(agent.name.span(), &m))?;
-            if !names.insert(name.clone()) {
-                return Err(at(
-                    agent.name.span(),
-                    &format!("there is another agent named {name:?}"),
-                ));
-            }
-            let select = agent.select.get_ref().check().map_err(|m| at(agent.select.span(), &m))?;
-            if agents.iter().any(|other: &Agent| other.select == select) {
-                return Err(at(agent.select.span(), "another agent selects the same processes"));
-            }
-            let version = agent.version.map(RawVersion::check).transpose();
-            let version = version.map_err(|(span, message)| at(span, &message))?;
-            agents.push(Agent { name: AgentName(name.into()), select, version });
-        }
-
+        let agents = agent::check(file.agent).map_err(|(span, message)| at(span, &message))?;
         let (targets, defaults) =
             target::check(file.target, &agents).map_err(|(span, message)| at(span, &message))?;
         let mut hash = String::new();
@@ -175,7 +135,7 @@ struct File {
     #[serde(default)]
     daemon: RawDaemon,
     #[serde(default)]
-    agent: Vec<RawAgent>,
+    agent: Vec<agent::Raw>,
     #[serde(default)]
     target: Vec<target::Raw>,
 }
@@ -189,56 +149,13 @@ struct RawDaemon {
     control: Option<Spanned<PathBuf>>,
     log: Option<Spanned<PathBuf>>,
     authority: Option<Spanned<PathBuf>>,
+    enrolled: Option<Spanned<PathBuf>>,
     durability: Option<Durability>,
     drain: Option<Spanned<String>>,
     max_message: Option<Spanned<String>>,
     response: Option<Spanned<String>>,
     parameters: Option<Spanned<String>>,
     max_sessions: Option<Spanned<usize>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawAgent {
-    name: Spanned<String>,
-    select: Spanned<RawSelect>,
-    version: Option<RawVersion>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "a version, or { file = \"/path\" }")]
-enum RawVersion {
-    Literal(Spanned<String>),
-    File { file: Spanned<PathBuf> },
-}
-
-impl RawVersion {
-    fn check(self) -> Result<Version, Misplaced> {
-        match self {
-            Self::Literal(text) if text.get_ref().trim().is_empty() => {
-                Err((text.span(), "a version is not empty".into()))
-            }
-            Self::Literal(text) => Ok(Version::Literal(text.into_inner())),
-            Self::File { file } if file.get_ref().is_absolute() => {
-                Ok(Version::File(file.into_inner()))
-            }
-            Self::File { file } => Err((file.span(), "a path begins with '/'".into())),
-        }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawSelect {
-    user: Option<User>,
-    cgroup: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "a user's name, or a user id")]
-enum User {
-    Id(u32),
-    Name(String),
 }
 
 /// A text grows threefold at most where it is no UTF-8, and stays below the log's largest record.
@@ -299,6 +216,7 @@ impl RawDaemon {
             control: absolute(self.control, "/run/chaperone/control.sock")?,
             log: absolute(self.log, "/var/lib/chaperone/log.sqlite")?,
             authority: absolute(self.authority, "/var/lib/chaperone/authority")?,
+            enrolled: absolute(self.enrolled, "/var/lib/chaperone/enrolled.toml")?,
             durability: self.durability.unwrap_or(Durability::Flushed),
             drain,
             max_message,
@@ -307,42 +225,6 @@ impl RawDaemon {
             max_sessions,
         })
     }
-}
-
-impl RawSelect {
-    fn check(&self) -> Result<Select, String> {
-        match (&self.user, &self.cgroup) {
-            (Some(User::Id(id)), None) => in_scope(*id),
-            (Some(User::Name(name)), None) => match nix::unistd::User::from_name(name) {
-                Ok(Some(user)) => in_scope(user.uid.as_raw()),
-                Ok(None) => Err(format!("there is no user named {name:?} on this host")),
-                Err(errno) => Err(format!("the user {name:?} cannot be looked up: {errno}")),
-            },
-            (None, Some(path)) if path.starts_with("/") && path != Path::new("/") => {
-                Ok(Select::Cgroup(path.clone()))
-            }
-            (None, Some(_)) => Err(
-                "cgroup is a path from the root of the cgroup v2 tree, such as \"/agents.slice\""
-                    .into(),
-            ),
-            _ => Err("select by user or by cgroup: exactly one of them".into()),
-        }
-    }
-}
-
-/// The daemon's own connections must never come back to it.
-fn in_scope(uid: u32) -> Result<Select, String> {
-    if nix::unistd::geteuid().as_raw() == uid {
-        return Err(format!(
-            "user id {uid} is the daemon's own: an agent needs an account of its own"
-        ));
-    }
-    if uid == 0 {
-        return Err(
-            "root can undo whatever chaperone does: an agent needs an account of its own".into()
-        );
-    }
-    Ok(Select::User(uid))
 }
 
 fn named(name: &Spanned<String>) -> Result<String, String> {
@@ -416,6 +298,7 @@ select = { user = 64001 }
 [[agent]]
 name = "other"
 select = { cgroup = "/agents.slice" }
+version = "1.4.2"
 [[target]]
 name = "prod"
 protocol = "postgres"
@@ -425,8 +308,12 @@ address = ["db:5432", "10.0.0.0/24:5432"]
     #[test]
     fn a_good_configuration_is_read() {
         let config = parse(GOOD).expect("good");
-        assert_eq!(config.agents[0].select, Select::User(64001));
-        assert_eq!(config.agents[1].select, Select::Cgroup("/agents.slice".into()));
+        assert_eq!(config.agents[0].select.scope, Scope::User(64001));
+        assert_eq!(config.agents[1].select.scope, Scope::Cgroup("/agents.slice".into()));
+        let version = |config: Config| config.agents[1].version.clone();
+        assert_eq!(version(config.clone()), Some(VersionRule::Literal("1.4.2".into())));
+        let file = parse(&GOOD.replace("\"1.4.2\"", "{ file = \"/opt/a/VERSION\" }"));
+        assert_eq!(version(file.expect("good")), Some(VersionRule::File("/opt/a/VERSION".into())));
         assert_eq!(config.targets[0].addresses.len(), 2);
         assert_eq!(config.daemon.response, 1024);
         assert_eq!(config.daemon.drain, Duration::from_secs(2));
@@ -445,8 +332,8 @@ address = ["db:5432", "10.0.0.0/24:5432"]
     #[test]
     fn every_mistake_points_at_itself() {
         for (from, to, place, why) in [
-            ("\"db:5432\"", "\"db\"", "c.toml:16:12", "no port"),
-            ("\"postgres\"", "\"oracle\"", "c.toml:15:12", "not known"),
+            ("\"db:5432\"", "\"db\"", "c.toml:17:12", "no port"),
+            ("\"postgres\"", "\"oracle\"", "c.toml:16:12", "not known"),
             ("{ user = 64001 }", "{ user = 0 }", "c.toml:9:10", "own"),
             (
                 "{ user = 64001 }",
@@ -460,9 +347,12 @@ address = ["db:5432", "10.0.0.0/24:5432"]
             ("\"1 KiB\"", "\"lots\"", "c.toml:5:12", "no size"),
             ("\"1 KiB\"", "\"1 GiB\"", "c.toml:5:12", "out of range"),
             ("\"2s\"", "\"soon\"", "c.toml:6:9", "no duration"),
+            ("\"1.4.2\"", "\" \"", "c.toml:13:11", "not empty"),
+            ("\"1.4.2\"", "{ file = \"VERSION\" }", "c.toml:13:11", "begins with '/'"),
+            ("\"1.4.2\"", "{ flie = \"/VERSION\" }", "c.toml:13:11", "a version, or one of { file"),
             ("7401", "0", "c.toml:4:10", "port"),
             ("7401", "\"x\"", "c.toml:4:10", "invalid type"),
-            ("10.0.0.0/24:5432", "db:5432", "c.toml:16:23", "watched twice"),
+            ("10.0.0.0/24:5432", "db:5432", "c.toml:17:23", "watched twice"),
             ("\"/sys/fs/cgroup/x\"", "\"x\"", "c.toml:3:10", "attach is"),
         ] {
             let error = parse(&GOOD.replacen(from, to, 1)).expect_err(to);

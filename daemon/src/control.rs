@@ -17,7 +17,11 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{clock, config::Select, shared::Shared};
+use crate::{
+    clock,
+    config::{Agent, Scope},
+    shared::Shared,
+};
 
 /// Longest request, in bytes.
 const LONGEST: u64 = 64 << 10;
@@ -91,12 +95,15 @@ impl Desk {
     /// an agent is not heard even there.
     fn may(&self, peer: &UCred, action: &Action) -> bool {
         match action {
-            Action::Status | Action::Sessions => !self
-                .shared
-                .config
-                .agents
-                .iter()
-                .any(|agent| agent.select == Select::User(peer.uid())),
+            // Also one that runs as somebody else by now.
+            Action::Status | Action::Sessions => {
+                let config = &self.shared.config;
+                let by_user = |agent: &Agent| agent.select.scope == Scope::User(peer.uid());
+                let is_agents = |pid: i32| {
+                    u32::try_from(pid).is_ok_and(|pid| self.shared.identities.is_agents(pid))
+                };
+                !config.agents.iter().any(by_user) && !peer.pid().is_some_and(is_agents)
+            }
         }
     }
 
@@ -141,9 +148,12 @@ impl Desk {
                 id: *id,
                 since: live.since,
                 agent: live.identity.agent.to_string(),
-                uid: live.identity.uid,
-                pid: live.identity.pid,
-                executable: live.identity.executable.clone(),
+                version: live.identity.version.as_ref().map(|version| version.text.clone()),
+                run: live.identity.run.name.to_string(),
+                lineage: live.identity.lineage_line(),
+                uid: live.identity.process().map_or(0, |process| process.uid),
+                pid: live.identity.process().map_or(0, |process| process.pid),
+                executable: live.identity.process().and_then(|p| p.executable.clone()),
                 target: live.target.to_string(),
                 server: live.original.to_string(),
                 user: live.user.clone(),

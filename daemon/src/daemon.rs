@@ -3,15 +3,13 @@
 use std::{
     fs,
     net::IpAddr,
-    os::unix::fs::MetadataExt,
-    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use chaperone_audit::{Log, Options};
-use chaperone_kernel::{Host, Interception, Offsets, Plan, Scope, Watch};
+use chaperone_kernel::{Host, Interception, Plan, Watch, read_offsets};
 use chaperone_model::{DaemonStarted, EventKind, Record};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
@@ -23,18 +21,27 @@ use tokio::{
 use crate::{
     addresses::{Answers, LOOK_UP_EVERY, TargetAddress},
     clock,
-    config::{Attach, Config, Select, Target},
+    config::{Attach, Config, Target},
     control,
+    identity::{Identities, Place},
+    scoping::Scoping,
     serve::{self, Listeners},
     shared::{Shared, Stage},
-    tls::{agent::Acceptor, authority::Authority},
-    upstream::Upstream,
+    tls::{
+        agent::Acceptor,
+        authority::{Authority, AuthorityError},
+    },
+    upstream::{self, Upstream},
 };
 
 pub(crate) const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 
-/// How often cgroups that are in scope by path are looked up again.
-const SCOPE_EVERY: Duration = Duration::from_secs(1);
+/// How often subordinate user ids and the list of enrolled programs are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often what happened to processes is taken in, where no connection asks for it.
+const DRAIN_EVERY: Duration = Duration::from_millis(100);
+/// How often processes that are gone are forgotten.
+const PRUNE_EVERY: Duration = Duration::from_secs(30);
 
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn run(config: Config) -> Result<()> {
@@ -46,7 +53,7 @@ pub(crate) fn run(config: Config) -> Result<()> {
         pins: config.daemon.pins.clone(),
         port: config.daemon.listen,
         generation: generation(),
-        offsets: Offsets::read(&host.btf)?,
+        offsets: read_offsets(&host.btf)?,
     };
     // All that can fail fails before anything is intercepted.
     let log = Log::open(&config.daemon.log, Options::default())?;
@@ -79,16 +86,26 @@ pub(crate) fn run(config: Config) -> Result<()> {
     let attach = plan.attach.clone();
     let mut interception = Interception::load(plan)?;
     let (set_stage, stage) = watch::channel(Stage::Serving);
-    let shared = Arc::new(Shared::new(config, log, acceptor, upstreams, generation, stage));
-    let mut scope = Scoping::new(&shared.config, &host)?;
+    let cgroups = host.cgroup_root()?;
+    let mut scoping = Scoping::new(&config, cgroups.clone());
+    let place = Place {
+        cgroups,
+        boot: read_line("/proc/sys/kernel/random/boot_id"),
+        enrolled: config.daemon.enrolled.clone(),
+    };
+    let identities =
+        Identities::new(interception.events()?, interception.processes()?, place, log.clone());
+    let shared =
+        Arc::new(Shared::new(config, log, acceptor, upstreams, identities, generation, stage));
+    shared.identities.reread();
     let mut names = Naming::default();
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut end = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        scope.look(&shared.config);
-        interception.set_scope(&scope.scope)?;
+        scoping.look();
+        interception.set_scope(scoping.scope(), |id| scoping.belongs(id))?;
         names.look_up(&shared.config).await;
         interception.set_targets(&names.watches(&shared.config))?;
         let _ = shared
@@ -106,12 +123,23 @@ pub(crate) fn run(config: Config) -> Result<()> {
             workers.push(serve::spawn(shared.clone(), index, listeners, interception.notes()?)?);
         }
         tokio::spawn(control::serve(shared.clone(), control, attach, interception.counters()?));
-        // Last: from here on connections come.
-        interception.arm()?;
+        // Processes are followed before those that run already are looked for, so that none is
+        // missed in between.
+        let counters = interception.counters()?;
+        interception.observe()?;
+        let armed = shared.identities.scan(&scoping).and_then(|()| interception.arm());
+        if let Err(error) = armed {
+            interception.give_up();
+            return Err(error.into());
+        }
+        // From here on connections come.
         tracing::info!(port = shared.config.daemon.listen, "ready");
 
         let mut look_up = interval(LOOK_UP_EVERY);
-        let mut look = interval(SCOPE_EVERY);
+        let mut look = interval(LOOK_EVERY);
+        let mut drain_now = interval(DRAIN_EVERY);
+        let mut prune = interval(PRUNE_EVERY);
+        let mut lost = counters.lost()?;
         look_up.tick().await;
         loop {
             tokio::select! {
@@ -123,10 +151,20 @@ pub(crate) fn run(config: Config) -> Result<()> {
                     }
                 }
                 _ = look.tick() => {
-                    if scope.look(&shared.config) {
-                        interception.set_scope(&scope.scope)?;
+                    shared.identities.reread();
+                    if scoping.look() {
+                        interception.set_scope(scoping.scope(), |id| scoping.belongs(id))?;
                     }
                 }
+                _ = drain_now.tick() => {
+                    shared.identities.drain();
+                    let now = counters.lost()?;
+                    if now > lost {
+                        shared.identities.repair(&scoping, now - lost);
+                        lost = now;
+                    }
+                }
+                _ = prune.tick() => shared.identities.prune(),
             }
         }
         tracing::info!("ending: sessions are given time to finish");
@@ -140,12 +178,27 @@ pub(crate) fn run(config: Config) -> Result<()> {
     })
 }
 
-/// All that the targets' configuration names, read: also for those who only check it.
-pub(crate) fn prepare(config: &Config) -> Result<Vec<Upstream>> {
+/// All that the targets' configuration names, read.
+fn prepare(config: &Config) -> Result<Vec<Upstream>> {
     let prepare = |target: &Target| {
         Upstream::prepare(target).with_context(|| format!("target {}", target.name))
     };
     config.targets.iter().map(prepare).collect()
+}
+
+/// Reads what the configuration names, for those who only check it; answers what could not be
+/// checked here.
+pub(crate) fn examine(config: &Config) -> Result<Vec<String>> {
+    match Authority::open(&config.daemon.authority) {
+        Ok(_) | Err(AuthorityError::Missing(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let mut elsewhere = Vec::new();
+    for target in &config.targets {
+        let found = upstream::examine(target).with_context(|| format!("target {}", target.name))?;
+        elsewhere.extend(found.iter().map(|what| format!("target {}: {what}", target.name)));
+    }
+    Ok(elsewhere)
 }
 
 /// Credentials are in this process's memory: it is in no core dump, and no other process of the
@@ -172,53 +225,6 @@ async fn drain(shared: &Shared, stage: &watch::Sender<Stage>) {
         tracing::warn!(sessions = shared.sessions().len(), "sessions are still under way");
     }
     stage.send_replace(Stage::Over);
-}
-
-/// Which cgroups the configuration's paths stand for now.
-struct Scoping {
-    root: std::path::PathBuf,
-    scope: Scope,
-}
-
-impl Scoping {
-    fn new(config: &Config, host: &Host) -> Result<Self> {
-        let root = host.cgroup_root()?;
-        for agent in &config.agents {
-            if let Select::Cgroup(path) = &agent.select
-                && cgroup_id(&root, path).is_none()
-            {
-                bail!(
-                    "agent {}: there is no cgroup {} below {}",
-                    agent.name,
-                    path.display(),
-                    root.display()
-                );
-            }
-        }
-        Ok(Self { root, scope: Scope::default() })
-    }
-
-    /// Looks again; answers whether anything changed. A cgroup that is gone stays in scope by its
-    /// id, which is never used again, and its successor comes into scope.
-    fn look(&mut self, config: &Config) -> bool {
-        let mut scope = Scope::default();
-        for (index, agent) in (0..).zip(&config.agents) {
-            match &agent.select {
-                Select::User(uid) => scope.uids.push((*uid, index)),
-                Select::Cgroup(path) => {
-                    scope.cgroups.extend(cgroup_id(&self.root, path).map(|id| (id, index)));
-                }
-            }
-        }
-        let changed = scope != self.scope;
-        self.scope = scope;
-        changed
-    }
-}
-
-fn cgroup_id(root: &Path, path: &Path) -> Option<u64> {
-    let folder = root.join(path.strip_prefix("/").unwrap_or(path));
-    fs::metadata(folder).ok().filter(fs::Metadata::is_dir).map(|found| found.ino())
 }
 
 /// What host names stand for now.

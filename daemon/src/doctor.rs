@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use anyhow::Result;
-use chaperone_kernel::{Host, Offsets, kernel_release, own_netns_cookie};
+use chaperone_kernel::{Host, kernel_release, own_netns_cookie, read_offsets};
 use serde::Serialize;
 
 use crate::{
@@ -43,7 +43,7 @@ pub(crate) fn examine(path: &Path, json: bool) -> Result<bool> {
         bpffs(&host, config.as_ref().ok()),
         check(
             "kernel types (BTF)",
-            Offsets::read(&host.btf).map(|_| host.btf.display().to_string()),
+            read_offsets(&host.btf).map(|_| host.btf.display().to_string()),
         ),
         check("network namespaces", own_netns_cookie().map(|_| "each has a cookie".to_owned())),
         lsm(&host),

@@ -1,6 +1,7 @@
 //! The `chaperone` binary: composition root and command line.
 
 mod addresses;
+mod agents;
 mod cli;
 mod clock;
 mod committer;
@@ -8,10 +9,10 @@ mod config;
 mod control;
 mod daemon;
 mod doctor;
-mod identify;
+mod identity;
 mod lane;
 mod relay;
-mod run;
+mod scoping;
 mod secret;
 mod serve;
 mod session;

@@ -23,7 +23,7 @@ use crate::{
     lane::{AgentLane, Lane},
     session::{Session, unrecorded},
     shared::{Cancellable, Shared, Stage},
-    tls::Stream,
+    tls::{Stream, target::lost},
 };
 
 /// How long the server may take to finish what it was sent, once the session must end.
@@ -238,6 +238,14 @@ impl<'a> Relay<'a> {
         if busy || self.terminated {
             return false;
         }
+        if !self.up.rest().is_empty()
+            && let Some(refusal) = self.session.moved()
+        {
+            self.shared.counters.doubted.up();
+            let detail = refusal.message.clone();
+            self.end(Closing::Daemon, refusal, detail);
+            return true;
+        }
         let mut batch = Vec::new();
         self.waiting = false;
         loop {
@@ -380,10 +388,9 @@ impl<'a> Relay<'a> {
         // A client that is gone after its last command: the server sees the end as it would
         // without us, and still answers what it was sent.
         let all_sent = self.recording.is_none() && !self.waiting;
-        if self.client_done.is_some() && all_sent && !self.half_closed {
-            if Pin::new(&mut self.server).poll_shutdown(cx).is_ready() {
-                self.half_closed = true;
-            }
+        let closes = self.client_done.is_some() && all_sent && !self.half_closed;
+        if closes && Pin::new(&mut self.server).poll_shutdown(cx).is_ready() {
+            self.half_closed = true;
         }
         false
     }
@@ -402,7 +409,7 @@ impl<'a> Relay<'a> {
             Poll::Ready(Err(error)) => {
                 self.server_done = true;
                 if error.kind() != io::ErrorKind::UnexpectedEof {
-                    self.server_lost = Some(error.to_string());
+                    self.server_lost = Some(lost(&error));
                 }
                 true
             }
@@ -539,6 +546,7 @@ impl<'a> Relay<'a> {
         }
         // The server is done, and all that it said has been handed on.
         if let Some(said) = self.server_said.take() {
+            self.not_signed_on(&said);
             return Some((Closing::Target, Some(said)));
         }
         if let Some(why) = self.client_done.take() {
@@ -548,6 +556,7 @@ impl<'a> Relay<'a> {
             Some(error) => format!("the connection to the server was lost: {error}"),
             None => "the server closed the connection".into(),
         };
+        self.not_signed_on(&detail);
         let refusal = Refusal::new(
             "08006",
             format!("chaperone lost the connection to target {}", self.session.target),
@@ -555,6 +564,14 @@ impl<'a> Relay<'a> {
         .detail(detail.clone());
         self.farewell(cx, client, &backend_error(Severity::Fatal, &refusal));
         Some((Closing::Target, Some(detail)))
+    }
+
+    /// Where the session never came to its first command, operations are told why.
+    fn not_signed_on(&self, why: &str) {
+        if self.signed_on.is_some() {
+            let detail = format!("target {}: {why}", self.session.target);
+            self.shared.event(Some(self.session.id), EventKind::TargetRefused, detail);
+        }
     }
 
     /// When the daemon ends, a session ends as soon as nothing of it is under way.

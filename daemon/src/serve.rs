@@ -114,7 +114,7 @@ async fn accept(
         let taken = notes.lock().unwrap_or_else(PoisonError::into_inner).take(from);
         let note = match taken {
             Ok(Taken::Note(note))
-                if note.generation == shared.generation && note.started_ns != 0 =>
+                if note.generation == shared.generation && note.process.started_ns != 0 =>
             {
                 note
             }

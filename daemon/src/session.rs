@@ -5,8 +5,8 @@ use std::{net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 use chaperone_audit::AuditError;
 use chaperone_kernel::Note;
 use chaperone_model::{
-    AgentAddr, Closing, Identity, OriginalAddr, Record, Seq, SessionClosed, SessionOpened,
-    TargetName,
+    AgentAddr, AgentName, Closing, Doubt, EventKind, Identity, OriginalAddr, Record, Seq,
+    SessionClosed, SessionOpened, TargetName,
 };
 use chaperone_wire::postgres::{First, Refusal, Severity, Violation, backend_error};
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
@@ -15,7 +15,7 @@ use crate::{
     clock,
     committer::Committer,
     config::{AgentTls, NoCredential, Target},
-    identify::identify,
+    identity::Watch,
     relay::Ended,
     shared::{Counter, Live, Shared, Stage},
     tls::{Stream, target::Connector},
@@ -45,6 +45,7 @@ pub(crate) struct Session {
     /// Commands so far.
     pub(crate) commands: Arc<Counter>,
     pub(crate) committer: Rc<Committer>,
+    watch: Arc<Watch>,
 }
 
 /// Serves one connection whose note was taken.
@@ -56,29 +57,46 @@ pub(crate) async fn serve(
     note: Note,
 ) {
     let config = &shared.config;
-    let (Some(agent), Some(target)) =
-        (config.agents.get(note.agent as usize), config.targets.get(note.target as usize))
-    else {
+    let Some(target) = config.targets.get(note.target as usize) else {
         shared.counters.stale_note.up();
         return;
     };
     let original = chaperone_kernel::original(&note);
-    let identity = identify(agent, &note);
-    let opened = SessionOpened {
+    let address = original.0.ip();
+    let before = shared.clock.now().monotonic;
+    // An agent that the configuration no longer has, whose processes live on.
+    let Some(settled) = shared.identities.settle(config, &note).await else {
+        shared.counters.stale_note.up();
+        return;
+    };
+    let identity = settled.identity.clone();
+    let opened = |process| SessionOpened {
         at: clock::wall(),
-        identity: identity.clone(),
+        process,
+        comm: identity.comm.clone(),
+        doubts: doubts_json(&identity),
         target: target.name.clone(),
         protocol: target.protocol,
         original,
         agent_addr: from,
     };
-    let id = match record(&shared, Record::SessionOpened(opened)) {
+    let recorded = shared
+        .identities
+        .record(&settled)
+        .and_then(|process| record(&shared, Record::SessionOpened(opened(process))));
+    let id = match recorded {
         Ok(seq) => seq,
         Err(error) => {
-            let address = original.0.ip();
             return refuse_unopened(&shared, client, address, target.agent_tls, &error).await;
         }
     };
+    let watch = shared.identities.watch(&note, id);
+    let took = shared.clock.now().monotonic.saturating_sub(before).as_micros();
+    shared.counters.settled.up();
+    shared.counters.settling_us.add(u64::try_from(took).unwrap_or(u64::MAX));
+    for doubt in &identity.doubts {
+        shared.event(Some(id), EventKind::Doubt, doubt.to_string());
+    }
     let commands = Arc::new(Counter::default());
     shared.sessions().insert(
         id,
@@ -101,9 +119,13 @@ pub(crate) async fn serve(
         original,
         commands,
         committer,
+        watch,
     };
     let _removed = Leaving(&session);
-    let ended = session.run(client).await;
+    let ended = match settled.refused {
+        None => session.run(client).await,
+        Some(doubt) => session.refuse(client, &doubt).await,
+    };
     session.close(ended);
 }
 
@@ -124,7 +146,8 @@ impl Session {
         let ended = match first {
             First::Startup(startup) => match self.start(&client, &ahead, startup).await {
                 Ok(relay) => relay.run(&mut client).await,
-                Err((refusal, ended)) => {
+                Err(refused) => {
+                    let (refusal, ended) = *refused;
                     say(&mut client, &refusal).await;
                     return ended;
                 }
@@ -137,6 +160,29 @@ impl Session {
             let _ = timeout(FAREWELL, client.shutdown()).await;
         }
         ended
+    }
+
+    /// It is doubtful who connected, and the agent's entry says that this is not enough.
+    async fn refuse(&self, client: TcpStream, doubt: &Doubt) -> Ended {
+        let refusal = doubted(&self.identity.agent, doubt);
+        self.shared.counters.doubted.up();
+        let ended = Ended::by(Closing::Daemon, refusal.message.clone());
+        let (address, tls) = (self.original.0.ip(), self.target().agent_tls);
+        let listening = listen_for_reason(&self.shared, client, address, tls);
+        if let Ok(Ok(mut client)) = timeout(START_UP, listening).await {
+            say(&mut client, &refusal).await;
+        }
+        ended
+    }
+
+    /// Whether the process began to run something else since it connected, where the agent's entry
+    /// says that this ends the session.
+    pub(crate) fn moved(&self) -> Option<Refusal> {
+        self.shared.identities.drain();
+        let doubt = Doubt::Exec(self.watch.moved()?.to_owned());
+        let agents = &self.shared.config.agents;
+        let agent = agents.iter().find(|agent| agent.name == self.identity.agent)?;
+        agent.answers.refuses(&doubt).then(|| doubted(&agent.name, &doubt))
     }
 
     /// The target, as the configuration has it.
@@ -181,6 +227,27 @@ impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         self.0.shared.sessions().remove(&self.0.id);
     }
+}
+
+/// What an agent is told when it is not believed to be what it should be.
+fn doubted(agent: &AgentName, doubt: &Doubt) -> Refusal {
+    let hint = match doubt {
+        Doubt::Unenrolled { path, .. } => format!(
+            "If it belongs to the agent, operations can enrol it: `chaperone agents enroll {agent} {path}`."
+        ),
+        Doubt::Version(_) => {
+            "Ask operations which versions the configuration allows (`versions`).".into()
+        }
+        Doubt::ScriptChanged(_) | Doubt::Exec(_) => "Start the agent again.".into(),
+        Doubt::NoAgent => "Ask operations to name its programs in the configuration.".into(),
+    };
+    Refusal::new("28000", format!("chaperone does not let agent {agent} through: {doubt}"))
+        .hint(hint)
+}
+
+fn doubts_json(identity: &Identity) -> Option<String> {
+    let doubts: Vec<_> = identity.doubts.iter().map(ToString::to_string).collect();
+    (!doubts.is_empty()).then(|| serde_json::Value::from(doubts).to_string())
 }
 
 /// What an agent is told when its command or session could not be recorded.

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use crate::{
     clock::{self, Clock},
     config::Config,
+    identity::Identities,
     tls::agent::Acceptor,
     upstream::Upstream,
 };
@@ -41,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) log: Log,
     /// Takes agents' encrypted connections.
     pub(crate) acceptor: Acceptor,
+    /// Knows agents' processes.
+    pub(crate) identities: Identities,
     /// How to reach the targets, in the order of the configuration.
     pub(crate) upstreams: Vec<Upstream>,
     pub(crate) clock: Clock,
@@ -76,6 +79,7 @@ impl Shared {
         log: Log,
         acceptor: Acceptor,
         upstreams: Vec<Upstream>,
+        identities: Identities,
         generation: u32,
         stage: watch::Receiver<Stage>,
     ) -> Self {
@@ -84,6 +88,7 @@ impl Shared {
             log,
             acceptor,
             upstreams,
+            identities,
             clock: Clock::start(),
             generation,
             counters: Counters::default(),
@@ -153,6 +158,12 @@ counters! {
     stale_note,
     /// Connections refused because `max_sessions` are live.
     too_many,
+    /// Connections of which it was settled who made them.
+    settled,
+    /// Microseconds that this took, in all.
+    settling_us,
+    /// Sessions refused or ended because it was doubtful who connected.
+    doubted,
     /// Sessions ended because a client broke the protocol.
     client_violations,
     /// Sessions ended because a server broke the protocol.

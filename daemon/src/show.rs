@@ -13,7 +13,11 @@ use chaperone_model::Timestamp;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
-use crate::{config::Config, daemon};
+use crate::{
+    agents::Seen,
+    config::{Agent, Config},
+    daemon,
+};
 
 /// Longest statement in a table; the whole of it is in `log show` and in JSON.
 const STATEMENT: usize = 80;
@@ -23,7 +27,7 @@ pub(crate) fn commands(rows: &[CommandRow], json: bool) -> Result<()> {
         return json_lines(rows);
     }
     let mut table =
-        table(&["ID", "TIME", "AGENT", "PID", "TARGET", "STATUS", "ROWS", "MS", "STATEMENT"]);
+        table(&["ID", "TIME", "AGENT", "LINEAGE", "TARGET", "STATUS", "ROWS", "MS", "STATEMENT"]);
     for row in rows {
         table.add_row(command_cells(row));
     }
@@ -57,8 +61,8 @@ fn command_cells(row: &CommandRow) -> [String; 9] {
     [
         id,
         row.time.clone(),
-        text(row.agent.as_ref()),
-        text(row.pid.as_ref()),
+        agent(row.agent.as_deref(), row.agent_version.as_deref()),
+        text(row.lineage.as_ref()),
         text(row.target.as_ref()),
         status,
         text(row.rows.as_ref()),
@@ -85,8 +89,15 @@ pub(crate) fn command(detail: &CommandDetail, json: bool) -> Result<()> {
             line("agent", &session.agent);
             line("version", &text(session.agent_version.as_ref()));
             line("run", &text(session.run.as_ref()));
+            line("unit", &text(session.unit.as_ref()));
+            line("container", &text(session.container.as_ref()));
+            line("lineage", &text(session.lineage.as_ref()));
             line("process", &format!("{} (uid {})", session.pid, session.uid));
             line("executable", &text(session.executable.as_ref()));
+            line("SHA-256", &text(session.binary.as_ref()));
+            line("script", &text(session.script.as_ref()));
+            line("its SHA-256", &text(session.script_digest.as_ref()));
+            line("doubts", &text(session.doubts.as_ref()));
             line("command line", &text(session.command_line.as_ref()));
             line("cgroup", &text(session.cgroup.as_ref()));
             line("target", &format!("{} at {}", session.target, session.server));
@@ -136,9 +147,10 @@ pub(crate) fn sessions(rows: &[SessionRow], json: bool) -> Result<()> {
         "OPENED",
         "CLOSED",
         "AGENT",
+        "RUN",
+        "LINEAGE",
         "UID",
         "PID",
-        "EXECUTABLE",
         "TARGET",
         "SERVER",
         "USER",
@@ -152,10 +164,11 @@ pub(crate) fn sessions(rows: &[SessionRow], json: bool) -> Result<()> {
             row.id.to_string(),
             row.opened.clone(),
             text(row.closed.as_ref()),
-            row.agent.clone(),
+            agent(Some(&row.agent), row.agent_version.as_deref()),
+            text(row.run.as_ref()),
+            text(row.lineage.as_ref()),
             row.uid.to_string(),
             row.pid.to_string(),
-            text(row.executable.as_ref()),
             row.target.clone(),
             row.server.clone(),
             text(row.user.as_ref()),
@@ -173,26 +186,18 @@ pub(crate) fn live_sessions(rows: &[LiveSession], json: bool) -> Result<()> {
         return json_lines(rows);
     }
     let mut table = table(&[
-        "ID",
-        "SINCE",
-        "AGENT",
-        "UID",
-        "PID",
-        "EXECUTABLE",
-        "TARGET",
-        "SERVER",
-        "USER",
-        "DATABASE",
-        "COMMANDS",
+        "ID", "SINCE", "AGENT", "RUN", "LINEAGE", "UID", "PID", "TARGET", "SERVER", "USER",
+        "DATABASE", "COMMANDS",
     ]);
     for row in rows {
         table.add_row([
             row.id.0.to_string(),
             time(row.since),
-            row.agent.clone(),
+            agent(Some(&row.agent), row.version.as_deref()),
+            clean(&row.run),
+            clean(&row.lineage),
             row.uid.to_string(),
             row.pid.to_string(),
-            text(row.executable.as_ref()),
             row.target.clone(),
             row.server.clone(),
             text(row.user.as_ref()),
@@ -218,6 +223,50 @@ pub(crate) fn events(rows: &[EventRow], json: bool) -> Result<()> {
         ]);
     }
     print(&table.to_string())
+}
+
+pub(crate) fn agents(configured: &[Agent], seen: &Seen, json: bool) -> Result<()> {
+    if json {
+        return json_line(seen);
+    }
+    let mut runs =
+        table(&["AGENT", "RUN", "UNIT", "FIRST SEEN", "LAST SESSION", "SESSIONS", "TARGETS"]);
+    for row in &seen.runs {
+        runs.add_row([
+            agent(Some(&row.agent), row.agent_version.as_deref()),
+            clean(&row.run),
+            text(row.unit.as_ref()),
+            row.first_seen.clone(),
+            text(row.last_session.as_ref()),
+            row.sessions.to_string(),
+            text(row.targets.as_ref()),
+        ]);
+    }
+    for known in configured {
+        if !seen.runs.iter().any(|row| row.agent == *known.name.0) {
+            let name = known.name.to_string();
+            runs.add_row([name, "not seen".into(), String::new(), String::new()]);
+        }
+    }
+    let mut programs =
+        table(&["AGENT", "PROGRAM", "SHA-256", "ENROLLED", "TARGET", "SESSIONS", "LAST SESSION"]);
+    for program in &seen.programs {
+        let row = &program.row;
+        programs.add_row([
+            agent(Some(&row.agent), row.agent_version.as_deref()),
+            text(row.path.as_ref()),
+            text(row.digest.as_ref()),
+            if program.enrolled { "yes" } else { "no" }.into(),
+            row.target.clone(),
+            row.sessions.to_string(),
+            row.last_session.clone(),
+        ]);
+    }
+    print(&runs.to_string())?;
+    if seen.programs.is_empty() {
+        return Ok(());
+    }
+    print(&format!("\n{programs}"))
 }
 
 pub(crate) fn status(status: &Status, json: bool) -> Result<()> {
@@ -253,15 +302,23 @@ struct Checked<'a> {
     agents: usize,
     targets: usize,
     policy: &'a str,
+    /// What only the daemon's unit can read.
+    elsewhere: &'a [String],
 }
 
-pub(crate) fn checked(path: &Path, config: &Config, json: bool) -> Result<()> {
+pub(crate) fn checked(
+    path: &Path,
+    config: &Config,
+    elsewhere: &[String],
+    json: bool,
+) -> Result<()> {
     let checked = Checked {
         configuration: path,
         attach: daemon::attach_point(config),
         agents: config.agents.len(),
         targets: config.targets.len(),
         policy: config.policy.hash(),
+        elsewhere,
     };
     if json {
         return json_line(&checked);
@@ -272,7 +329,8 @@ pub(crate) fn checked(path: &Path, config: &Config, json: bool) -> Result<()> {
         checked.agents,
         checked.targets,
         checked.attach
-    ))
+    ))?;
+    elsewhere.iter().try_for_each(|what| print(&format!("not checked here: {what}")))
 }
 
 pub(crate) fn table(head: &[&str]) -> Table {
@@ -299,6 +357,12 @@ pub(crate) fn json_line(value: &impl Serialize) -> Result<()> {
 
 fn json_lines(values: &[impl Serialize]) -> Result<()> {
     values.iter().try_for_each(json_line)
+}
+
+/// `cleaner@1.4.2`.
+fn agent(name: Option<&str>, version: Option<&str>) -> String {
+    let version = version.map(|version| format!("@{version}")).unwrap_or_default();
+    clean(&format!("{}{version}", name.unwrap_or_default()))
 }
 
 fn text<T: ToString>(value: Option<&T>) -> String {

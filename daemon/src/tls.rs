@@ -19,6 +19,7 @@ use tokio_rustls::TlsStream;
 pub(crate) mod agent;
 pub(crate) mod authority;
 pub(crate) mod target;
+mod verify;
 
 /// A connection of either side.
 #[derive(Debug)]

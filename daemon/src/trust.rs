@@ -41,11 +41,47 @@ pub(crate) struct Whose {
     user: Option<String>,
 }
 
-/// Where a system keeps the authorities that its administrator trusts, and what makes it look.
-const STORES: [(&str, &str, &str); 2] = [
-    ("/usr/local/share/ca-certificates", "chaperone.crt", "update-ca-certificates"),
-    ("/etc/pki/ca-trust/source/anchors", "chaperone.pem", "update-ca-trust"),
+/// Where a system keeps the authorities that its administrator trusts.
+struct Store {
+    folder: &'static str,
+    file: &'static str,
+    /// What makes the system look.
+    update: &'static str,
+    /// What the update leaves as it is, where it is there already.
+    link: Option<&'static str>,
+}
+
+const STORES: [Store; 2] = [
+    Store {
+        folder: "/usr/local/share/ca-certificates",
+        file: "chaperone.crt",
+        update: "update-ca-certificates",
+        link: Some("/etc/ssl/certs/chaperone.pem"),
+    },
+    Store {
+        folder: "/etc/pki/ca-trust/source/anchors",
+        file: "chaperone.pem",
+        update: "update-ca-trust",
+        link: None,
+    },
 ];
+
+impl Store {
+    fn path(&self) -> PathBuf {
+        Path::new(self.folder).join(self.file)
+    }
+
+    /// Makes the system look at what has changed.
+    fn update(&self) -> Result<()> {
+        // A link that stays would hide from the update that there is something new behind it.
+        if let Some(link) = self.link.map(Path::new)
+            && fs::read_link(link).is_ok_and(|to| to == self.path())
+        {
+            fs::remove_file(link).with_context(|| cannot("remove", link))?;
+        }
+        call(self.update)
+    }
+}
 
 const BEGIN: &str = "# chaperone's authority of this host begins";
 const END: &str = "# chaperone's authority of this host ends";
@@ -63,7 +99,11 @@ pub(crate) fn run(config: &Config, what: &Trust, json: bool) -> Result<bool> {
     match what {
         Trust::Show => match Authority::open(folder) {
             Err(AuthorityError::Missing(_)) => {
-                say(&AuthorityError::Missing(folder.clone()).to_string())?;
+                if json {
+                    say(&json!({ "certificate": null }).to_string())?;
+                } else {
+                    say(&AuthorityError::Missing(folder.clone()).to_string())?;
+                }
                 Ok(false)
             }
             authority => show(&authority?, json).map(|()| true),
@@ -79,16 +119,23 @@ pub(crate) fn run(config: &Config, what: &Trust, json: bool) -> Result<bool> {
             let pem = fs::read_to_string(authority.path())
                 .with_context(|| format!("cannot read {}", authority.path().display()))?;
             let path = libpq_file(account)?;
+            let was = path.exists();
             edit(&path, Some(&pem))?;
             say(&format!("libpq trusts it for {account}: {}", path.display()))?;
+            if !was {
+                say(
+                    "libpq verifies every server with TLS once this file is there: add the authorities of servers that are not watched",
+                )?;
+            }
             Ok(true)
         }
         Trust::Remove(Whose { user: None }) => {
-            let (path, update) = store()?;
+            let store = store()?;
+            let path = store.path();
             let was = path.exists();
             if was {
                 fs::remove_file(&path).with_context(|| cannot("remove", &path))?;
-                call(update)?;
+                store.update()?;
             }
             say(if was {
                 "the system no longer trusts it"
@@ -107,7 +154,7 @@ pub(crate) fn run(config: &Config, what: &Trust, json: bool) -> Result<bool> {
 }
 
 fn show(authority: &Authority, json: bool) -> Result<()> {
-    let trusted = store().is_ok_and(|(path, _)| same(&path, authority.path()));
+    let trusted = store().is_ok_and(|store| same(&store.path(), authority.path()));
     let expires = jiff::Timestamp::from_second(authority.expires())?;
     if json {
         return say(&json!({
@@ -127,23 +174,22 @@ fn show(authority: &Authority, json: bool) -> Result<()> {
 }
 
 fn install_for_system(authority: &Authority) -> Result<()> {
-    let (path, update) = store()?;
+    let store = store()?;
+    let path = store.path();
     fs::copy(authority.path(), &path).with_context(|| cannot("write", &path))?;
     fs::set_permissions(&path, PermissionsExt::from_mode(0o644))
         .with_context(|| cannot("write", &path))?;
-    call(update)
+    store.update()
 }
 
 fn same(a: &Path, b: &Path) -> bool {
     fs::read(a).is_ok_and(|a| fs::read(b).is_ok_and(|b| a == b))
 }
 
-fn store() -> Result<(PathBuf, &'static str)> {
-    STORES
-        .iter()
-        .find(|(folder, ..)| Path::new(folder).is_dir())
-        .map(|(folder, file, update)| (Path::new(folder).join(file), *update))
-        .context("this system's store is not known here: add the authority's certificate by its own means")
+fn store() -> Result<&'static Store> {
+    STORES.iter().find(|store| Path::new(store.folder).is_dir()).context(
+        "this system's store is not known here: add the authority's certificate by its own means",
+    )
 }
 
 fn call(program: &str) -> Result<()> {
@@ -215,7 +261,10 @@ fn with_block(old: &str, pem: Option<&str>) -> String {
         inside &= line != END;
     }
     if let Some(pem) = pem {
-        text.push_str(&format!("{BEGIN}\n{}\n{END}\n", pem.trim_end()));
+        for part in [BEGIN, pem.trim_end(), END] {
+            text.push_str(part);
+            text.push('\n');
+        }
     }
     text
 }

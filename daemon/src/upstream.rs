@@ -1,13 +1,15 @@
 //! What the daemon needs to reach a target, read and checked once: files, keys, passwords.
 
 use chaperone_wire::postgres::{Account, NONCE, SignOn, SignOnError, SignOnStep};
+use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
     config::{Credential, Target},
+    secret::{SecretError, Source},
     tls::{
         Stream, provider,
-        target::{Connector, PrepareError, end_point},
+        target::{self, Connector, PrepareError, end_point},
     },
 };
 
@@ -34,7 +36,7 @@ impl Upstream {
                 connector: Connector::prepare(target, credential.identity.as_ref().or(identity))?,
                 account: Account {
                     user: credential.user.clone(),
-                    password: credential.password.as_ref().map(|p| p.read()).transpose()?,
+                    password: credential.password.as_ref().map(Source::read).transpose()?,
                     methods: credential.methods.clone(),
                     channel: None,
                 },
@@ -47,12 +49,34 @@ impl Upstream {
     }
 }
 
+/// Reads all that a target's configuration names, for those who only check it. Answers what is
+/// there for nobody but the daemon's unit.
+pub(crate) fn examine(target: &Target) -> Result<Vec<SecretError>, PrepareError> {
+    let identity = target.tls.identity.as_ref();
+    let own = target.credentials.iter().filter_map(|credential| credential.identity.as_ref());
+    let connectors = std::iter::once(identity)
+        .chain(own.map(Some))
+        .map(|identity| Connector::prepare(target, identity).map(drop));
+    let passwords = target.credentials.iter().filter_map(|credential| credential.password.as_ref());
+    let passwords = passwords.map(|password| Ok(password.read().map(drop)?));
+    let mut elsewhere = Vec::new();
+    for read in connectors.chain(passwords) {
+        match read {
+            Err(PrepareError::Secret(error @ SecretError::NoCredentials(_))) => {
+                elsewhere.push(error);
+            }
+            read => read?,
+        }
+    }
+    Ok(elsewhere)
+}
+
 /// A server has accepted a sign-on.
 pub(crate) struct SignedOn {
     /// What the server said for the client, from `AuthenticationOk` on or before.
     pub(crate) said: Vec<u8>,
-    /// How it was convinced.
-    pub(crate) how: &'static str,
+    /// By which method it was convinced, where it asked for a password.
+    pub(crate) how: Option<&'static str>,
 }
 
 /// Why it has not.
@@ -64,16 +88,29 @@ pub(crate) enum SignOnFailure {
     Refused(#[from] SignOnError),
 }
 
+/// A server that was told the password may repeat it in its error, which is shown and recorded.
+fn kept_quiet(error: SignOnError, password: Option<&SecretString>) -> SignOnError {
+    match (error, password) {
+        (SignOnError::Server(mut said), Some(password)) => {
+            let hide = |text: String| text.replace(password.expose_secret(), "…");
+            said.message = said.message.map(hide);
+            SignOnError::Server(said)
+        }
+        (error, _) => error,
+    }
+}
+
 /// Signs on; the start-up message has been sent.
 pub(crate) async fn sign_on(
     server: &mut Stream,
     account: &Account,
 ) -> Result<SignedOn, SignOnFailure> {
-    let lost = |error: std::io::Error| SignOnFailure::Lost(error.to_string());
+    let lost = |error: std::io::Error| SignOnFailure::Lost(target::lost(&error));
     let mut nonce = [0; NONCE];
     if provider().secure_random.fill(&mut nonce).is_err() {
         return Err(SignOnFailure::Lost("there is no randomness".into()));
     }
+    let password = account.password.clone();
     let account = Account { channel: end_point(server), ..account.clone() };
     let mut sign_on = SignOn::new(account, nonce);
     let mut bytes = Vec::new();
@@ -86,7 +123,7 @@ pub(crate) async fn sign_on(
         .await
         .map_err(|error| SignOnFailure::Lost(error.to_string()))?;
         (sign_on, bytes) = back;
-        match step? {
+        match step.map_err(|error| kept_quiet(error, password.as_ref()))? {
             SignOnStep::Need(done, _) => {
                 bytes.drain(..done);
                 if server.read_buf(&mut bytes).await.map_err(lost)? == 0 {

@@ -6,8 +6,7 @@ use aya_ebpf::{
     cty::c_void,
     helpers::{
         bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid,
-        bpf_get_current_task, bpf_get_current_uid_gid, bpf_ktime_get_boot_ns,
-        bpf_probe_read_kernel,
+        bpf_get_current_uid_gid, bpf_ktime_get_boot_ns,
         generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_sk_storage_delete},
     },
     macros::cgroup_sock_addr,
@@ -17,7 +16,7 @@ use chaperone_abi::{AF_INET, AF_INET6, Counter, Note, Settings, Target4, Target6
 
 use crate::{
     maps::{NOTES, SETTINGS, TARGETS4, TARGETS6, count},
-    scope,
+    scope, task,
 };
 
 /// connect(2) fails with EPERM.
@@ -127,24 +126,23 @@ fn take(
     family: u16,
     to_loopback: bool,
 ) -> Taken {
-    let settings = SETTINGS.get(0);
-    let own_port = settings.map_or(0, |s| s.port as u16);
+    let Some(settings) = SETTINGS.get(0) else {
+        count(Counter::RefusedNoSettings);
+        return Taken::Refused;
+    };
+    let own_port = settings.port as u16;
     let Some(target) = target else {
         forget(ctx);
         // Nobody but the kernel sends agents to the daemon.
-        if to_loopback && port == own_port && scope::agent().is_some() {
+        if to_loopback && port == own_port && scope::agent(&settings.offsets).is_some() {
             count(Counter::RefusedOwnPort);
             return Taken::Refused;
         }
         return Taken::No;
     };
-    let Some(agent) = scope::agent() else {
+    let Some(agent) = scope::agent(&settings.offsets) else {
         forget(ctx);
         return Taken::No;
-    };
-    let Some(settings) = settings else {
-        count(Counter::RefusedNoSettings);
-        return Taken::Refused;
     };
     if own_port == 0 {
         count(Counter::RefusedNoSettings);
@@ -180,18 +178,17 @@ fn note(
     port: u16,
     family: u16,
 ) -> Note {
-    let ids = bpf_get_current_pid_tgid();
     let owner = bpf_get_current_uid_gid();
     Note {
         // SAFETY: these helpers read the context or the current task only.
         cookie: unsafe { bpf_get_socket_cookie(ctx.as_ptr()) },
         // SAFETY: as above.
         connected_ns: unsafe { bpf_ktime_get_boot_ns() },
-        started_ns: started_ns(settings),
+        process: task::current(&settings.offsets),
+        image: task::image(&settings.offsets),
         // SAFETY: as above.
         cgroup_id: unsafe { bpf_get_current_cgroup_id() },
-        tgid: (ids >> 32) as u32,
-        tid: ids as u32,
+        tid: bpf_get_current_pid_tgid() as u32,
         uid: owner as u32,
         gid: (owner >> 32) as u32,
         address,
@@ -200,23 +197,8 @@ fn note(
         port,
         family,
         generation: settings.generation,
+        reserved: 0,
         comm: bpf_get_current_comm().unwrap_or([0; 16]),
-    }
-}
-
-/// Start time of the process, by offsets that the daemon read from the running kernel's BTF.
-/// 0 where it cannot be read; the daemon then refuses the connection.
-#[inline(always)]
-fn started_ns(settings: &Settings) -> u64 {
-    // SAFETY: probe reads fail with an error on a bad address and fault nothing.
-    unsafe {
-        let task = bpf_get_current_task() as *const u8;
-        let leader = task.add(settings.group_leader as usize).cast::<*const u8>();
-        let Ok(leader) = bpf_probe_read_kernel(leader) else {
-            return 0;
-        };
-        let start = leader.add(settings.start_boottime as usize).cast::<u64>();
-        bpf_probe_read_kernel(start).unwrap_or(0)
     }
 }
 

@@ -5,11 +5,16 @@
 #![no_std]
 #![no_main]
 
+mod cgroup;
 mod connect;
+mod exec;
+mod exit;
+mod fork;
 mod maps;
 mod peername;
 mod scope;
 mod sockops;
+mod task;
 
 /// `bpf_probe_read_kernel` and `bpf_get_current_task` ask for a licence on the kernel's list
 /// (include/linux/license.h); this folder is under MIT or GPL-2.0.

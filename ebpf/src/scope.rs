@@ -1,18 +1,46 @@
 //! Is the calling process an agent's, and which?
+//!
+//! It is where an agent's process forked it, whatever user or cgroup it moved to since, else by its
+//! user id, else by its cgroup or one above it.
 
-use aya_ebpf::helpers::{bpf_get_current_uid_gid, generated::bpf_get_current_ancestor_cgroup_id};
+use aya_ebpf::{
+    btf_maps::lpm_trie::Key,
+    helpers::{bpf_get_current_uid_gid, generated::bpf_get_current_ancestor_cgroup_id},
+};
+use chaperone_abi::{Offsets, Process, Uid};
 
-use crate::maps::{CGROUPS, UIDS};
+use crate::{
+    maps::{CGROUPS, PROCESSES, UIDS},
+    task,
+};
 
 /// Deepest level of the cgroup tree that is looked at. systemd's own nesting ends at about 8.
 const LEVELS: i32 = 16;
 
-/// The agent of the calling process, by its user id or by its cgroup or one above it.
+/// The agent of the calling process.
 #[inline(always)]
-pub fn agent() -> Option<u32> {
+pub fn agent(offsets: &Offsets) -> Option<u32> {
+    match known(offsets) {
+        Some(process) => Some(process.agent),
+        None => by_owner(),
+    }
+}
+
+/// The calling process, where it is in the table.
+#[inline(always)]
+pub fn known(offsets: &Offsets) -> Option<&'static Process> {
+    let tgid = task::current_tgid();
+    // SAFETY: the daemon adds entries only where there are none, and the programs replace the entry
+    // of a process in its own context only; what is read from it is copied at once.
+    let process = unsafe { PROCESSES.get(&tgid) }?;
+    task::same(&process.key, &task::current(offsets)).then_some(process)
+}
+
+/// The agent whose user id or cgroup the calling process has.
+#[inline(always)]
+pub fn by_owner() -> Option<u32> {
     let uid = bpf_get_current_uid_gid() as u32;
-    // SAFETY: the value is copied at once; the daemon replaces entries whole.
-    if let Some(agent) = unsafe { UIDS.get(&uid) } {
+    if let Some(agent) = UIDS.get(&Key::new(32, Uid { bytes: uid.to_be_bytes() })) {
         return Some(*agent);
     }
     // From the root down: the outermost selected group names the agent.
@@ -22,7 +50,7 @@ pub fn agent() -> Option<u32> {
         if id == 0 {
             break;
         }
-        // SAFETY: as above.
+        // SAFETY: the value is copied at once; entries are replaced whole.
         if let Some(agent) = unsafe { CGROUPS.get(&id) } {
             return Some(*agent);
         }

@@ -6,6 +6,7 @@
 
 mod client;
 mod host;
+mod identity;
 mod servers;
 
 use std::path::Path;
@@ -36,6 +37,9 @@ pub(crate) struct Options {
     /// Only these ways
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Way::value_variants().to_vec())]
     ways: Vec<Way>,
+    /// What it costs to know who it was, instead: forks and connections
+    #[arg(long)]
+    identity: bool,
 }
 
 /// A way to the server.
@@ -83,7 +87,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         bail!("the benchmark needs root: it loads programs into the kernel and makes cgroups");
     }
     setup::run(Group::Bench)?;
-    let ours = options.ways.iter().any(|way| way.durability().is_some());
+    let ours = options.identity || options.ways.iter().any(|way| way.durability().is_some());
     let binary = if ours {
         build::kernel_side()?;
         Some(build::daemon(true)?)
@@ -92,6 +96,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     // Signals are noted from here on, and all that follows is undone by being dropped.
     let signals = interrupt::Deferred::new();
+    if options.identity {
+        let binary = binary.context("the daemon was not built")?;
+        return identity::run(&binary, options.rounds, options.seconds);
+    }
     let result = measure(options, binary.as_deref());
     drop(signals);
     print(options, &result?);

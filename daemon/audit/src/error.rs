@@ -38,6 +38,16 @@ pub enum AuditError {
         /// The newest that is known.
         known: u32,
     },
+    /// The file was made before the first release.
+    #[error(
+        "{path} has the layout {found}, of before the first release, which is not carried on: move it away, a new log is made"
+    )]
+    Unreleased {
+        /// Which file.
+        path: PathBuf,
+        /// Its layout.
+        found: u32,
+    },
     /// The file was made by an older version, and not written to since.
     #[error(
         "{path} has the layout {found}, and this version reads {known}: the daemon brings it up to date when it starts"

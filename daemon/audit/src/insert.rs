@@ -16,32 +16,60 @@ pub(crate) fn insert(connection: &Connection, seq: Seq, record: &Record) -> rusq
             "INSERT INTO daemon_started VALUES (?, ?, ?, ?, ?, ?)",
             params![seq, r.at.0, r.version, r.boot_id, r.host, r.policy],
         ),
-        Record::SessionOpened(r) => {
-            let who = &r.identity;
+        Record::RunSeen(r) => run(
+            "INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            params![
+                seq,
+                r.at.0,
+                r.agent.0,
+                r.version.as_ref().map(|version| version.text.as_str()),
+                r.version.as_ref().map(|version| version.source.as_str()),
+                r.run.name,
+                r.run.unit,
+                r.run.container
+            ],
+        ),
+        Record::ProcessSeen(r) => {
+            let process = &r.process;
             run(
-                "INSERT INTO session_opened VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO process VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 params![
                     seq,
                     r.at.0,
-                    who.agent.0,
-                    who.uid,
-                    who.gid,
-                    who.pid,
-                    who.started_ns.cast_signed(),
-                    who.cgroup_id.cast_signed(),
-                    who.comm,
-                    who.executable,
-                    who.command_line,
-                    who.cgroup,
-                    r.target.0,
-                    r.protocol.as_str(),
-                    r.original.to_string(),
-                    r.agent_addr.to_string(),
-                    who.version,
-                    who.run,
+                    r.run.0.cast_signed(),
+                    r.parent.map(|parent| parent.0.cast_signed()),
+                    process.pid,
+                    process.started_ns.cast_signed(),
+                    process.exec_id.cast_signed(),
+                    process.uid,
+                    process.gid,
+                    process.cgroup_id.cast_signed(),
+                    process.cgroup,
+                    process.executable,
+                    process.binary.map(|digest| digest.to_string()),
+                    process.script.as_ref().map(|script| script.path.as_str()),
+                    process.script.as_ref().and_then(|s| s.digest).map(|d| d.to_string()),
+                    process.command_line,
+                    process.folder,
+                    process.login_uid,
+                    r.lineage
                 ],
             )
         }
+        Record::SessionOpened(r) => run(
+            "INSERT INTO session_opened VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            params![
+                seq,
+                r.at.0,
+                r.process.0.cast_signed(),
+                r.comm,
+                r.doubts,
+                r.target.0,
+                r.protocol.as_str(),
+                r.original.to_string(),
+                r.agent_addr.to_string()
+            ],
+        ),
         Record::SessionStarted(r) => run(
             "INSERT INTO session_started VALUES (?, ?, ?, ?, ?, ?, ?)",
             params![
@@ -139,8 +167,12 @@ pub(crate) fn weight(record: &Record) -> usize {
                 + r.response.as_ref().map_or(0, |x| x.rows.len() + x.columns.len())
         }
         Record::SessionStarted(r) => r.parameters.len(),
-        Record::SessionOpened(_) => 600,
-        Record::SessionSignedOn(_) => 200,
+        Record::ProcessSeen(r) => {
+            let process = &r.process;
+            text(&process.executable) + text(&process.command_line) + r.lineage.len() + 400
+        }
+        Record::SessionOpened(r) => 200 + text(&r.doubts),
+        Record::RunSeen(_) | Record::SessionSignedOn(_) => 200,
         Record::SessionClosed(r) => text(&r.detail),
         Record::Event(r) => r.detail.len(),
         Record::DaemonStarted(_) => 0,

@@ -13,5 +13,7 @@ mod threads;
 mod writer;
 
 pub use error::AuditError;
-pub use query::{CommandDetail, CommandRow, EventRow, Filter, Part, Reader, SessionRow};
+pub use query::{
+    BinaryRow, CommandDetail, CommandRow, EventRow, Filter, Part, Reader, RunRow, SessionRow,
+};
 pub use writer::{Committed, Log, Options, Receipt, Stats};

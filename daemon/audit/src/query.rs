@@ -12,8 +12,8 @@ use crate::{AuditError, schema};
 
 mod rows;
 
-pub use rows::{CommandDetail, CommandRow, EventRow, Part, SessionRow};
-use rows::{command_row, event_row, session_row};
+pub use rows::{BinaryRow, CommandDetail, CommandRow, EventRow, Part, RunRow, SessionRow};
+use rows::{binary_row, command_row, event_row, run_row, session_row};
 
 /// Which commands to show. What is `None` is not asked for.
 #[derive(Clone, Debug, Default)]
@@ -168,6 +168,33 @@ impl Reader {
             .query_map([limit], event_row)?
             .collect::<Result<Vec<_>, _>>()?;
         rows.reverse();
+        Ok(rows)
+    }
+
+    /// The newest runs of agents, oldest first.
+    ///
+    /// # Errors
+    /// [`AuditError`].
+    pub fn runs(&self, limit: u32) -> Result<Vec<RunRow>, AuditError> {
+        let mut rows = self
+            .0
+            .prepare("SELECT * FROM runs ORDER BY id DESC LIMIT ?")?
+            .query_map([limit], run_row)?
+            .collect::<Result<Vec<_>, _>>()?;
+        rows.reverse();
+        Ok(rows)
+    }
+
+    /// All programs and scripts that opened a target, or stood above what did.
+    ///
+    /// # Errors
+    /// [`AuditError`].
+    pub fn binaries(&self) -> Result<Vec<BinaryRow>, AuditError> {
+        let rows = self
+            .0
+            .prepare("SELECT * FROM binaries ORDER BY agent, path, last_us DESC")?
+            .query_map([], binary_row)?
+            .collect::<Result<Vec<_>, _>>()?;
         Ok(rows)
     }
 

@@ -15,12 +15,20 @@ use crate::AuditError;
 /// `PRAGMA application_id`: "chap".
 const APPLICATION_ID: i32 = 0x6368_6170;
 
-/// Each brings the layout from its index to the next; what has been released is never changed.
-const MIGRATIONS: [&str; 2] = [include_str!("schema/v1.sql"), include_str!("schema/v2.sql")];
+/// The first layout that is carried on: those before it were never released.
+const FIRST: u32 = 3;
+/// The first makes [`FIRST`], each other brings its layout to the next; what has been released is
+/// never changed.
+const STEPS: [&str; 1] = [include_str!("schema/log.sql")];
+/// The layout that this version writes: one more a step.
+const LAYOUT: u32 = 3;
+const _: () = assert!((LAYOUT - FIRST + 1) as usize == STEPS.len());
 
 /// The tables of records.
-pub(crate) const TABLES: [&str; 8] = [
+pub(crate) const TABLES: [&str; 10] = [
     "daemon_started",
+    "run",
+    "process",
     "session_opened",
     "session_started",
     "session_signed_on",
@@ -32,17 +40,14 @@ pub(crate) const TABLES: [&str; 8] = [
 
 /// Brings a database up to date.
 pub(crate) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), AuditError> {
-    let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
     let (id, found) = marks(connection).map_err(|e| AuditError::opening(path, e))?;
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if id != APPLICATION_ID && (tables > 0 || found > 0) {
         return Err(AuditError::NotALog(path.into()));
     }
-    if found > known {
-        return Err(AuditError::Newer { path: path.into(), found, known });
-    }
-    for (version, sql) in (1..).zip(MIGRATIONS).skip(found as usize) {
+    known(path, found)?;
+    for (version, sql) in (FIRST..).zip(STEPS).filter(|(version, _)| *version > found) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(sql)?;
         transaction.pragma_update(None, "user_version", version)?;
@@ -54,18 +59,24 @@ pub(crate) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Au
 
 /// Whether a database is a log that this version reads.
 pub(crate) fn check(connection: &Connection, path: &Path) -> Result<(), AuditError> {
-    let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
     let (id, found) = marks(connection).map_err(|e| AuditError::opening(path, e))?;
     if id != APPLICATION_ID {
         return Err(AuditError::NotALog(path.into()));
     }
-    if found > known {
-        return Err(AuditError::Newer { path: path.into(), found, known });
-    }
-    if found < known {
-        return Err(AuditError::Older { path: path.into(), found, known });
+    known(path, found)?;
+    if found < LAYOUT {
+        return Err(AuditError::Older { path: path.into(), found, known: LAYOUT });
     }
     Ok(())
+}
+
+/// 0 is a file that was just made.
+fn known(path: &Path, found: u32) -> Result<(), AuditError> {
+    match found {
+        1..FIRST => Err(AuditError::Unreleased { path: path.into(), found }),
+        0..=LAYOUT => Ok(()),
+        _ => Err(AuditError::Newer { path: path.into(), found, known: LAYOUT }),
+    }
 }
 
 /// The number of the last record.

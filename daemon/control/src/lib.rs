@@ -80,6 +80,12 @@ pub struct LiveSession {
     pub since: Timestamp,
     /// The agent.
     pub agent: String,
+    /// Its version.
+    pub version: Option<String>,
+    /// Which of its runs.
+    pub run: String,
+    /// Its first process and what came of it, down to the one that connected.
+    pub lineage: String,
     /// User id and process id.
     pub uid: u32,
     /// As above.

@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    ops::RangeInclusive,
     path::{Path, PathBuf},
 };
 
@@ -10,9 +11,12 @@ use aya::{
     Ebpf, EbpfLoader, Pod,
     maps::{Array, HashMap, LpmTrie, MapData, lpm_trie::Key},
 };
-use chaperone_abi::{Settings, TARGET_PORT_BITS, Target4, Target6, VERSION, limits};
+use chaperone_abi::{
+    CGROUP_PATH, Offsets, Settings, TARGET_PORT_BITS, Target4, Target6, UNIT_NAME, Uid, VERSION,
+    limits,
+};
 
-use crate::{Counters, KernelError, Notes, Offsets, links, notes::words, sys};
+use crate::{Counters, Events, KernelError, Notes, ProcessTable, links, notes::words, sys};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("CHAPERONE_EBPF_OBJECT"));
 
@@ -34,13 +38,20 @@ pub struct Plan {
     pub offsets: Offsets,
 }
 
-/// Whose connections are taken. The numbers are indices into the daemon's list of agents.
+/// Whose connections are taken. The second of each pair is the agent's number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
-    /// User ids.
-    pub uids: Vec<(u32, u32)>,
-    /// Cgroup v2 ids; everything below them counts.
+    /// User ids, both ends included.
+    pub uids: Vec<(RangeInclusive<u32>, u32)>,
+    /// Paths of cgroups, from the root of the cgroup v2 tree, that come into scope when they are
+    /// made; everything below them counts.
+    pub paths: Vec<(String, u32)>,
+    /// Names of units whose cgroups do the same, in `slices`.
+    pub units: Vec<(String, u32)>,
+    /// Ids of cgroups that are there.
     pub cgroups: Vec<(u64, u32)>,
+    /// Ids of cgroups in which the service manager makes its units': the root, and its slices.
+    pub slices: Vec<u64>,
 }
 
 /// An address that is watched.
@@ -62,6 +73,23 @@ pub enum Watch {
     },
 }
 
+/// Maps that outlive the daemon.
+const PINNED: [&str; 13] = [
+    "SETTINGS",
+    "UIDS",
+    "CGROUPS",
+    "PATHS",
+    "UNITS",
+    "SLICES",
+    "PROCESSES",
+    "EVENTS",
+    "TARGETS4",
+    "TARGETS6",
+    "NOTES",
+    "FLOWS",
+    "COUNTS",
+];
+
 /// The loaded kernel side. Dropping it changes nothing: the pins keep it in force.
 pub struct Interception {
     ebpf: Ebpf,
@@ -79,24 +107,40 @@ impl Interception {
         let netns = sys::own_netns_cookie()?;
         let folder = prepare_pins(&plan.pins)?;
         let mut loader = EbpfLoader::new();
-        for name in
-            ["SETTINGS", "UIDS", "CGROUPS", "TARGETS4", "TARGETS6", "NOTES", "FLOWS", "COUNTS"]
-        {
+        for name in PINNED {
             loader.map_pin_path(name, folder.join(name));
         }
         let ebpf = loader.load(OBJECT).map_err(|error| KernelError::refused("the maps", &error))?;
         Ok(Self { ebpf, plan, folder, netns })
     }
 
-    /// Puts exactly these users and cgroups in scope.
+    /// Puts exactly these users and cgroups in scope. A cgroup that is made meanwhile may be one
+    /// that this `scope` does not know: `belongs` says whether an id that is in scope and not in it
+    /// still ought to be.
     ///
     /// # Errors
     /// Where they are more than fit, or the kernel refuses.
-    pub fn set_scope(&mut self, scope: &Scope) -> Result<(), KernelError> {
-        fits("users in scope", scope.uids.len(), limits::UIDS)?;
+    pub fn set_scope(
+        &mut self,
+        scope: &Scope,
+        belongs: impl Fn(u64) -> bool,
+    ) -> Result<(), KernelError> {
+        let uids: Vec<_> = scope
+            .uids
+            .iter()
+            .flat_map(|(range, agent)| prefixes(range).into_iter().map(|key| (key, *agent)))
+            .collect();
+        fits("users in scope", uids.len(), limits::UIDS)?;
         fits("cgroups in scope", scope.cgroups.len(), limits::CGROUPS)?;
-        replace(&mut self.hash("UIDS")?, &scope.uids)?;
-        replace(&mut self.hash("CGROUPS")?, &scope.cgroups)
+        fits("paths of cgroups", scope.paths.len(), limits::NAMES)?;
+        fits("names of units", scope.units.len(), limits::NAMES)?;
+        fits("slices", scope.slices.len(), limits::SLICES)?;
+        replace_trie(&mut self.trie("UIDS")?, &uids)?;
+        replace(&mut self.hash("PATHS")?, &padded::<CGROUP_PATH>(&scope.paths)?, |_| false)?;
+        replace(&mut self.hash("UNITS")?, &padded::<UNIT_NAME>(&scope.units)?, |_| false)?;
+        let slices: Vec<_> = scope.slices.iter().map(|id| (*id, 0)).collect();
+        replace(&mut self.hash("SLICES")?, &slices, |_| true)?;
+        replace(&mut self.hash("CGROUPS")?, &scope.cgroups, |id| belongs(*id))
     }
 
     /// Watches exactly these addresses. The number is an index into the daemon's list of targets.
@@ -125,15 +169,14 @@ impl Interception {
         replace_trie(&mut self.trie("TARGETS6")?, &v6)
     }
 
-    /// Writes the settings and attaches the programs, or swaps those of an earlier start in place.
+    /// Writes the settings and attaches what follows processes and cgroups.
     ///
     /// # Errors
     /// Any [`KernelError`].
-    pub fn arm(&mut self) -> Result<(), KernelError> {
+    pub fn observe(&mut self) -> Result<(), KernelError> {
         let settings = Settings {
             netns: self.netns,
-            group_leader: self.plan.offsets.group_leader,
-            start_boottime: self.plan.offsets.start_boottime,
+            offsets: self.plan.offsets,
             port: self.plan.port.into(),
             generation: self.plan.generation,
         };
@@ -142,10 +185,25 @@ impl Interception {
             Array::try_from(map).map_err(|error| KernelError::refused("map SETTINGS", &error))?;
         map.set(0, SettingsPod(settings), 0)
             .map_err(|error| KernelError::refused("writing map SETTINGS", &error))?;
-        let (attach, folder) = (self.plan.attach.clone(), self.folder.clone());
-        links::attach(&mut self.ebpf, &attach, &folder)?;
+        links::observe(&mut self.ebpf, &self.folder)
+    }
+
+    /// Attaches what takes connections, or swaps the programs of an earlier start in place. Where
+    /// it fails, nothing is attached that was not before.
+    ///
+    /// # Errors
+    /// Any [`KernelError`].
+    pub fn arm(&mut self) -> Result<(), KernelError> {
+        links::attach(&mut self.ebpf, &self.plan.attach, &self.folder)?;
+        // Those of another version would take the same connections once more.
+        remove_other_versions(&self.plan.pins, &self.folder);
         // Connections that an earlier daemon left in its queue are gone with it.
         self.notes()?.forget_others(self.plan.generation)
+    }
+
+    /// Takes out what [`Interception::observe`] attached, where an earlier start had not.
+    pub fn give_up(&self) {
+        links::give_up(&self.folder);
     }
 
     /// A handle for taking notes.
@@ -154,6 +212,22 @@ impl Interception {
     /// Where the pinned map cannot be opened.
     pub fn notes(&self) -> Result<Notes, KernelError> {
         Notes::open(&self.folder, self.netns)
+    }
+
+    /// A handle for reading what happened to processes.
+    ///
+    /// # Errors
+    /// Where the pinned map cannot be opened.
+    pub fn events(&self) -> Result<Events, KernelError> {
+        Events::open(&self.folder)
+    }
+
+    /// A handle for the table of processes.
+    ///
+    /// # Errors
+    /// Where the pinned map cannot be opened.
+    pub fn processes(&self) -> Result<ProcessTable, KernelError> {
+        ProcessTable::open(&self.folder)
     }
 
     /// A handle for reading the counters.
@@ -235,20 +309,69 @@ fn fits(what: &'static str, count: usize, limit: usize) -> Result<(), KernelErro
     if count > limit { Err(KernelError::TooMany { what, count, limit }) } else { Ok(()) }
 }
 
-/// Adds first and removes then: an entry that stays is never absent.
+/// Adds first and removes then: an entry that stays is never absent. `keep` says which of the
+/// others stay.
 fn replace<K: Pod + PartialEq>(
     map: &mut HashMap<&mut MapData, K, u32>,
     wanted: &[(K, u32)],
+    keep: impl Fn(&K) -> bool,
 ) -> Result<(), KernelError> {
     let failed = |error| KernelError::refused("filling the maps", &error);
     for (key, value) in wanted {
         map.insert(*key, *value, 0).map_err(failed)?;
     }
     let present: Vec<K> = map.keys().collect::<Result<_, _>>().map_err(failed)?;
-    for key in present.iter().filter(|key| !wanted.iter().any(|(k, _)| k == *key)) {
-        map.remove(key).map_err(failed)?;
+    for key in present.iter().filter(|key| !wanted.iter().any(|(k, _)| k == *key) && !keep(key)) {
+        match map.remove(key) {
+            // A cgroup's went with it.
+            Ok(()) | Err(aya::maps::MapError::KeyNotFound) => {}
+            Err(error) => return Err(failed(error)),
+        }
     }
     Ok(())
+}
+
+fn padded<const N: usize>(names: &[(String, u32)]) -> Result<Vec<([u8; N], u32)>, KernelError> {
+    names
+        .iter()
+        .map(|(name, agent)| {
+            let mut key = [0; N];
+            let room = key.get_mut(..name.len()).filter(|room| room.len() < N);
+            fits("bytes of a cgroup's name", name.len(), N - 1)?;
+            if let Some(room) = room {
+                room.copy_from_slice(name.as_bytes());
+            }
+            Ok((key, *agent))
+        })
+        .collect()
+}
+
+/// A range as prefixes: the largest aligned block first, again and again.
+fn prefixes(range: &RangeInclusive<u32>) -> Vec<Key<UidPod>> {
+    let mut found = Vec::new();
+    let (mut from, to) = (u64::from(*range.start()), u64::from(*range.end()));
+    while from <= to {
+        let aligned = if from == 0 { 32 } else { from.trailing_zeros().min(32) };
+        let fitting = (to - from + 1).ilog2();
+        let bits = aligned.min(fitting);
+        let start = u32::try_from(from).unwrap_or(u32::MAX);
+        found.push(Key::new(32 - bits, UidPod(Uid { bytes: start.to_be_bytes() })));
+        from += 1 << bits;
+    }
+    found
+}
+
+fn remove_other_versions(pins: &Path, own: &Path) {
+    for entry in fs::read_dir(pins).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let is_version = entry.file_name().to_string_lossy().starts_with('v');
+        if is_version && path != own {
+            for pin in fs::read_dir(&path).into_iter().flatten().flatten() {
+                let _ = fs::remove_file(pin.path());
+            }
+            let _ = fs::remove_dir(path);
+        }
+    }
 }
 
 fn replace_trie<K>(
@@ -290,6 +413,10 @@ struct Target4Pod(Target4);
 struct Target6Pod(Target6);
 
 #[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct UidPod(Uid);
+
+#[repr(transparent)]
 #[derive(Clone, Copy)]
 struct SettingsPod(Settings);
 
@@ -299,4 +426,26 @@ unsafe impl Pod for Target4Pod {}
 // SAFETY: as above.
 unsafe impl Pod for Target6Pod {}
 // SAFETY: as above.
+unsafe impl Pod for UidPod {}
+// SAFETY: as above.
 unsafe impl Pod for SettingsPod {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_of_users_is_covered_exactly() {
+        for (from, to) in [(5, 5), (0, 7), (100_000, 165_535), (231_072, 296_607), (3, 64)] {
+            let keys = prefixes(&(from..=to));
+            let mut covered = Vec::new();
+            for key in &keys {
+                let start = u32::from_be_bytes(key.data().0.bytes);
+                covered.extend(start..=start + ((1_u32 << (32 - key.prefix_len())) - 1));
+            }
+            assert_eq!(covered, (from..=to).collect::<Vec<_>>());
+            assert!(keys.len() <= 34);
+        }
+        assert_eq!(prefixes(&(0..=u32::MAX)).len(), 1);
+    }
+}

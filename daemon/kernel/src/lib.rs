@@ -10,12 +10,14 @@ mod interception;
 mod links;
 mod notes;
 mod offsets;
+mod processes;
 mod sys;
 
-pub use chaperone_abi::Note;
+pub use chaperone_abi::{CGROUP_PATH, Image, Note, Offsets, Process, ProcessKey, UNIT_NAME};
 pub use error::KernelError;
 pub use host::{Host, kernel_release};
 pub use interception::{Interception, Plan, Scope, Watch, detach};
 pub use notes::{Counters, Notes, Taken, original};
-pub use offsets::Offsets;
+pub use offsets::read_offsets;
+pub use processes::{Events, Executed, Happened, ProcessTable};
 pub use sys::own_netns_cookie;

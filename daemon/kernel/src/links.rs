@@ -9,7 +9,10 @@ use std::{
 
 use aya::{
     Ebpf,
-    programs::{CgroupAttachMode, CgroupSockAddr, Program, ProgramError, SockOps, links::FdLink},
+    programs::{
+        CgroupAttachMode, CgroupSockAddr, Program, ProgramError, RawTracePoint, SockOps,
+        links::FdLink,
+    },
 };
 
 use crate::{KernelError, sys};
@@ -23,6 +26,73 @@ const PROGRAMS: [&str; 5] = [
     "chaperone_connect4",
     "chaperone_connect6",
 ];
+
+/// What follows processes and cgroups, each with its tracepoint. These have no place to be attached
+/// to but the whole kernel, and look at scope first.
+const OBSERVERS: [(&str, &str); 5] = [
+    ("chaperone_exit", "sched_process_exit"),
+    ("chaperone_exec", "sched_process_exec"),
+    ("chaperone_fork", "sched_process_fork"),
+    ("chaperone_rmdir", "cgroup_rmdir"),
+    ("chaperone_mkdir", "cgroup_mkdir"),
+];
+
+/// Attaches what follows processes and cgroups. A link to a tracepoint cannot be swapped: the new
+/// one is there before the old one goes, and both do the same meanwhile.
+pub(crate) fn observe(ebpf: &mut Ebpf, folder: &Path) -> Result<(), KernelError> {
+    let mut made = Vec::new();
+    let result = observe_all(ebpf, folder, &mut made);
+    if result.is_err() {
+        for pin in made {
+            let _ = remove(&pin);
+        }
+    }
+    result
+}
+
+fn observe_all(ebpf: &mut Ebpf, folder: &Path, made: &mut Vec<PathBuf>) -> Result<(), KernelError> {
+    for (name, tracepoint) in OBSERVERS {
+        let program = program(ebpf, name)?;
+        load(name, program)?;
+        let Program::RawTracePoint(program) = program else { return Err(unexpected(name)) };
+        let failed = |error: ProgramError| {
+            KernelError::refused(format!("attaching {name} to {tracepoint}"), &error)
+        };
+        let id = program.attach(tracepoint).map_err(failed)?;
+        let link: FdLink = RawTracePoint::take_link(program, id).map_err(failed)?.into();
+        let (pin, draft) = (folder.join(name), folder.join(format!("{name}_new")));
+        // Left over where an earlier start ended in between.
+        let _ = fs::remove_file(&draft);
+        let was = pin.exists();
+        link.pin(&draft)
+            .map_err(|e| KernelError::refused(format!("the pin {}", draft.display()), &e))?;
+        fs::rename(&draft, &pin).map_err(|source| {
+            let _ = fs::remove_file(&draft);
+            KernelError::File { doing: "making", path: pin.clone(), source }
+        })?;
+        if !was {
+            made.push(pin);
+        }
+    }
+    Ok(())
+}
+
+/// Takes the observers out, where nothing takes connections.
+pub(crate) fn give_up(folder: &Path) {
+    if PROGRAMS.iter().any(|name| folder.join(name).exists()) {
+        return;
+    }
+    for (name, _) in OBSERVERS {
+        let _ = fs::remove_file(folder.join(name));
+    }
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, KernelError> {
+    ebpf.program_mut(name).ok_or_else(|| KernelError::Refused {
+        what: format!("program {name}"),
+        reason: "it is not in the object".into(),
+    })
+}
 
 /// Loads and attaches every program to the cgroup and pins the links in `folder`: all of them, or
 /// none that was not there before.
@@ -47,10 +117,7 @@ fn attach_all(
     let point = open_cgroup(cgroup)?;
     let wanted = sys::cgroup_id(&point)?;
     for name in PROGRAMS {
-        let program = ebpf.program_mut(name).ok_or_else(|| KernelError::Refused {
-            what: format!("program {name}"),
-            reason: "it is not in the object".into(),
-        })?;
+        let program = program(ebpf, name)?;
         let pin = folder.join(name);
         if let Some(link) = sys::open_link(&pin)? {
             match sys::link_cgroup(link.as_fd())? {
@@ -94,6 +161,7 @@ fn load<'a>(name: &'static str, program: &'a mut Program) -> Result<BorrowedFd<'
     match program {
         Program::CgroupSockAddr(program) => program.load().map_err(refused)?,
         Program::SockOps(program) => program.load().map_err(refused)?,
+        Program::RawTracePoint(program) => program.load().map_err(refused)?,
         _ => return Err(unexpected(name)),
     }
     program.fd().map(AsFd::as_fd).map_err(refused)

@@ -103,6 +103,20 @@ impl Counters {
     }
 }
 
+impl Counters {
+    /// Execs and exits that were not told.
+    ///
+    /// # Errors
+    /// Where the kernel fails the look-up.
+    pub fn lost(&self) -> Result<u64, KernelError> {
+        let values = self
+            .0
+            .get(&(Counter::EventsLost as u32), 0)
+            .map_err(|error| KernelError::refused("reading map COUNTS", &error))?;
+        Ok(values.iter().sum())
+    }
+}
+
 /// An address as the kernel side keeps it: its bytes in order, read as words.
 pub(crate) fn words(address: Ipv6Addr) -> [u32; 4] {
     let o = address.octets();
@@ -129,11 +143,14 @@ fn name(index: u32) -> &'static str {
         (Counter::FlowFull, "flow_full"),
         (Counter::FlowAbandoned, "flow_abandoned"),
         (Counter::RefusedOwnPort, "refused_own_port"),
+        (Counter::ProcessesFull, "processes_full"),
+        (Counter::EventsLost, "events_lost"),
+        (Counter::CgroupsFull, "cgroups_full"),
     ];
     NAMES.iter().find(|(counter, _)| *counter as u32 == index).map_or("unknown", |(_, name)| name)
 }
 
-fn open(pins: &Path, name: &str) -> Result<MapData, KernelError> {
+pub(crate) fn open(pins: &Path, name: &str) -> Result<MapData, KernelError> {
     MapData::from_pin(pins.join(name))
         .map_err(|error| KernelError::refused(format!("opening the pinned map {name}"), &error))
 }

@@ -4,40 +4,70 @@
 
 use std::path::Path;
 
+use chaperone_abi::Offsets;
+
 use crate::{KernelError, btf::Btf};
 
-/// Offsets in bytes, in `struct task_struct` (include/linux/sched.h).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Offsets {
-    /// Of `group_leader`.
-    pub group_leader: u32,
-    /// Of `start_boottime`.
-    pub start_boottime: u32,
-}
-
-impl Offsets {
-    /// Reads them from a BTF file.
-    ///
-    /// # Errors
-    /// [`KernelError::NoBtf`] where the file cannot be read, [`KernelError::MissingType`] where it
-    /// is no BTF or lacks a field; the message names it.
-    pub fn read(path: &Path) -> Result<Self, KernelError> {
-        let bytes = std::fs::read(path)
-            .map_err(|source| KernelError::NoBtf { path: path.into(), source })?;
-        let missing =
-            |what: &str| KernelError::MissingType { path: path.into(), missing: what.into() };
-        let btf = Btf::parse(&bytes).ok_or_else(|| missing("readable BTF"))?;
-        if !btf.has("task_struct") {
-            return Err(missing("struct task_struct"));
-        }
-        let offset = |name: &str| {
-            btf.offset("task_struct", name).ok_or_else(|| missing(&format!("task_struct.{name}")))
-        };
-        Ok(Self {
-            group_leader: offset("group_leader")?,
-            start_boottime: offset("start_boottime")?,
-        })
+/// Reads the offsets from a BTF file.
+///
+/// # Errors
+/// [`KernelError::NoBtf`] where the file cannot be read, [`KernelError::MissingType`] where it is
+/// no BTF or lacks a field; the message names it.
+pub fn read_offsets(path: &Path) -> Result<Offsets, KernelError> {
+    let bytes =
+        std::fs::read(path).map_err(|source| KernelError::NoBtf { path: path.into(), source })?;
+    let missing = |what: &str| KernelError::MissingType { path: path.into(), missing: what.into() };
+    let btf = Btf::parse(&bytes).ok_or_else(|| missing("readable BTF"))?;
+    if !btf.has("task_struct") {
+        return Err(missing("struct task_struct"));
     }
+    let at = |structure: &str, field: &str| {
+        btf.offset(structure, field).ok_or_else(|| missing(&format!("{structure}.{field}")))
+    };
+    // A time of an inode: two fields since 6.11, a `timespec64` before, which 6.6 renamed for ctime.
+    let time = |flat: &str, whole: [&str; 2]| {
+        let (seconds, nanoseconds) = (format!("{flat}_sec"), format!("{flat}_nsec"));
+        if let (Some(s), Some(ns)) =
+            (btf.offset("inode", &seconds), btf.offset("inode", &nanoseconds))
+        {
+            return Ok((s, ns));
+        }
+        let start = whole.iter().find_map(|name| btf.offset("inode", name));
+        let start = start.ok_or_else(|| missing(&format!("inode.{seconds}")))?;
+        Ok((start + at("timespec64", "tv_sec")?, start + at("timespec64", "tv_nsec")?))
+    };
+    let modified = time("i_mtime", ["__i_mtime", "i_mtime"])?;
+    let changed = time("i_ctime", ["__i_ctime", "i_ctime"])?;
+    Ok(Offsets {
+        group_leader: at("task_struct", "group_leader")?,
+        start_boottime: at("task_struct", "start_boottime")?,
+        self_exec_id: at("task_struct", "self_exec_id")?,
+        pid: at("task_struct", "pid")?,
+        tgid: at("task_struct", "tgid")?,
+        signal: at("task_struct", "signal")?,
+        mm: at("task_struct", "mm")?,
+        live: at("signal_struct", "live")?,
+        exe_file: at("mm_struct", "exe_file")?,
+        arg_start: at("mm_struct", "arg_start")?,
+        arg_end: at("mm_struct", "arg_end")?,
+        f_inode: at("file", "f_inode")?,
+        i_ino: at("inode", "i_ino")?,
+        i_sb: at("inode", "i_sb")?,
+        i_size: at("inode", "i_size")?,
+        mtime_s: modified.0,
+        mtime_ns: modified.1,
+        ctime_s: changed.0,
+        ctime_ns: changed.1,
+        s_dev: at("super_block", "s_dev")?,
+        filename: at("linux_binprm", "filename")?,
+        root: at("cgroup", "root")?,
+        hierarchy_id: at("cgroup_root", "hierarchy_id")?,
+        kn: at("cgroup", "kn")?,
+        kn_id: at("kernfs_node", "id")?,
+        kn_name: at("kernfs_node", "name")?,
+        css_parent: at("cgroup_subsys_state", "parent")?,
+        reserved: 0,
+    })
 }
 
 #[cfg(test)]
@@ -46,14 +76,14 @@ mod tests {
 
     #[test]
     fn the_running_kernels_offsets_are_found() {
-        let offsets = Offsets::read(Path::new("/sys/kernel/btf/vmlinux")).expect("offsets");
+        let offsets = read_offsets(Path::new("/sys/kernel/btf/vmlinux")).expect("offsets");
         assert_ne!(offsets.group_leader, 0);
         assert_ne!(offsets.start_boottime, 0);
     }
 
     #[test]
     fn a_missing_btf_is_told_with_its_path_and_what_to_do() {
-        let error = Offsets::read(Path::new("/nowhere/vmlinux")).expect_err("missing").to_string();
+        let error = read_offsets(Path::new("/nowhere/vmlinux")).expect_err("missing").to_string();
         assert!(error.contains("/nowhere/vmlinux"), "{error}");
         assert!(error.contains("CONFIG_DEBUG_INFO_BTF"), "{error}");
     }
@@ -62,7 +92,7 @@ mod tests {
     fn a_file_that_is_no_btf_is_refused() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(&file, [0u8; 64]).expect("written");
-        let error = Offsets::read(file.path()).expect_err("no BTF").to_string();
+        let error = read_offsets(file.path()).expect_err("no BTF").to_string();
         assert!(error.contains("readable BTF"), "{error}");
     }
 }

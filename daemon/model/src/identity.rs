@@ -1,6 +1,6 @@
 //! Who it was. Every field says whose word it is.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,35 +15,234 @@ impl fmt::Display for AgentName {
     }
 }
 
-/// The process that opened a connection.
-///
-/// `uid` to `comm` were taken by the kernel inside `connect(2)`. `executable`, `command_line`,
-/// `cgroup` and `run` were read from `/proc` when the connection was accepted, and only where the
-/// process with this pid still had the start time that the kernel noted; else they are `None`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Who opened a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The agent whose selector matched.
     pub agent: AgentName,
-    /// The agent's version, from where the configuration says that it stands.
-    pub version: Option<String>,
-    /// Which of the agent's lifetimes: the unit's invocation, or the topmost of its processes.
-    pub run: Option<String>,
-    /// Real user id of the connecting thread.
-    pub uid: u32,
-    /// Real group id of the connecting thread.
-    pub gid: u32,
+    /// Its version, where the configuration says how to know it.
+    pub version: Option<Version>,
+    /// Which of the agent's lifetimes.
+    pub run: Run,
+    /// The agent's first process, then what came of it, down to the process that connected: each
+    /// was forked by the one before it, or is what that one began to run.
+    pub lineage: Arc<[Arc<Process>]>,
+    /// The connecting thread's name (`TASK_COMM_LEN`), which the process can choose.
+    pub comm: String,
+    /// What is doubtful.
+    pub doubts: Vec<Doubt>,
+}
+
+impl Identity {
+    /// The process that connected.
+    pub fn process(&self) -> Option<&Process> {
+        self.lineage.last().map(AsRef::as_ref)
+    }
+
+    /// The lineage in a line: `agent.py → bash → psql`.
+    pub fn lineage_line(&self) -> String {
+        let names: Vec<_> = self.lineage.iter().map(|process| process.name()).collect();
+        names.join(" → ")
+    }
+}
+
+/// An agent's version, and how it is known.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Version {
+    /// It.
+    pub text: String,
+    /// Whose word it is.
+    pub source: VersionSource,
+}
+
+/// How a version is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum VersionSource {
+    /// The configuration says it.
+    Configuration,
+    /// By the SHA-256 of what runs.
+    Digest,
+    /// From a file that the agent cannot have written.
+    File,
+    /// From the system's package database.
+    Package,
+    /// From the agent's environment: the agent says so of itself.
+    Said,
+}
+
+impl VersionSource {
+    /// The name that the log uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Configuration => "configuration",
+            Self::Digest => "digest",
+            Self::File => "file",
+            Self::Package => "package",
+            Self::Said => "said",
+        }
+    }
+}
+
+/// One lifetime of an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Run {
+    /// systemd's invocation id, else process id, start and boot of the agent's first process.
+    pub name: Arc<str>,
+    /// The systemd unit.
+    pub unit: Option<String>,
+    /// The container, by the id in its cgroup's path.
+    pub container: Option<String>,
+}
+
+/// A process and what it runs.
+///
+/// `pid` to `cgroup_id` are the kernel's. `executable`, `binary`, `folder`, `cgroup` and `login_uid`
+/// were read from `/proc` while the process still ran the same program, else they are what was noted
+/// at its exec, or nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
     /// Process id (thread group id), in the initial pid namespace.
     pub pid: u32,
     /// Start of the process, in nanoseconds since boot (`task_struct.start_boottime`).
     pub started_ns: u64,
-    /// Id of the process's cgroup v2.
+    /// Counts its execs (`task_struct.self_exec_id`); 0 where it is not known.
+    pub exec_id: u64,
+    /// Real user id.
+    pub uid: u32,
+    /// Real group id.
+    pub gid: u32,
+    /// Id of its cgroup v2.
     pub cgroup_id: u64,
-    /// The thread's name (`TASK_COMM_LEN`), which the process can choose.
-    pub comm: String,
-    /// The target of `/proc/PID/exe`.
-    pub executable: Option<String>,
-    /// `/proc/PID/cmdline`, joined by spaces; the process can change it.
-    pub command_line: Option<String>,
-    /// The process's cgroup v2 path from `/proc/PID/cgroup`.
+    /// Its cgroup v2's path.
     pub cgroup: Option<String>,
+    /// The program's file.
+    pub executable: Option<String>,
+    /// The hash of the program's file.
+    pub binary: Option<Digest>,
+    /// What an interpreter runs.
+    pub script: Option<Script>,
+    /// The command line, its parts joined by spaces: as it was at the exec, where that was seen,
+    /// else as the process shows it, which it can change.
+    pub command_line: Option<String>,
+    /// The working folder.
+    pub folder: Option<String>,
+    /// The user who logged in (`/proc/PID/loginuid`), through whatever `su` or `sudo` came after.
+    pub login_uid: Option<u32>,
+}
+
+impl Process {
+    /// A short name: the script's, else the program's.
+    pub fn name(&self) -> &str {
+        let path = self.script.as_ref().map(|script| script.path.as_str());
+        let path = path.or(self.executable.as_deref()).unwrap_or("?");
+        path.rsplit('/').find(|part| !part.is_empty()).unwrap_or(path)
+    }
+}
+
+/// A script, as it stands in its file: it can be changed while it runs, so that this is advisory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Script {
+    /// Its path.
+    pub path: String,
+    /// The hash of its file, when it was looked at.
+    pub digest: Option<Digest>,
+}
+
+/// A SHA-256.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest(pub [u8; 32]);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut bytes = [0; 32];
+        if text.len() != 64 || !text.is_ascii() {
+            return Err(());
+        }
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            let pair = text.get(2 * at..2 * at + 2).ok_or(())?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| ())?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// What is doubtful about who it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// A program or script of the lineage is not enrolled.
+    Unenrolled {
+        /// Its file.
+        path: String,
+        /// Its hash, where it could be had.
+        digest: Option<Digest>,
+    },
+    /// The version is not one of those that the configuration names, or is not known.
+    Version(Option<String>),
+    /// A script's file was changed after it was started.
+    ScriptChanged(String),
+    /// The process began to run another program while its connection was open.
+    Exec(String),
+    /// No agent of the configuration has these programs.
+    NoAgent,
+}
+
+impl Doubt {
+    /// The name that the configuration and the log use.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Unenrolled { .. } => "unenrolled",
+            Self::Version(_) => "version",
+            Self::ScriptChanged(_) => "script",
+            Self::Exec(_) => "exec",
+            Self::NoAgent => "no-agent",
+        }
+    }
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unenrolled { path, digest: Some(digest) } => {
+                write!(f, "{path} is not enrolled (SHA-256 {digest})")
+            }
+            Self::Unenrolled { path, digest: None } => {
+                write!(f, "{path} is not enrolled: its file could not be read")
+            }
+            Self::Version(Some(version)) => write!(f, "version {version} is not allowed"),
+            Self::Version(None) => f.write_str("the version is not known"),
+            Self::ScriptChanged(path) => write!(f, "{path} was changed after it was started"),
+            Self::Exec(program) => {
+                write!(f, "the process runs {program} since it opened the connection")
+            }
+            Self::NoAgent => f.write_str("no agent of the configuration runs these programs"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_reads_back() {
+        let digest = Digest(std::array::from_fn(|n| u8::try_from(n * 7).unwrap_or(255)));
+        assert_eq!(digest.to_string().parse(), Ok(digest));
+        for wrong in ["", "abc", &"g".repeat(64), &"é".repeat(32)] {
+            assert_eq!(wrong.parse::<Digest>(), Err(()), "{wrong}");
+        }
+    }
 }

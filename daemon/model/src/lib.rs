@@ -12,9 +12,12 @@ mod time;
 
 pub use address::{AgentAddr, OriginalAddr, Protocol, TargetName};
 pub use command::{Command, CommandKind};
-pub use identity::{AgentName, Identity};
+pub use identity::{
+    AgentName, Digest, Doubt, Identity, Process, Run, Script, Version, VersionSource,
+};
 pub use record::{
-    Closing, CommandStatus, DaemonStarted, Event, EventKind, Intent, Outcome, Record, Response,
-    Seq, SessionClosed, SessionOpened, SessionSignedOn, SessionStarted, VerdictKind,
+    Closing, CommandStatus, DaemonStarted, Event, EventKind, Intent, Outcome, ProcessSeen, Record,
+    Response, RunSeen, Seq, SessionClosed, SessionOpened, SessionSignedOn, SessionStarted,
+    VerdictKind,
 };
 pub use time::Timestamp;

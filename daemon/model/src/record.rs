@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentAddr, Command, Identity, OriginalAddr, Protocol, TargetName, Timestamp};
+use crate::{
+    AgentAddr, AgentName, Command, OriginalAddr, Process, Protocol, Run, TargetName, Timestamp,
+    Version,
+};
 
 /// A record's place in the log: 1, 2, 3 … without gaps, over all kinds of records.
 #[derive(
@@ -18,6 +21,10 @@ pub struct Seq(pub u64);
 pub enum Record {
     /// The daemon began to serve.
     DaemonStarted(DaemonStarted),
+    /// A run of an agent was seen for the first time; its sequence number stands for it.
+    RunSeen(RunSeen),
+    /// A process of it was seen for the first time; its sequence number stands for it.
+    ProcessSeen(ProcessSeen),
     /// A connection was taken; its sequence number is the session's id from here on.
     SessionOpened(SessionOpened),
     /// The agent said which user and database it wants.
@@ -49,13 +56,45 @@ pub struct DaemonStarted {
     pub policy: String,
 }
 
+/// See [`Record::RunSeen`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunSeen {
+    /// When.
+    pub at: Timestamp,
+    /// Of which agent.
+    pub agent: AgentName,
+    /// Its version.
+    pub version: Option<Version>,
+    /// The run.
+    pub run: Run,
+}
+
+/// See [`Record::ProcessSeen`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessSeen {
+    /// When.
+    pub at: Timestamp,
+    /// Of which run.
+    pub run: Seq,
+    /// What it came of: what forked it, or ran in it before.
+    pub parent: Option<Seq>,
+    /// The process.
+    pub process: Arc<Process>,
+    /// The lineage down to it, in a line.
+    pub lineage: String,
+}
+
 /// See [`Record::SessionOpened`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct SessionOpened {
     /// When.
     pub at: Timestamp,
-    /// Who connected.
-    pub identity: Identity,
+    /// The record of the process that connected.
+    pub process: Seq,
+    /// The connecting thread's name, which the process can choose.
+    pub comm: String,
+    /// What is doubtful about who it is, as a JSON array of sentences; `None` where nothing is.
+    pub doubts: Option<String>,
     /// Which target the address belongs to.
     pub target: TargetName,
     /// What it speaks.
@@ -309,6 +348,13 @@ pub enum EventKind {
     DaemonStopping,
     /// The programs were detached: from here on nothing is intercepted.
     Detached,
+    /// Who connected is doubtful, or the session was refused for it.
+    Doubt,
+    /// The list of enrolled programs was read.
+    Enrolled,
+    /// Execs and exits of agents' processes were lost, because they came faster than they were
+    /// read.
+    ProcessesLost,
 }
 
 impl EventKind {
@@ -322,6 +368,9 @@ impl EventKind {
             Self::OutcomesLost => "outcomes-lost",
             Self::DaemonStopping => "daemon-stopping",
             Self::Detached => "detached",
+            Self::Doubt => "doubt",
+            Self::Enrolled => "enrolled",
+            Self::ProcessesLost => "processes-lost",
         }
     }
 }

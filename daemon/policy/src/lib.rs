@@ -85,7 +85,7 @@ impl Policy {
 
 #[cfg(test)]
 mod tests {
-    use chaperone_model::{AgentName, CommandKind};
+    use chaperone_model::{AgentName, CommandKind, Run};
 
     use super::*;
 
@@ -98,16 +98,10 @@ mod tests {
         let identity = Identity {
             agent: AgentName("x".into()),
             version: None,
-            run: None,
-            uid: 1,
-            gid: 1,
-            pid: 1,
-            started_ns: 1,
-            cgroup_id: 1,
+            run: Run { name: "r".into(), unit: None, container: None },
+            lineage: [].into(),
             comm: String::new(),
-            executable: None,
-            command_line: None,
-            cgroup: None,
+            doubts: Vec::new(),
         };
         let command = Command {
             kind: CommandKind::Query,

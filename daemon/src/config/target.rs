@@ -125,11 +125,11 @@ impl Target {
 #[derive(Debug)]
 pub(crate) struct NoCredential;
 
+/// What holds where no rule matches.
+type Defaults = Vec<(TargetName, Fallback)>;
+
 /// Checks all targets, against the agents that they may name.
-pub(super) fn check(
-    raw: Vec<Raw>,
-    agents: &[Agent],
-) -> Result<(Vec<Target>, Vec<(TargetName, Fallback)>), Misplaced> {
+pub(super) fn check(raw: Vec<Raw>, agents: &[Agent]) -> Result<(Vec<Target>, Defaults), Misplaced> {
     let mut names = HashSet::new();
     let mut places = HashSet::new();
     let (mut targets, mut defaults) = (Vec::new(), Vec::new());
@@ -156,11 +156,19 @@ pub(super) fn check(
             addresses.push(parsed);
         }
         let tls = target.tls.map_or_else(|| RawTls::default().check(0..0), RawTlsOrMode::check)?;
-        let hosts = addresses.iter().filter(|a| matches!(a, TargetAddress::Name(..))).count();
-        if tls.mode == TlsMode::VerifyFull && tls.name.is_none() && hosts > 1 {
-            let message = "which of these names is in the server's certificate? Say so by \
-                           tls = { mode = \"verify-full\", name = \"…\" }";
-            return Err((target.address.span(), message.into()));
+        if tls.mode == TlsMode::VerifyFull && tls.name.is_none() {
+            let hosts: Vec<_> = addresses.iter().filter_map(TargetAddress::name).collect();
+            let say = "Say so by tls = { mode = \"verify-full\", name = \"…\" }";
+            let why = match hosts.as_slice() {
+                [] => None,
+                [one] => ServerName::try_from(*one).is_err().then_some(
+                    "this name cannot be in a certificate: which name is in the server's?",
+                ),
+                _ => Some("which of these names is in the server's certificate?"),
+            };
+            if let Some(why) = why {
+                return Err((target.address.span(), format!("{why} {say}")));
+            }
         }
         let mut credentials: Vec<Credential> = Vec::new();
         for raw in target.credential.map(|all| all.0).unwrap_or_default() {
@@ -346,7 +354,7 @@ fn source(text: &Spanned<String>) -> Result<Source, Misplaced> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawCredential {
-    agents: Option<Vec<Spanned<String>>>,
+    agents: Option<Spanned<Vec<Spanned<String>>>>,
     user: Spanned<String>,
     password: Option<Spanned<String>>,
     certificate: Option<Spanned<PathBuf>>,
@@ -357,7 +365,15 @@ struct RawCredential {
 impl RawCredential {
     fn check(self, tls: &TargetTls, agents: &[Agent]) -> Result<Credential, Misplaced> {
         let mut named = None;
-        for name in self.agents.into_iter().flatten() {
+        if let Some(agents) = &self.agents
+            && agents.get_ref().is_empty()
+        {
+            // It must not be taken for a credential that is for all.
+            let message = "this names no agent: leave `agents` out for all that no other \
+                           credential names";
+            return Err((agents.span(), message.into()));
+        }
+        for name in self.agents.into_iter().flat_map(Spanned::into_inner) {
             let found = agents.iter().find(|agent| *agent.name.0 == **name.get_ref());
             let Some(found) = found else {
                 let message = format!("there is no agent named {:?}", name.get_ref());
@@ -380,8 +396,8 @@ impl RawCredential {
         for name in self.methods.iter().flatten() {
             let known = Method::ALL.iter().find(|(known, _)| known == name.get_ref());
             let Some((_, method)) = known else {
-                let names = Method::ALL.map(|(name, _)| format!("{name:?}")).join(", ");
-                return Err((name.span(), format!("a method is one of {names}")));
+                let all = Method::ALL.map(|(name, _)| format!("{name:?}")).join(", ");
+                return Err((name.span(), format!("a method is one of {all}")));
             };
             methods.push(*method);
         }

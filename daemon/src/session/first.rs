@@ -3,7 +3,7 @@
 use std::{io, net::IpAddr};
 
 use chaperone_model::{Closing, EventKind};
-use chaperone_wire::postgres::{First, Violation, first_packet, is_direct_tls};
+use chaperone_wire::postgres::{First, Refusal, Violation, first_packet, is_direct_tls};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -35,9 +35,9 @@ impl Session {
         if begins_with_tls(&client).await.map_err(lost)? {
             client = self.encrypt(client).await?;
             if !agent::has_alpn(&client) {
-                return Err(self.not_encrypted(
-                    "a connection that begins with TLS must choose the protocol \"postgresql\" by ALPN, and this one did not",
-                ));
+                let why = "a connection that begins with TLS must choose the protocol \"postgresql\" by ALPN, and this one did not";
+                say(&mut client, &Refusal::new("08P01", why)).await;
+                return Err(self.not_encrypted(why));
             }
         }
         let mut packet = Vec::new();

@@ -2,17 +2,23 @@
 
 use chaperone_model::{Closing, EventKind, Record, SessionSignedOn, SessionStarted};
 use chaperone_wire::postgres::{Refusal, Rules, SigningOn, Startup};
-use tokio::{io::AsyncWriteExt, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
 
-use super::{START_UP, Session, record, unrecorded};
+use super::{FAREWELL, START_UP, Session, record, unrecorded};
 use crate::{
     clock,
     config::AgentTls,
-    identify::application_name,
+    identity::application_name,
     relay::{Ended, Relay},
-    tls::Stream,
+    tls::{Stream, target::lost, tls_error},
     upstream::{Held, sign_on},
 };
+
+/// What the client is told, and what the log is.
+type Refused = Box<(Refusal, Ended)>;
 
 impl Session {
     /// Records the start, connects to the target, and hands the start-up message on.
@@ -21,12 +27,9 @@ impl Session {
         client: &Stream,
         ahead: &[u8],
         mut startup: Startup,
-    ) -> Result<Relay<'_>, (Refusal, Ended)> {
+    ) -> Result<Relay<'_>, Refused> {
         let (shared, target) = (&self.shared, self.target());
         self.record_start(&startup)?;
-        if let Some(refusal) = startup.objection(target.replication) {
-            return Err(self.refused(refusal));
-        }
         if target.agent_tls == AgentTls::Require && client.cipher().is_none() {
             return Err(self.refused(
                 Refusal::new(
@@ -48,7 +51,17 @@ impl Session {
                 .hint("Ask operations to name this agent in one of the target's credentials."),
             ));
         };
-        let mut server = connector.connect(self.original.0).await.map_err(|error| {
+        if let Some(held) = held {
+            as_account(&mut startup, held);
+        }
+        if target.attribution {
+            startup.set("application_name", application_name(&self.identity));
+        }
+        // As the server will see it: it must not be too long with what was added.
+        if let Some(refusal) = startup.objection(target.replication) {
+            return Err(self.refused(refusal));
+        }
+        let connected = connector.connect(self.original.0).await.map_err(|error| {
             shared.counters.unreachable.up();
             let message = format!(
                 "chaperone could not connect to target {} at {}: {error}",
@@ -56,27 +69,30 @@ impl Session {
             );
             self.unreachable("08001", message)
         })?;
+        let mut server = connected.stream;
         // Small messages go at once, on both sides.
         let _ = client.tcp().set_nodelay(true);
-        if let Some(held) = held {
-            as_account(&mut startup, held);
-        }
-        if target.attribution {
-            startup.set("application_name", application_name(&self.identity));
-        }
         let sent = async {
             server.write_all(&startup.encode()).await?;
             server.flush().await
         };
-        sent.await.map_err(|error| {
-            self.unreachable(
-                "08006",
-                format!("the connection to target {} was lost: {error}", self.target),
-            )
-        })?;
+        if let Err(error) = sent.await {
+            // A server that does not want the daemon's certificate says so before it goes.
+            let said = timeout(FAREWELL, server.read_u8()).await;
+            let error = match said {
+                Ok(Err(said)) if tls_error(&said).is_some() => said,
+                _ => error,
+            };
+            let why = lost(&error);
+            let message = format!("the connection to target {} was lost: {why}", self.target);
+            return Err(self.unreachable("08006", message));
+        }
         let (said, method) = match held {
             None => (Vec::new(), "relayed"),
-            Some(held) => self.sign_on(&mut server, held).await?,
+            Some(held) => match self.sign_on(&mut server, held).await? {
+                (said, None) if connected.identified => (said, "client certificate"),
+                (said, how) => (said, how.unwrap_or("without a password")),
+            },
         };
         let signed_on = SessionSignedOn {
             at: clock::wall(),
@@ -87,6 +103,9 @@ impl Session {
             target_tls: server.cipher(),
             application: startup.get("application_name").map(str::to_owned),
         };
+        if let Some(live) = shared.sessions().get_mut(&self.id) {
+            live.user.clone_from(&signed_on.user);
+        }
         let rules = Rules {
             sign_on: if held.is_some() { SigningOn::Held } else { SigningOn::Relayed },
             replication: target.replication,
@@ -98,7 +117,7 @@ impl Session {
         &self,
         server: &mut Stream,
         held: &Held,
-    ) -> Result<(Vec<u8>, &'static str), (Refusal, Ended)> {
+    ) -> Result<(Vec<u8>, Option<&'static str>), Refused> {
         let signed_on = timeout(START_UP, sign_on(server, &held.account)).await;
         let why = match signed_on {
             Ok(Ok(signed_on)) => return Ok((signed_on.said, signed_on.how)),
@@ -113,7 +132,7 @@ impl Session {
         Err(self.unreachable("28000", message))
     }
 
-    fn record_start(&self, startup: &Startup) -> Result<(), (Refusal, Ended)> {
+    fn record_start(&self, startup: &Startup) -> Result<(), Refused> {
         let started = SessionStarted {
             at: clock::wall(),
             session: self.id,
@@ -126,25 +145,23 @@ impl Session {
             live.user.clone_from(&started.user);
             live.database.clone_from(&started.database);
         }
-        record(&self.shared, Record::SessionStarted(started))
-            .map(drop)
-            .map_err(|error| (unrecorded("this session", &error), self.unrecorded(&error)))
+        record(&self.shared, Record::SessionStarted(started)).map(drop).map_err(|error| {
+            Box::new((unrecorded("this session", &error), self.unrecorded(&error)))
+        })
     }
 
-    fn refused(&self, refusal: Refusal) -> (Refusal, Ended) {
+    fn refused(&self, refusal: Refusal) -> Refused {
         self.shared.counters.refused.up();
         let ended = Ended::by(Closing::Daemon, refusal.message.clone());
-        (refusal, ended)
+        Box::new((refusal, ended))
     }
 
-    fn unreachable(&self, code: &'static str, message: String) -> (Refusal, Ended) {
+    fn unreachable(&self, code: &'static str, message: String) -> Refused {
         self.shared.event(Some(self.id), EventKind::TargetRefused, message.clone());
         let ended = Ended::by(Closing::Target, message.clone());
-        (
-            Refusal::new(code, message)
-                .hint("Tell operations; `chaperone log events` has it as well."),
-            ended,
-        )
+        let refusal = Refusal::new(code, message)
+            .hint("Tell operations; `chaperone log events` has it as well.");
+        Box::new((refusal, ended))
     }
 }
 

@@ -63,6 +63,8 @@ pub(crate) fn explain(error: &io::Error) -> String {
             format!("the client ended the TLS handshake with the alert {alert:?}")
         }
         Some(error) => format!("the client's TLS handshake failed: {error}"),
+        // libpq, where it was told to verify and has no file to do it with.
+        None if error.kind() == io::ErrorKind::UnexpectedEof => "the client asked for TLS and went away: it may have no file with this host's authority, which `chaperone trust install` gives it".into(),
         None => format!("the client's connection was lost in the TLS handshake: {error}"),
     }
 }

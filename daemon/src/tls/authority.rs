@@ -197,12 +197,9 @@ fn create(folder: &Path, host: &str) -> Result<(), AuthorityError> {
     let name = format!("chaperone on {host}");
     params.distinguished_name.push(DnType::CommonName, name.chars().take(64).collect::<String>());
     // A host that is set up anew has an authority of another name, so that nothing mixes them up.
-    let mark: String = Sha256::digest(key.public_key_raw())
-        .iter()
-        .take(4)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    params.distinguished_name.push(DnType::OrganizationalUnitName, mark);
+    let [a, b, c, d, ..] = <[u8; 32]>::from(Sha256::digest(key.public_key_raw()));
+    let mark = u32::from_be_bytes([a, b, c, d]);
+    params.distinguished_name.push(DnType::OrganizationalUnitName, format!("{mark:08x}"));
     params.not_before = now - BACK;
     params.not_after = now + Duration::days(AUTHORITY_DAYS);
     // It signs certificates for names, and no further authorities.
@@ -253,10 +250,10 @@ mod tests {
         let (second, made) = Authority::open_or_create(&folder, "host").expect("found");
         assert!(!made);
         assert_eq!(first.fingerprint(), second.fingerprint());
-        let mode = |file: &str| {
+        let bits = |file: &str| {
             fs::metadata(folder.join(file)).expect("there").permissions().mode() & 0o777
         };
-        assert_eq!((mode("ca.key"), mode("ca.pem")), (0o600, 0o644));
+        assert_eq!((bits("ca.key"), bits("ca.pem")), (0o600, 0o644));
 
         fs::set_permissions(folder.join("ca.key"), PermissionsExt::from_mode(0o644)).expect("set");
         assert!(matches!(Authority::open(&folder), Err(AuthorityError::Open { .. })));

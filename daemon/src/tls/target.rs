@@ -1,19 +1,23 @@
-//! The target's side: connecting, asking for TLS, and believing a server or not.
+//! The target's side: connecting, asking for TLS, and why that failed. Whom to believe is in
+//! `verify`.
 
-use std::{fmt, fs, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use chaperone_wire::postgres::{ALPN, tls_request};
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore,
-    SignatureScheme,
-    client::{
-        Resumption,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        verify_server_cert_signed_by_trust_anchor, verify_server_name,
-    },
-    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
-    server::ParsedCertificate,
+    AlertDescription, CertificateError, ClientConfig, RootCertStore, SignatureScheme,
+    client::{ResolvesClientCert, Resumption},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    sign::CertifiedKey,
 };
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256, Sha384, Sha512};
@@ -24,7 +28,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::{Stream, provider, tls_error};
+use super::{Stream, provider, tls_error, verify::Verifier};
 use crate::{
     addresses::TargetAddress,
     config::{ClientIdentity, Roots, Target, TlsMode},
@@ -86,19 +90,20 @@ impl Connector {
     }
 
     /// Connects, in the clear or not, as the target's mode says.
-    pub(crate) async fn connect(&self, to: SocketAddr) -> Result<Stream, ConnectError> {
+    pub(crate) async fn connect(&self, to: SocketAddr) -> Result<Connected, ConnectError> {
         let late = || io::Error::new(io::ErrorKind::TimedOut, "it did not answer in time");
         let mut tcp =
             timeout(PATIENCE, TcpStream::connect(to)).await.unwrap_or_else(|_| Err(late()))?;
         // Small messages go at once.
         let _ = tcp.set_nodelay(true);
-        let Some(config) = &self.config else { return Ok(Stream::Plain(tcp)) };
+        let plain = |tcp| Connected { stream: Stream::Plain(tcp), identified: false };
+        let Some(config) = &self.config else { return Ok(plain(tcp)) };
         let handshake = async {
             tcp.write_all(&tls_request()).await?;
             // One byte and no more: what comes behind it must be TLS (CVE-2021-23222).
             match tcp.read_u8().await? {
                 b'S' => self.encrypt(tcp, config, to).await,
-                b'N' if self.mode == TlsMode::Prefer => Ok(Stream::Plain(tcp)),
+                b'N' if self.mode == TlsMode::Prefer => Ok(plain(tcp)),
                 b'N' => Err(ConnectError::NoTls(self.mode.as_str())),
                 _ => Err(ConnectError::Answer),
             }
@@ -111,13 +116,54 @@ impl Connector {
         tcp: TcpStream,
         config: &Arc<ClientConfig>,
         to: SocketAddr,
-    ) -> Result<Stream, ConnectError> {
+    ) -> Result<Connected, ConnectError> {
+        let shown = Arc::new(Shown::of(config));
+        let mut config = ClientConfig::clone(config);
+        config.client_auth_cert_resolver = shown.clone();
         let name = self.name.clone().unwrap_or_else(|| ServerName::IpAddress(to.ip().into()));
-        let tls = TlsConnector::from(config.clone())
+        let tls = TlsConnector::from(Arc::new(config))
             .connect(name, tcp)
             .await
             .map_err(|error| explain(&error))?;
-        Ok(Stream::Tls(Box::new(tls.into())))
+        let identified = shown.shown.load(Ordering::Relaxed);
+        Ok(Connected { stream: Stream::Tls(Box::new(tls.into())), identified })
+    }
+}
+
+/// A connection to a target.
+pub(crate) struct Connected {
+    pub(crate) stream: Stream,
+    /// The server asked for a client certificate, and was shown one.
+    pub(crate) identified: bool,
+}
+
+/// The client certificate for one connection: remembers whether it was shown.
+#[derive(Debug)]
+struct Shown {
+    certificate: Arc<dyn ResolvesClientCert>,
+    shown: AtomicBool,
+}
+
+impl Shown {
+    fn of(config: &ClientConfig) -> Self {
+        let certificate = config.client_auth_cert_resolver.clone();
+        Self { certificate, shown: AtomicBool::new(false) }
+    }
+}
+
+impl ResolvesClientCert for Shown {
+    fn resolve(
+        &self,
+        authorities: &[&[u8]],
+        schemes: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
+        let found = self.certificate.resolve(authorities, schemes)?;
+        self.shown.store(true, Ordering::Relaxed);
+        Some(found)
+    }
+
+    fn has_certs(&self) -> bool {
+        self.certificate.has_certs()
     }
 }
 
@@ -140,15 +186,12 @@ pub(crate) fn end_point(stream: &Stream) -> Option<Vec<u8>> {
 
 /// The target's one host name; with several the configuration has to say which.
 fn sole_name(addresses: &[TargetAddress]) -> Option<ServerName<'static>> {
-    let mut names = addresses.iter().filter_map(|address| match address {
-        TargetAddress::Name(name, _) => Some(name),
-        TargetAddress::Fixed(_) => None,
-    });
-    let first = names.next()?;
+    let mut names = addresses.iter().filter_map(TargetAddress::name);
+    let first = names.next()?.to_owned();
     if names.next().is_some() {
         return None;
     }
-    ServerName::try_from(first.clone()).ok()
+    ServerName::try_from(first).ok()
 }
 
 fn client_config(
@@ -156,8 +199,9 @@ fn client_config(
     roots: &Roots,
     identity: Option<&ClientIdentity>,
 ) -> Result<ClientConfig, PrepareError> {
-    let roots = if mode.verifies() { load_roots(roots)? } else { RootCertStore::empty() };
-    let verifier = Verifier { mode, roots, provider: provider() };
+    let (roots, named) =
+        if mode.verifies() { load_roots(roots)? } else { (RootCertStore::empty(), Vec::new()) };
+    let verifier = Verifier { mode, roots, named };
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| PrepareError::Read { path: "TLS".into(), reason: error.to_string() })?
@@ -181,12 +225,17 @@ fn client_config(
     Ok(config)
 }
 
-fn load_roots(roots: &Roots) -> Result<RootCertStore, PrepareError> {
+/// The authorities, and the certificates of the file that named them.
+fn load_roots(
+    roots: &Roots,
+) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), PrepareError> {
     let mut store = RootCertStore::empty();
+    let mut named = Vec::new();
     match roots {
         Roots::File(path) => {
-            for certificate in certificates(path)? {
-                store.add(certificate).map_err(|error| PrepareError::Read {
+            named = certificates(path)?;
+            for certificate in &named {
+                store.add(certificate.clone()).map_err(|error| PrepareError::Read {
                     path: path.clone(),
                     reason: error.to_string(),
                 })?;
@@ -199,7 +248,7 @@ fn load_roots(roots: &Roots) -> Result<RootCertStore, PrepareError> {
             }
         }
     }
-    Ok(store)
+    Ok((store, named))
 }
 
 fn certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, PrepareError> {
@@ -209,6 +258,12 @@ fn certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, PrepareE
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| read(error.to_string()))?;
     if found.is_empty() { Err(PrepareError::Empty(path.clone())) } else { Ok(found) }
+}
+
+/// Why a connection was lost. In TLS 1.3 a server looks at the client's certificate only when the
+/// client's handshake is over.
+pub(crate) fn lost(error: &io::Error) -> String {
+    if tls_error(error).is_some() { explain(error).to_string() } else { error.to_string() }
 }
 
 /// Why a handshake failed, each way that ops can do something about in words of its own.
@@ -224,9 +279,12 @@ fn explain(error: &io::Error) -> ConnectError {
             CertificateError::UnknownIssuer => {
                 "its certificate is from an unknown authority".into()
             }
+            CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty() => {
+                "its certificate has no names (subjectAltName), which verify-full looks for".into()
+            }
             CertificateError::NotValidForNameContext { expected, presented } => format!(
                 "its certificate is for {}, not for {}",
-                presented.join(", "),
+                presented.iter().map(|name| bare(name)).collect::<Vec<_>>().join(", "),
                 expected.to_str()
             ),
             CertificateError::NotValidForName => "its certificate is for another name".into(),
@@ -236,6 +294,9 @@ fn explain(error: &io::Error) -> ConnectError {
         Some(rustls::Error::AlertReceived(
             AlertDescription::CertificateRequired
             | AlertDescription::BadCertificate
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::UnsupportedCertificate
             | AlertDescription::UnknownCA
             | AlertDescription::CertificateUnknown,
         )) => ConnectError::Handshake(
@@ -246,66 +307,8 @@ fn explain(error: &io::Error) -> ConnectError {
     }
 }
 
-/// Believes a server as far as the mode asks for.
-struct Verifier {
-    mode: TlsMode,
-    roots: RootCertStore,
-    provider: Arc<CryptoProvider>,
-}
-
-impl fmt::Debug for Verifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Verifier({})", self.mode.as_str())
-    }
-}
-
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        _ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        if self.mode.verifies() {
-            let certificate = ParsedCertificate::try_from(end_entity)?;
-            let algorithms = self.provider.signature_verification_algorithms.all;
-            verify_server_cert_signed_by_trust_anchor(
-                &certificate,
-                &self.roots,
-                intermediates,
-                now,
-                algorithms,
-            )?;
-            if self.mode == TlsMode::VerifyFull {
-                verify_server_name(&certificate, name)?;
-            }
-        }
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
+/// A name as people write it: the library says `DnsName("db.internal")`.
+fn bare(name: &str) -> &str {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inner.map_or(name, |inner| inner.trim_matches('"'))
 }

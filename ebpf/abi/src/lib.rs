@@ -4,12 +4,119 @@
 #![no_std]
 
 /// Version of the maps' layouts; part of the folder in which they are pinned.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// `AF_INET` (include/linux/socket.h).
 pub const AF_INET: u16 = 2;
 /// `AF_INET6` (include/linux/socket.h).
 pub const AF_INET6: u16 = 10;
+
+/// A process and what runs in it. With the boot's id it is never used again.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ProcessKey {
+    /// `task_struct.start_boottime` of the thread group's leader: nanoseconds since boot. It
+    /// survives an exec.
+    pub started_ns: u64,
+    /// `task_struct.self_exec_id`: counts execs, and goes on from the parent's count. 0 where it is
+    /// not known (a process that ran before the programs did).
+    pub exec_id: u64,
+    /// Thread group id in the initial pid namespace (what user space calls the process id); 0 for
+    /// no process.
+    pub tgid: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// The file that a process runs (`mm_struct.exe_file`), as its inode was.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Image {
+    /// `inode.i_ino`.
+    pub inode: u64,
+    /// In bytes.
+    pub size: u64,
+    /// Seconds since 1970 of the last change of the content.
+    pub mtime_s: u64,
+    /// Seconds since 1970 of the last change of content, owner, mode or name. Only the kernel sets
+    /// it.
+    pub ctime_s: u64,
+    /// Nanoseconds within the second.
+    pub mtime_ns: u32,
+    /// Nanoseconds within the second.
+    pub ctime_ns: u32,
+    /// `super_block.s_dev`, as the kernel writes it: the minor number in the low 20 bits.
+    pub device: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// A live process of an agent.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Process {
+    /// It.
+    pub key: ProcessKey,
+    /// The process that forked it, as it was then; all zero for the topmost of an agent.
+    pub parent: ProcessKey,
+    /// Id of its cgroup v2 at its last fork or exec.
+    pub cgroup_id: u64,
+    /// Real user id at that moment.
+    pub uid: u32,
+    /// Real group id at that moment.
+    pub gid: u32,
+    /// The agent, by the number that the daemon made of its name.
+    pub agent: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// A process of an agent ended, or began to run another program.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// `ktime_get_boot_ns`.
+    pub at_ns: u64,
+    /// The process; for an exec as it is after it.
+    pub process: Process,
+    /// [`EVENT_EXIT`] or [`EVENT_EXEC`]; an exec is the head of an [`Exec`].
+    pub kind: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// [`Event::kind`]: the last thread of the process ended.
+pub const EVENT_EXIT: u32 = 1;
+/// [`Event::kind`]: execve(2).
+pub const EVENT_EXEC: u32 = 2;
+
+/// Bytes of a file's name that are kept.
+pub const FILENAME: usize = 256;
+/// Bytes of arguments that are kept.
+pub const ARGUMENTS: usize = 512;
+
+/// What an exec began to run.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exec {
+    /// Which process.
+    pub event: Event,
+    /// The program's file; of a script its interpreter's.
+    pub image: Image,
+    /// Bytes of `arguments` that count.
+    pub arguments_len: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The name that was given to execve(2), of a script its own; ends with NUL.
+    pub filename: [u8; FILENAME],
+    /// The first bytes of the arguments, each ending with NUL, as they were at the exec.
+    pub arguments: [u8; ARGUMENTS],
+}
+
+/// A cgroup's path from the root of its tree, ending with NULs.
+pub const CGROUP_PATH: usize = 256;
+/// A unit's name, ending with NULs.
+pub const UNIT_NAME: usize = 128;
 
 /// What the kernel notes about a connection that it redirects.
 #[repr(C)]
@@ -19,12 +126,12 @@ pub struct Note {
     pub cookie: u64,
     /// `ktime_get_boot_ns` at `connect(2)`: nanoseconds since boot, suspend included.
     pub connected_ns: u64,
-    /// The process's `start_boottime`: nanoseconds since boot.
-    pub started_ns: u64,
+    /// The process.
+    pub process: ProcessKey,
+    /// What it runs.
+    pub image: Image,
     /// Id of the process's cgroup v2.
     pub cgroup_id: u64,
-    /// Thread group id (what user space calls the process id).
-    pub tgid: u32,
     /// Thread id.
     pub tid: u32,
     /// Real user id.
@@ -34,7 +141,7 @@ pub struct Note {
     /// The address that was asked for, IPv4 in its mapped form: words in memory order, so that the
     /// bytes are in network order.
     pub address: [u32; 4],
-    /// The agent: an index into the daemon's list.
+    /// The agent, by the number that the daemon made of its name.
     pub agent: u32,
     /// The target: an index into the daemon's list.
     pub target: u32,
@@ -44,6 +151,8 @@ pub struct Note {
     pub family: u16,
     /// Configuration generation that `agent` and `target` belong to.
     pub generation: u32,
+    /// Zero.
+    pub reserved: u32,
     /// The thread's name, `TASK_COMM_LEN` bytes, padded with NUL.
     pub comm: [u8; 16],
 }
@@ -68,14 +177,82 @@ pub struct FlowKey {
 pub struct Settings {
     /// Cookie of the network namespace in which the daemon listens.
     pub netns: u64,
-    /// Offset of `group_leader` in `struct task_struct`, in bytes.
-    pub group_leader: u32,
-    /// Offset of `start_boottime` in `struct task_struct`, in bytes.
-    pub start_boottime: u32,
+    /// Where the running kernel keeps what the programs read.
+    pub offsets: Offsets,
     /// The port on which the daemon listens on 127.0.0.1 and `::1`, in host byte order.
     pub port: u32,
     /// Configuration generation.
     pub generation: u32,
+}
+
+/// Offsets in bytes of kernel fields.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offsets {
+    /// `task_struct.group_leader`.
+    pub group_leader: u32,
+    /// `task_struct.start_boottime`.
+    pub start_boottime: u32,
+    /// `task_struct.self_exec_id`.
+    pub self_exec_id: u32,
+    /// `task_struct.pid`.
+    pub pid: u32,
+    /// `task_struct.tgid`.
+    pub tgid: u32,
+    /// `task_struct.signal`.
+    pub signal: u32,
+    /// `task_struct.mm`.
+    pub mm: u32,
+    /// `signal_struct.live`.
+    pub live: u32,
+    /// `mm_struct.exe_file`.
+    pub exe_file: u32,
+    /// `mm_struct.arg_start`.
+    pub arg_start: u32,
+    /// `mm_struct.arg_end`.
+    pub arg_end: u32,
+    /// `file.f_inode`.
+    pub f_inode: u32,
+    /// `inode.i_ino`.
+    pub i_ino: u32,
+    /// `inode.i_sb`.
+    pub i_sb: u32,
+    /// `inode.i_size`.
+    pub i_size: u32,
+    /// The inode's mtime, seconds.
+    pub mtime_s: u32,
+    /// The inode's mtime, nanoseconds.
+    pub mtime_ns: u32,
+    /// The inode's ctime, seconds.
+    pub ctime_s: u32,
+    /// The inode's ctime, nanoseconds.
+    pub ctime_ns: u32,
+    /// `super_block.s_dev`.
+    pub s_dev: u32,
+    /// `linux_binprm.filename`.
+    pub filename: u32,
+    /// `cgroup.root`.
+    pub root: u32,
+    /// `cgroup_root.hierarchy_id`.
+    pub hierarchy_id: u32,
+    /// `cgroup.kn`.
+    pub kn: u32,
+    /// `kernfs_node.id`.
+    pub kn_id: u32,
+    /// `kernfs_node.name`.
+    pub kn_name: u32,
+    /// `cgroup_subsys_state.parent`; a cgroup begins with its own (`cgroup.self`).
+    pub css_parent: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Key of the trie of user ids.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Uid {
+    /// Big-endian, so that a range is a prefix.
+    pub bytes: [u8; 4],
 }
 
 /// Key of the targets' trie for IPv4: the port (network byte order) first, so that a target on any
@@ -124,15 +301,30 @@ pub enum Counter {
     FlowAbandoned = 5,
     /// Refused: an agent connected to the daemon's own port.
     RefusedOwnPort = 6,
+    /// A process of an agent is not in the table of processes, because that is full: what it forks
+    /// is in scope by its user id or cgroup only.
+    ProcessesFull = 7,
+    /// An exec or exit was not told, because the daemon did not read the earlier ones.
+    EventsLost = 8,
+    /// A cgroup came into scope as it was made, and could not be put there: no room.
+    CgroupsFull = 9,
 }
 
 /// Number of counters.
-pub const COUNTERS: u32 = 7;
+pub const COUNTERS: u32 = 10;
 
 /// Maximal numbers of entries.
 pub mod limits {
-    /// User ids in scope.
+    /// Prefixes of user ids in scope.
     pub const UIDS: usize = 4096;
+    /// Paths of cgroups, and names of units, that come into scope when they are made.
+    pub const NAMES: usize = 1024;
+    /// Slices of the system's service manager.
+    pub const SLICES: usize = 4096;
+    /// Live processes of agents.
+    pub const PROCESSES: usize = 65536;
+    /// Bytes of events that the daemon has not read yet.
+    pub const EVENTS: usize = 4 << 20;
     /// Cgroups in scope.
     pub const CGROUPS: usize = 16384;
     /// Entries of each targets' trie.
@@ -142,9 +334,15 @@ pub mod limits {
 }
 
 const _: () = {
-    assert!(size_of::<Note>() == 96);
+    assert!(size_of::<ProcessKey>() == 24);
+    assert!(size_of::<Image>() == 48);
+    assert!(size_of::<Process>() == 72);
+    assert!(size_of::<Event>() == 88);
+    assert!(size_of::<Exec>() == 144 + FILENAME + ARGUMENTS);
+    assert!(size_of::<Note>() == 160);
     assert!(size_of::<FlowKey>() == 32);
-    assert!(size_of::<Settings>() == 24);
+    assert!(size_of::<Offsets>() == 112);
+    assert!(size_of::<Settings>() == 128);
     assert!(size_of::<Target4>() == 8);
     assert!(size_of::<Target6>() == 20);
 };

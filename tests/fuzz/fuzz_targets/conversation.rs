@@ -1,7 +1,13 @@
-//! `cargo +nightly fuzz run --fuzz-dir tests/fuzz conversation tests/corpus/conversation`
+//! From `tests/fuzz`, by the ordinary compiler and cargo alone; what is new goes to the first folder:
+//!
+//! `mkdir -p target/corpus/conversation && cargo run --release --bin conversation -- -max_total_time=7200
+//! -max_len=2048 target/corpus/conversation ../corpus/conversation`
+//!
+//! What of it covers more is added to the corpus by the same command with `-set_cover_merge=1
+//! -use_counters=0 ../corpus/conversation target/corpus/conversation` in place of all behind `--`.
 #![no_main]
 
-#[path = "../../../daemon/wire/tests/harness/mod.rs"]
+#[path = "../../../daemon/wire/tests/harness/conversation.rs"]
 mod harness;
 
 use libfuzzer_sys::fuzz_target;

@@ -33,9 +33,28 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    pub(crate) fn start(config: &Path, log: PathBuf) -> Result<Self> {
+    pub(crate) fn start(
+        config: &Path,
+        log: PathBuf,
+        environment: &[(String, String)],
+        without: &[String],
+        hosts: Option<&Path>,
+    ) -> Result<Self> {
         let output = fs::File::create(&log)?;
-        let mut command = Command::new("setpriv");
+        let mut command = match hosts {
+            None => Command::new("setpriv"),
+            Some(hosts) => {
+                // The file is another for the daemon alone.
+                let script = "mount --bind \"$0\" /etc/hosts && exec setpriv \"$@\"";
+                let mut command = Command::new("unshare");
+                command.args(["--mount", "--propagation", "private", "bash", "-c", script]);
+                command.arg(hosts);
+                command
+            }
+        };
+        for capability in without {
+            command.arg(format!("--bounding-set=-{capability}"));
+        }
         command
             .args(["--pdeathsig", "KILL", "--"])
             .arg(binary()?)
@@ -43,6 +62,7 @@ impl Daemon {
             .arg("--config")
             .arg(config)
             .env("CHAPERONE_LOG", "debug")
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output);

@@ -1,6 +1,7 @@
 //! The scene: everything that a test needs, and its end.
 
 use std::{
+    fmt::Write as _,
     fs,
     net::Ipv4Addr,
     os::unix::fs::PermissionsExt,
@@ -21,7 +22,7 @@ use serde_json::Value;
 use crate::{
     agent::{self, Finished, Running},
     daemon::{self, Daemon},
-    postgres::Postgres,
+    postgres::{Postgres, Release},
     process::wait_until,
 };
 
@@ -34,12 +35,20 @@ pub struct Scene {
     daemon: String,
     target: String,
     address: Option<String>,
-    select_cgroup: bool,
+    select: Option<String>,
+    agent: String,
+    more: String,
     server: String,
     hba: Option<String>,
     without_postgres: bool,
+    release: Release,
     small_disk: bool,
     leave_nothing: bool,
+    other_agents: Vec<(String, u32)>,
+    other_targets: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
+    trimmed: Vec<String>,
+    hosts: Option<(String, String)>,
 }
 
 impl Scene {
@@ -59,6 +68,48 @@ impl Scene {
         self
     }
 
+    /// The agent's version, as TOML.
+    #[must_use]
+    pub fn version(self, toml: &str) -> Self {
+        self.agent(&format!("version = {toml}"))
+    }
+
+    /// One more agent, known by its user id.
+    #[must_use]
+    pub fn other_agent(mut self, name: &str, uid: u32) -> Self {
+        self.other_agents.push((name.into(), uid));
+        self
+    }
+
+    /// One more target: the same server by another of its addresses, [`Host::address_of`]. Lines as
+    /// for [`Scene::target`].
+    #[must_use]
+    pub fn other_target(mut self, name: &str, lines: &str) -> Self {
+        self.other_targets.push((name.into(), lines.into()));
+        self
+    }
+
+    /// A variable of the daemon's environment.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// The daemon runs without this capability, as setpriv names it.
+    #[must_use]
+    pub fn without_capability(mut self, name: &str) -> Self {
+        self.trimmed.push(name.into());
+        self
+    }
+
+    /// The daemon finds this name to be the address of this target.
+    #[must_use]
+    pub fn name_of(mut self, target: &str, name: &str) -> Self {
+        self.hosts = Some((target.into(), name.into()));
+        self
+    }
+
     /// The target's addresses, as TOML, in place of the server's own. `{ip}` is the server's.
     #[must_use]
     pub fn address(mut self, toml: &str) -> Self {
@@ -68,8 +119,30 @@ impl Scene {
 
     /// The agent is known by its cgroup, not by its user id.
     #[must_use]
-    pub fn select_by_cgroup(mut self) -> Self {
-        self.select_cgroup = true;
+    pub fn select_by_cgroup(self) -> Self {
+        self.select("{ cgroup = \"/{cgroup}\" }")
+    }
+
+    /// How the agent is known, as TOML. `{cgroup}` is the name of the test's cgroup.
+    #[must_use]
+    pub fn select(mut self, toml: &str) -> Self {
+        self.select = Some(toml.into());
+        self
+    }
+
+    /// Lines for the configuration's `[[agent]]`.
+    #[must_use]
+    pub fn agent(mut self, lines: &str) -> Self {
+        self.agent.push_str(lines);
+        self.agent.push('\n');
+        self
+    }
+
+    /// Lines for the end of the configuration. `{cgroup}` is the name of the test's cgroup.
+    #[must_use]
+    pub fn more(mut self, lines: &str) -> Self {
+        self.more.push_str(lines);
+        self.more.push('\n');
         self
     }
 
@@ -109,6 +182,13 @@ impl Scene {
         self
     }
 
+    /// Another server than Debian's.
+    #[must_use]
+    pub fn release(mut self, release: Release) -> Self {
+        self.release = release;
+        self
+    }
+
     /// Sets the scene and starts the daemon.
     ///
     /// # Errors
@@ -127,10 +207,12 @@ impl Scene {
         if !geteuid().is_root() {
             bail!("these tests load BPF programs and make cgroups: run them as root");
         }
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let others = u32::try_from(self.other_targets.len())?;
+        let number = NEXT.fetch_add(1 + others, Ordering::Relaxed);
         let folder = tempfile::Builder::new().prefix("chaperone-host-").tempdir()?;
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
-        let name = format!("chaperone-test-{}-{number}", std::process::id());
+        // A slice, in which a service manager would make its units' groups.
+        let name = format!("chaperonetest{}n{number}.slice", std::process::id());
         let cgroup = Cgroup::make(&name)?;
         let bpffs = Mount::make("bpf", folder.path().join("bpf"), None)?;
         let disk = self
@@ -140,44 +222,76 @@ impl Scene {
         // An address and a port that no other test of any process uses at the same time.
         let process = std::process::id();
         let [_, _, high, low] = process.to_be_bytes();
-        let octet = u8::try_from(number % 250).unwrap_or(0) + 1;
-        let address = Ipv4Addr::new(127, 64 + (high & 0x3f), low, octet);
+        let addresses: Vec<_> = (number..=number + others)
+            .map(|number| u8::try_from(number % 250).unwrap_or(0) + 1)
+            .map(|octet| Ipv4Addr::new(127, 64 + (high & 0x3f), low, octet))
+            .collect();
         let port = 20_000 + u16::try_from((process * 31 + number) % 12_000).unwrap_or(0);
         let hba = self.hba.clone().unwrap_or_else(|| "host all all all trust\n".into());
         let postgres = (!self.without_postgres)
             .then(|| {
                 let template = self.leave_nothing.then(|| folder.path().join("template"));
-                Postgres::start(folder.path(), address, &self.server, &hba, template)
+                let (path, server) = (folder.path(), &self.server);
+                Postgres::start(path, &addresses, server, &hba, template, self.release)
             })
             .transpose()?;
-        let mounts = [Some(bpffs), disk];
-        let host = Host { daemon: None, postgres, _mounts: mounts, cgroup, folder, address, port };
-        fs::write(host.config(), self.configuration(&host, &name))?;
+        let host = Host {
+            daemon: None,
+            postgres,
+            _mounts: [Some(bpffs), disk],
+            cgroup,
+            folder,
+            addresses,
+            port,
+            scene: self.clone(),
+        };
+        let mut configuration = self.configuration(&host, &name);
+        if let Some((target, name)) = &self.hosts {
+            let address = host.address_of(target);
+            fs::write(host.folder().join("hosts"), format!("{address} {name}\n"))?;
+            configuration = configuration.replace(&format!("{address}:"), &format!("{name}:"));
+        }
+        fs::write(host.config(), configuration)?;
         Ok(host)
     }
 
     fn configuration(&self, host: &Host, cgroup: &str) -> String {
         let folder = host.folder.path().display();
-        let select = if self.select_cgroup {
-            format!("{{ cgroup = \"/{cgroup}\" }}")
-        } else {
-            format!("{{ user = {UID} }}")
-        };
+        let by_user = format!("{{ user = {UID} }}");
+        let select = self.select.as_ref().unwrap_or(&by_user).replace("{cgroup}", cgroup);
         let address = self.address.clone().unwrap_or_else(|| "[\"{ip}:5432\"]".into());
         // Most scenes are of other things than encryption.
-        let plain = if self.target.contains("tls = ") { "" } else { "tls = \"disable\"\n" };
-        format!(
+        let plain = |lines: &str| {
+            let said = lines.lines().any(|line| line.starts_with("tls = "));
+            if said { "" } else { "tls = \"disable\"\n" }
+        };
+        let mut text = format!(
             "[daemon]\nattach = \"{cgroup}\"\nlisten = {port}\npins = \"{folder}/bpf/chaperone\"\n\
              control = \"{folder}/run/control.sock\"\nlog = \"{folder}/log/log.sqlite\"\n\
-             authority = \"{folder}/authority\"\n{daemon}\n\
-             [[agent]]\nname = \"cleaner\"\nselect = {select}\n\n\
-             [[target]]\nname = \"prod\"\nprotocol = \"postgres\"\naddress = {address}\n{plain}{target}\n",
+             authority = \"{folder}/authority\"\nenrolled = \"{folder}/enrolled.toml\"\n{daemon}\n\
+             [[agent]]\nname = \"cleaner\"\nselect = {select}\n{agent}\n\
+             [[target]]\nname = \"prod\"\nprotocol = \"postgres\"\naddress = {address}\n{plain}{target}\n{more}",
+            agent = self.agent,
+            more = self.more.replace("{cgroup}", cgroup),
             cgroup = host.cgroup.path.display(),
             port = host.port,
             daemon = self.daemon,
             target = self.target,
-            address = address.replace("{ip}", &host.address.to_string()),
-        )
+            plain = plain(&self.target),
+            address = address.replace("{ip}", &host.address().to_string()),
+        );
+        for ((name, lines), address) in self.other_targets.iter().zip(&host.addresses[1..]) {
+            let _ = writeln!(
+                text,
+                "[[target]]\nname = \"{name}\"\nprotocol = \"postgres\"\n\
+                 address = [\"{address}:5432\"]\n{}{lines}",
+                plain(lines),
+            );
+        }
+        for (name, uid) in &self.other_agents {
+            let _ = writeln!(text, "[[agent]]\nname = \"{name}\"\nselect = {{ user = {uid} }}");
+        }
+        text.replace("{folder}", &folder.to_string())
     }
 }
 
@@ -191,8 +305,9 @@ pub struct Host {
     _mounts: [Option<Mount>; 2],
     cgroup: Cgroup,
     folder: tempfile::TempDir,
-    address: Ipv4Addr,
+    addresses: Vec<Ipv4Addr>,
     port: u16,
+    scene: Scene,
 }
 
 impl Host {
@@ -210,7 +325,23 @@ impl Host {
     /// Its own words.
     pub fn start_daemon(&mut self) -> Result<()> {
         let log = self.folder.path().join("daemon.log");
-        self.daemon = Some(Daemon::start(&self.config(), log)?);
+        let scene = &self.scene;
+        let hosts = scene.hosts.as_ref().map(|_| self.folder.path().join("hosts"));
+        let hosts = hosts.as_deref();
+        let started =
+            Daemon::start(&self.config(), log, &scene.environment, &scene.trimmed, hosts)?;
+        self.daemon = Some(started);
+        Ok(())
+    }
+
+    /// Starts the server of a scene that was set without one.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`].
+    pub fn start_postgres(&mut self, settings: &str, hba: &str) -> Result<()> {
+        let (folder, release) = (self.folder.path(), self.scene.release);
+        let server = Postgres::start(folder, &self.addresses, settings, hba, None, release)?;
+        self.postgres = Some(server);
         Ok(())
     }
 
@@ -266,12 +397,43 @@ impl Host {
 
     /// The server's address, or the one that a test's own server may take.
     pub fn address(&self) -> Ipv4Addr {
-        self.address
+        self.addresses[0]
+    }
+
+    /// The address of the target of this name.
+    ///
+    /// # Panics
+    /// In a scene without such a target.
+    pub fn address_of(&self, target: &str) -> Ipv4Addr {
+        let others = self.scene.other_targets.iter().map(|(name, _)| name.as_str());
+        let index = std::iter::once("prod").chain(others).position(|name| name == target);
+        self.addresses[index.expect("this scene has such a target")]
     }
 
     /// The daemon's port.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Runs an agent's psql with this connection string; answers what it prints.
+    ///
+    /// # Errors
+    /// Where psql cannot be run.
+    pub fn connect(&self, conninfo: &str, statements: &[&str]) -> Result<Finished> {
+        self.connect_as(UID, conninfo, statements)
+    }
+
+    /// As [`Host::connect`], under another user id.
+    ///
+    /// # Errors
+    /// As [`Host::connect`].
+    pub fn connect_as(&self, uid: u32, conninfo: &str, statements: &[&str]) -> Result<Finished> {
+        let mut args = vec!["-X", "-q", "-At"];
+        for statement in statements {
+            args.extend(["-c", statement]);
+        }
+        args.push(conninfo);
+        self.other(uid, "psql", &args)
     }
 
     /// The agent's user id.
@@ -348,6 +510,20 @@ impl Host {
         self.agent("psql", &args)
     }
 
+    /// Runs a program as the agent in a cgroup below the test's own.
+    ///
+    /// # Errors
+    /// As [`Host::agent`].
+    pub fn agent_in(
+        &self,
+        cgroup: &Path,
+        uid: u32,
+        program: &str,
+        args: &[&str],
+    ) -> Result<Finished> {
+        agent::run(self.with_settings(agent::command(cgroup, uid, program, args)), "")
+    }
+
     /// Runs a Python program as the agent.
     ///
     /// # Errors
@@ -356,11 +532,23 @@ impl Host {
         self.agent("/usr/bin/python3", &["-c", program])
     }
 
+    /// A Python that has newer drivers than Debian's, and with psycopg libpq 18.
+    ///
+    /// # Errors
+    /// Where it is not known.
+    pub fn newer_python(&self) -> Result<String> {
+        std::env::var("CHAPERONE_PYTHON")
+            .context("CHAPERONE_PYTHON is not set: run the tests by `cargo xtask test`")
+    }
+
     fn agent_command(&self, uid: u32, program: &str, args: &[&str]) -> std::process::Command {
-        let mut command = agent::command(&self.cgroup.path, uid, program, args);
-        // What ops would have set for the agent long before.
+        self.with_settings(agent::command(&self.cgroup.path, uid, program, args))
+    }
+
+    /// What ops would have set for the agent long before.
+    fn with_settings(&self, mut command: std::process::Command) -> std::process::Command {
         command
-            .env("PGHOST", self.address.to_string())
+            .env("PGHOST", self.address().to_string())
             .env("PGPORT", "5432")
             .env("PGUSER", "postgres")
             .env("PGDATABASE", "postgres");
@@ -424,6 +612,14 @@ impl Host {
             !rows.is_empty() && rows.iter().all(|row| !row["closed"].is_null())
         })?;
         Ok(rows)
+    }
+
+    /// The session in the log that was opened last, once all are closed.
+    ///
+    /// # Errors
+    /// As [`Host::closed_sessions`].
+    pub fn last_session(&self) -> Result<Value> {
+        self.closed_sessions()?.pop().context("there is no session")
     }
 
     /// What else is in the log.
@@ -508,15 +704,20 @@ impl Drop for Cgroup {
         let _ = fs::write(self.path.join("cgroup.kill"), "1");
         for _ in 0..200 {
             // Groups that a test made below it go first.
-            for below in fs::read_dir(&self.path).into_iter().flatten().flatten() {
-                if below.path().is_dir() {
-                    let _ = fs::remove_dir(below.path());
-                }
-            }
+            remove_below(&self.path);
             if fs::remove_dir(&self.path).is_ok() {
                 return;
             }
             thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn remove_below(folder: &Path) {
+    for below in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if below.path().is_dir() {
+            remove_below(&below.path());
+            let _ = fs::remove_dir(below.path());
         }
     }
 }

@@ -130,12 +130,6 @@ fn what_stands_in_the_way_of_a_start_is_told_in_one_sentence() -> Result<()> {
         ("attach = \"/sys", "attach = \"/proc/../tmp/../sys/../tmp/x", "cannot attach to"),
         // Pins that are on no BPF file system.
         ("/bpf/chaperone", "/pins", "is not on a BPF file system"),
-        // Processes that cannot be selected.
-        (
-            "{ user = 64001 }",
-            "{ cgroup = \"/no/such/group\" }",
-            "there is no cgroup /no/such/group",
-        ),
     ] {
         let mut host = Scene::default().without_postgres().prepare()?;
         edit(&host, from, to)?;

@@ -2,10 +2,19 @@
 //! each test names the promise that it keeps.
 
 mod clients;
+mod drivers;
 mod hostile;
+mod identity;
 mod interception;
 mod lifecycle;
 mod log;
 mod pipelines;
 mod protocol;
+mod regression;
+mod replication;
+mod sign_on;
+mod tls_agent;
+mod tls_target;
+mod trust;
+mod versions;
 mod volume;

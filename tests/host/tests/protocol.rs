@@ -17,11 +17,9 @@ fn sign_on_passes_through_by_every_method() -> Result<()> {
         host.postgres().sql("CREATE ROLE app LOGIN PASSWORD 'open sesame'")?;
         let connect = |password: &str| {
             // By the environment: a command line is recorded, whatever stands in it.
-            let set = format!("PGPASSWORD={password}");
-            host.agent(
-                "env",
-                &[&set, "psql", "-X", "-At", "-U", "app", "-c", "SELECT current_user"],
-            )
+            let run = "read -r PGPASSWORD && export PGPASSWORD && \
+                       exec psql -X -At -U app -c 'SELECT current_user'";
+            host.agent_with("bash", &["-c", run], &format!("{password}\n"))
         };
         assert_eq!(connect("open sesame")?.ok()?, "app", "{method}");
         if method != "trust" {

@@ -90,6 +90,19 @@ impl Client {
         }
     }
 
+    /// A new connection for each statement, one after the other: microseconds a connection.
+    pub(super) fn connections(&self, seconds: u32) -> Result<f64> {
+        let mut pgbench = self.program("pgbench");
+        pgbench.args(["-n", "-S", "--connect", "--client=1"]).arg(format!("--time={seconds}"));
+        pgbench.arg(DATABASE).env("PGSSLMODE", "disable").stdout(Stdio::piped());
+        let patience = Duration::from_secs(seconds.into()) + PATIENCE;
+        let output = finish(&mut pgbench, patience)?;
+        let time = output.lines().find_map(|line| {
+            line.strip_prefix("average connection time = ")?.split(' ').next()?.parse::<f64>().ok()
+        });
+        Ok(1000.0 * time.with_context(|| format!("pgbench told no connection time: {output}"))?)
+    }
+
     fn round_trips(&self, clients: u32, seconds: u32) -> Result<f64> {
         let mut pgbench = self.program("pgbench");
         // One thread a core at most: more would measure the scheduler.

@@ -248,14 +248,16 @@ impl Daemon {
         // A temporary folder's name has nothing that TOML would read otherwise.
         let text = format!(
             "[daemon]\nattach = \"{}\"\nlisten = {}\npins = \"{}\"\ncontrol = \"{}\"\nlog = \"{}\"\n\
-             durability = \"{durability}\"\n\n\
+             authority = \"{}\"\nenrolled = \"{}\"\ndurability = \"{durability}\"\n\n\
              [[agent]]\nname = \"bench\"\nselect = {{ user = {UID} }}\n\n\
-             [[target]]\nname = \"bench\"\nprotocol = \"postgres\"\naddress = [\"{target}\"]\n",
+             [[target]]\nname = \"bench\"\nprotocol = \"postgres\"\naddress = [\"{target}\"]\ntls = \"disable\"\n",
             cgroup.path().display(),
             free_port()?,
             pins.path(durability).display(),
             folder.join("control.sock").display(),
             log.display(),
+            folder.join("authority").display(),
+            folder.join("enrolled.toml").display(),
         );
         fs::write(&config, text)?;
         eprintln!("start   chaperone ({durability}) on {}", cgroup.path().display());
@@ -268,6 +270,16 @@ impl Daemon {
             server.wait_until(|server| server.said().contains("ready"))?;
         }
         Ok(daemon)
+    }
+
+    /// A counter of the daemon.
+    pub(super) fn counter(&self, name: &str) -> Result<f64> {
+        let mut status = Command::new(&self.binary);
+        status.args(["status", "--json", "--config"]).arg(&self.config);
+        let status: serde_json::Value = serde_json::from_str(&shell::read(&mut status)?)?;
+        let counters = status["counters"].as_array().context("no counters")?;
+        let found = counters.iter().find(|counter| counter[0] == name);
+        found.and_then(|counter| counter[1].as_f64()).with_context(|| format!("no counter {name}"))
     }
 
     /// A connection that went round the daemon would make the fairest of figures.

@@ -22,6 +22,8 @@ pub struct CommandRow {
     pub agent_version: Option<String>,
     /// Which of its runs.
     pub run: Option<String>,
+    /// The agent's first process and what came of it, down to the one that connected.
+    pub lineage: Option<String>,
     /// The target.
     pub target: Option<String>,
     /// The account at the target.
@@ -64,6 +66,14 @@ pub struct CommandRow {
     pub pid: Option<u32>,
     /// Its program.
     pub executable: Option<String>,
+    /// The program's SHA-256.
+    pub binary: Option<String>,
+    /// What an interpreter ran.
+    pub script: Option<String>,
+    /// The script's SHA-256.
+    pub script_digest: Option<String>,
+    /// What was doubtful about who it was, as a JSON array.
+    pub doubts: Option<String>,
     /// Number of the outcome's record.
     pub outcome: Option<u64>,
 }
@@ -110,16 +120,38 @@ pub struct SessionRow {
     pub agent_version: Option<String>,
     /// Which of its runs.
     pub run: Option<String>,
+    /// The systemd unit.
+    pub unit: Option<String>,
+    /// The container.
+    pub container: Option<String>,
+    /// Number of the process's record.
+    pub process: u64,
+    /// The agent's first process and what came of it, down to this one.
+    pub lineage: Option<String>,
     /// User id of the process.
     pub uid: u32,
     /// The process.
     pub pid: u32,
     /// Its program.
     pub executable: Option<String>,
+    /// The program's SHA-256.
+    pub binary: Option<String>,
+    /// What an interpreter ran.
+    pub script: Option<String>,
+    /// The script's SHA-256.
+    pub script_digest: Option<String>,
     /// Its command line.
     pub command_line: Option<String>,
+    /// Its working folder.
+    pub folder: Option<String>,
     /// Its cgroup.
     pub cgroup: Option<String>,
+    /// The user who logged in.
+    pub login_uid: Option<u32>,
+    /// The thread's name, which the process can choose.
+    pub comm: String,
+    /// What was doubtful about who it was, as a JSON array.
+    pub doubts: Option<String>,
     /// The target.
     pub target: String,
     /// What it speaks.
@@ -154,6 +186,56 @@ pub struct SessionRow {
     pub bytes_down: Option<u64>,
 }
 
+/// A row of the view `runs`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RunRow {
+    /// Number of its record.
+    pub id: u64,
+    /// The agent.
+    pub agent: String,
+    /// Its version.
+    pub agent_version: Option<String>,
+    /// `configuration`, `digest`, `file`, `package`, or `said` by the agent.
+    pub version_source: Option<String>,
+    /// The run.
+    pub run: String,
+    /// The systemd unit.
+    pub unit: Option<String>,
+    /// The container.
+    pub container: Option<String>,
+    /// When it was first seen, in UTC.
+    pub first_seen: String,
+    /// Its sessions.
+    pub sessions: u64,
+    /// The targets that it opened, with commas between.
+    pub targets: Option<String>,
+    /// When it last opened one, in UTC.
+    pub last_session: Option<String>,
+}
+
+/// A row of the view `binaries`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BinaryRow {
+    /// `program` or `script`.
+    pub kind: String,
+    /// Its file.
+    pub path: Option<String>,
+    /// Its SHA-256.
+    pub digest: Option<String>,
+    /// The agent.
+    pub agent: String,
+    /// Its version.
+    pub agent_version: Option<String>,
+    /// What it opened, or what came of it did.
+    pub target: String,
+    /// How often.
+    pub sessions: u64,
+    /// When first, in UTC.
+    pub first_session: String,
+    /// When last, in UTC.
+    pub last_session: String,
+}
+
 /// A row of the view `events`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct EventRow {
@@ -178,6 +260,7 @@ pub(super) fn command_row(row: &Row<'_>) -> rusqlite::Result<CommandRow> {
         agent: row.get("agent")?,
         agent_version: row.get("agent_version")?,
         run: row.get("run")?,
+        lineage: row.get("lineage")?,
         target: row.get("target")?,
         user: row.get("user")?,
         database: row.get("database")?,
@@ -199,6 +282,10 @@ pub(super) fn command_row(row: &Row<'_>) -> rusqlite::Result<CommandRow> {
         uid: row.get("uid")?,
         pid: row.get("pid")?,
         executable: row.get("executable")?,
+        binary: row.get("binary")?,
+        script: row.get("script")?,
+        script_digest: row.get("script_digest")?,
+        doubts: row.get("doubts")?,
         outcome: row.get("outcome")?,
     })
 }
@@ -211,11 +298,22 @@ pub(super) fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
         agent: row.get("agent")?,
         agent_version: row.get("agent_version")?,
         run: row.get("run")?,
+        unit: row.get("unit")?,
+        container: row.get("container")?,
+        process: row.get("process")?,
+        lineage: row.get("lineage")?,
         uid: row.get("uid")?,
         pid: row.get("pid")?,
         executable: row.get("executable")?,
+        binary: row.get("binary")?,
+        script: row.get("script")?,
+        script_digest: row.get("script_digest")?,
         command_line: row.get("command_line")?,
+        folder: row.get("folder")?,
         cgroup: row.get("cgroup")?,
+        login_uid: row.get("login_uid")?,
+        comm: row.get("comm")?,
+        doubts: row.get("doubts")?,
         target: row.get("target")?,
         protocol: row.get("protocol")?,
         server: row.get("server")?,
@@ -242,5 +340,35 @@ pub(super) fn event_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
         session: row.get("session")?,
         kind: row.get("kind")?,
         detail: row.get("detail")?,
+    })
+}
+
+pub(super) fn run_row(row: &Row<'_>) -> rusqlite::Result<RunRow> {
+    Ok(RunRow {
+        id: row.get("id")?,
+        agent: row.get("agent")?,
+        agent_version: row.get("agent_version")?,
+        version_source: row.get("version_source")?,
+        run: row.get("run")?,
+        unit: row.get("unit")?,
+        container: row.get("container")?,
+        first_seen: row.get("first_seen")?,
+        sessions: row.get("sessions")?,
+        targets: row.get("targets")?,
+        last_session: row.get("last_session")?,
+    })
+}
+
+pub(super) fn binary_row(row: &Row<'_>) -> rusqlite::Result<BinaryRow> {
+    Ok(BinaryRow {
+        kind: row.get("kind")?,
+        path: row.get("path")?,
+        digest: row.get("digest")?,
+        agent: row.get("agent")?,
+        agent_version: row.get("agent_version")?,
+        target: row.get("target")?,
+        sessions: row.get("sessions")?,
+        first_session: row.get("first_session")?,
+        last_session: row.get("last_session")?,
     })
 }

@@ -1,7 +1,9 @@
+use std::sync::Arc;
+
 use chaperone_model::{
-    AgentAddr, AgentName, Closing, Command, CommandKind, CommandStatus, Identity, Intent,
-    OriginalAddr, Outcome, Protocol, Record, Response, SessionClosed, SessionOpened,
-    SessionStarted, TargetName, VerdictKind,
+    AgentAddr, AgentName, Closing, Command, CommandKind, CommandStatus, Digest, Intent,
+    OriginalAddr, Outcome, Process, ProcessSeen, Protocol, Record, Response, Run, RunSeen,
+    SessionClosed, SessionOpened, SessionStarted, TargetName, VerdictKind, Version, VersionSource,
 };
 
 use super::*;
@@ -9,27 +11,49 @@ use crate::{Log, Options};
 
 mod following;
 
-fn opened(agent: &str) -> Record {
+fn opened(process: u64) -> Record {
     Record::SessionOpened(SessionOpened {
         at: Timestamp(1_000_000),
-        identity: Identity {
-            agent: AgentName(agent.into()),
-            version: None,
-            run: None,
-            uid: 64001,
-            gid: 64001,
-            pid: 7,
-            started_ns: 1,
-            cgroup_id: 1,
-            comm: "psql".into(),
-            executable: Some("/usr/bin/psql".into()),
-            command_line: None,
-            cgroup: None,
-        },
+        process: Seq(process),
+        comm: "psql".into(),
+        doubts: None,
         target: TargetName("prod".into()),
         protocol: Protocol::Postgres,
         original: OriginalAddr(([127, 0, 0, 9], 5432).into()),
         agent_addr: AgentAddr(([127, 0, 0, 1], 9999).into()),
+    })
+}
+
+fn run(agent: &str, version: &str) -> Record {
+    Record::RunSeen(RunSeen {
+        at: Timestamp(1_000_000),
+        agent: AgentName(agent.into()),
+        version: Some(Version { text: version.into(), source: VersionSource::Digest }),
+        run: Run { name: format!("{agent}-run").into(), unit: None, container: None },
+    })
+}
+
+fn process(run: u64, parent: Option<u64>, name: &str) -> Record {
+    Record::ProcessSeen(ProcessSeen {
+        at: Timestamp(1_000_000),
+        run: Seq(run),
+        parent: parent.map(Seq),
+        process: Arc::new(Process {
+            pid: 7,
+            started_ns: 1,
+            exec_id: 2,
+            uid: 64001,
+            gid: 64001,
+            cgroup_id: 1,
+            cgroup: None,
+            executable: Some(format!("/usr/bin/{name}")),
+            binary: Some(Digest([7; 32])),
+            script: None,
+            command_line: None,
+            folder: None,
+            login_uid: None,
+        }),
+        lineage: format!("agent.py → {name}"),
     })
 }
 
@@ -90,7 +114,7 @@ fn log(folder: &tempfile::TempDir) -> Log {
 
 fn fill(log: &Log) {
     let records = vec![
-        opened("cleaner"),                                                    // 1
+        opened(13),                                                           // 1
         started(1),                                                           // 2
         intent(1, CommandKind::Prepare, Some("SELECT $1"), Some(1)),          // 3
         intent(1, CommandKind::Execute, None, Some(1)),                       // 4
@@ -99,8 +123,13 @@ fn fill(log: &Log) {
         intent(1, CommandKind::Query, Some("SELECT 'A_b%'; SELECT 2"), None), // 7
         outcome(7, 0, CommandStatus::Ok),                                     // 8
         outcome(7, 1, CommandStatus::Error),                                  // 9
-        opened("other"),                                                      // 10
+        opened(16),                                                           // 10
         intent(10, CommandKind::Query, Some("SELECT 'aXbY'"), None),          // 11
+        run("cleaner", "1.4.2"),                                              // 12
+        process(12, None, "psql"),                                            // 13
+        run("other", "2.0.0"),                                                // 14
+        process(14, None, "python3"),                                         // 15
+        process(14, Some(15), "psql"),                                        // 16
     ];
     let _ = log.commit(records).expect("committed").receipts();
 }
@@ -140,16 +169,16 @@ fn filters_filter() {
         .commit(vec![intent(10, CommandKind::Query, Some("SELECT 'ÄRGER'"), None)])
         .expect("committed")
         .receipts();
-    assert_eq!(ids(text("ärger")), [12], "letters of either case, and not of ASCII alone");
+    assert_eq!(ids(text("ärger")), [17], "letters of either case, and not of ASCII alone");
     assert_eq!(
         ids(Filter { limit: Some(1), ..text("select") }),
-        [12],
+        [17],
         "the limit counts what is found"
     );
-    assert_eq!(ids(Filter { agent: Some("other".into()), ..Filter::default() }), [11, 12]);
-    assert_eq!(ids(Filter { session: Some(Seq(10)), ..Filter::default() }), [11, 12]);
+    assert_eq!(ids(Filter { agent: Some("other".into()), ..Filter::default() }), [11, 17]);
+    assert_eq!(ids(Filter { session: Some(Seq(10)), ..Filter::default() }), [11, 17]);
     assert_eq!(ids(Filter { status: Some("error".into()), ..Filter::default() }), [7]);
-    assert_eq!(ids(Filter { limit: Some(1), ..Filter::default() }), [12], "the newest");
+    assert_eq!(ids(Filter { limit: Some(1), ..Filter::default() }), [17], "the newest");
     assert_eq!(ids(Filter { since: Some(Timestamp(2_500_001)), ..Filter::default() }), [0; 0]);
     assert_eq!(ids(Filter { until: Some(Timestamp(2_500_000)), ..Filter::default() }), [0; 0]);
     assert_eq!(ids(Filter { target: Some("prod".into()), ..Filter::default() }).len(), 5);
@@ -212,6 +241,52 @@ fn what_is_no_log_is_told() {
         .expect("written");
     for error in [Reader::open(&other).err(), Log::open(&other, Options::default()).err()] {
         assert!(matches!(error, Some(AuditError::NotALog(_))), "{error:?}");
+    }
+}
+
+#[test]
+fn auditors_questions_about_who_need_no_join() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = log(&folder);
+    fill(&log);
+    let reader = Reader::open(log.path()).expect("readable");
+    let ask = |sql: &str| -> Vec<String> {
+        let mut statement = reader.0.prepare(sql).expect("prepared");
+        let rows = statement.query_map([], |row| row.get::<_, String>(0)).expect("asked");
+        rows.collect::<Result<_, _>>().expect("rows")
+    };
+    assert_eq!(
+        ask(
+            "SELECT statement FROM commands WHERE agent = 'cleaner' AND agent_version = '1.4.2' ORDER BY id"
+        ),
+        ["SELECT $1", "SELECT 'A_b%'; SELECT 2", "SELECT 'A_b%'; SELECT 2"]
+    );
+    assert_eq!(
+        ask("SELECT DISTINCT run FROM commands WHERE statement LIKE '%axby%'"),
+        ["other-run"]
+    );
+    assert_eq!(
+        ask("SELECT path FROM binaries WHERE target = 'prod' AND agent = 'other' ORDER BY path"),
+        ["/usr/bin/psql", "/usr/bin/python3"],
+        "what stands above it as well"
+    );
+    assert_eq!(
+        ask("SELECT agent || ' ' || sessions FROM runs ORDER BY id"),
+        ["cleaner 1", "other 1"]
+    );
+    assert_eq!(ask("SELECT lineage FROM processes WHERE sessions = 0"), ["agent.py → python3"]);
+}
+
+#[test]
+fn a_log_of_before_the_first_release_is_told_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("old.sqlite");
+    let old = Connection::open(&path).expect("made");
+    old.pragma_update(None, "application_id", 0x6368_6170).expect("set");
+    old.pragma_update(None, "user_version", 2).expect("set");
+    drop(old);
+    for error in [Reader::open(&path).err(), Log::open(&path, Options::default()).err()] {
+        assert!(matches!(error, Some(AuditError::Unreleased { found: 2, .. })), "{error:?}");
     }
 }
 

@@ -237,7 +237,7 @@ fn a_session_that_an_earlier_daemon_left_open_is_closed() {
     connection
         .execute_batch(
             "INSERT INTO session_opened VALUES
-             (1, 1, 'a', 1, 1, 1, 1, 1, 'c', NULL, NULL, NULL, 't', 'postgres', 's', 'c', NULL, NULL)",
+             (1, 1, 1, 'c', NULL, 't', 'postgres', 's', 'c')",
         )
         .expect("inserted");
     drop(connection);

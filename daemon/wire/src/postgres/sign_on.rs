@@ -138,13 +138,12 @@ impl SignOn {
         std::mem::take(&mut self.kept)
     }
 
-    /// How the server was convinced, in words.
-    pub fn how(&self) -> &'static str {
-        match self.method {
-            None => "without a password",
-            Some(Method::Scram) if self.bound => "scram-sha-256-plus",
-            Some(method) => method.as_str(),
-        }
+    /// The method by which the server was convinced; `None` where it asked for nothing.
+    pub fn how(&self) -> Option<&'static str> {
+        self.method.map(|method| match method {
+            Method::Scram if self.bound => "scram-sha-256-plus",
+            method => method.as_str(),
+        })
     }
 
     /// Looks at the server's bytes.

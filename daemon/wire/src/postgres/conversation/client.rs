@@ -44,7 +44,7 @@ impl Conversation {
             Phase::SignedOn if header.tag == b'p' => {
                 Err(unexpected(header, "from a client that is signed on"))
             }
-            Phase::SignedOn if header.tag == b'X' => Ok(terminate(header, bytes)),
+            Phase::SignedOn if header.tag == b'X' => terminate(header, bytes),
             Phase::SignedOn => Ok(ClientStep::Wait),
             Phase::Ready => self.ready(header, bytes),
         }
@@ -72,7 +72,7 @@ impl Conversation {
                 ClientStep::Pass(header.length)
             })),
             b'H' => Ok(simple(header, bytes)?.unwrap_or(ClientStep::Pass(header.length))),
-            b'X' => Ok(terminate(header, bytes)),
+            b'X' => terminate(header, bytes),
             // Outside a COPY the server passes over these (src/backend/tcop/postgres.c).
             b'd' => {
                 if let Some(Expect::Query(running) | Expect::Execute(running)) =
@@ -162,6 +162,18 @@ impl Conversation {
     }
 
     pub(super) fn too_long(&mut self, header: Header, bytes: &[u8]) -> ClientStep {
+        let (kind, extended) = match header.tag {
+            b'Q' => (CommandKind::Query, false),
+            b'P' => (CommandKind::Prepare, true),
+            b'F' => (CommandKind::Call, false),
+            _ => (CommandKind::Execute, true),
+        };
+        let has_text = matches!(kind, CommandKind::Query | CommandKind::Prepare);
+        let glimpse = header.length.min(HEADER + GLIMPSE);
+        if has_text && bytes.len() < glimpse {
+            // How much of it is recorded must not depend on how the client cuts it.
+            return ClientStep::Need(glimpse);
+        }
         let objection = Refusal::new(
             "54000",
             format!(
@@ -170,16 +182,8 @@ impl Conversation {
             ),
         )
         .hint("Send less at a time, or ask operations to raise max_message.");
-        let glimpse = bytes.get(HEADER..).unwrap_or_default();
-        let text =
-            String::from_utf8_lossy(&glimpse[..glimpse.len().min(GLIMPSE)]).replace('\0', " ");
-        let (kind, extended) = match header.tag {
-            b'Q' => (CommandKind::Query, false),
-            b'P' => (CommandKind::Prepare, true),
-            b'F' => (CommandKind::Call, false),
-            _ => (CommandKind::Execute, true),
-        };
-        let text = matches!(kind, CommandKind::Query | CommandKind::Prepare).then_some(text);
+        let text = bytes.get(HEADER..glimpse).filter(|_| has_text);
+        let text = text.map(|text| String::from_utf8_lossy(text).replace('\0', " "));
         self.object(header, bytes, command(kind, text, None), extended, objection)
     }
 
@@ -220,7 +224,7 @@ fn signing_on(header: Header, bytes: &[u8], withheld: bool) -> Result<ClientStep
             }
             Ok(ClientStep::Pass(message.len()))
         }
-        b'X' => Ok(terminate(header, bytes)),
+        b'X' => terminate(header, bytes),
         // Sent ahead: its turn comes when the server is ready.
         _ => Ok(ClientStep::Wait),
     }
@@ -239,6 +243,6 @@ fn simple(header: Header, bytes: &[u8]) -> Result<Option<ClientStep>, Violation>
     Ok(whole(header, bytes).err().map(ClientStep::Need))
 }
 
-fn terminate(header: Header, bytes: &[u8]) -> ClientStep {
-    ClientStep::Terminate(bytes.len().min(header.length))
+fn terminate(header: Header, bytes: &[u8]) -> Result<ClientStep, Violation> {
+    Ok(simple(header, bytes)?.unwrap_or(ClientStep::Terminate(header.length)))
 }

@@ -137,7 +137,9 @@ impl Conversation {
             None if self.phase == Phase::Ready && !error.fatal => {
                 events.push(Event::ServerError(error));
             }
-            Some(Expect::RefusedQuery(refused) | Expect::RefusedExecute(refused)) => {
+            Some(Expect::RefusedQuery(refused) | Expect::RefusedExecute(refused))
+                if !refused.told =>
+            {
                 // The stand-in failed, as it should: tell why.
                 refused.told = true;
                 let outcome = refused.outcome(now);
@@ -174,7 +176,9 @@ impl Conversation {
                 self.pass_over(now, events);
             }
             Some(Expect::Sync(_)) => self.fail_sync(error, events),
-            Some(Expect::CopyEnd(_)) | None => {}
+            // Whatever the server has to say besides.
+            Some(Expect::RefusedQuery(_) | Expect::RefusedExecute(_) | Expect::CopyEnd(_))
+            | None => {}
         }
         Ok(seen)
     }

@@ -236,8 +236,10 @@ fn p8_a_message_that_is_too_long_is_refused_without_being_held() {
     let long = query(&"x".repeat(200_000));
     for piece in long.chunks(1000) {
         talk.client(piece).expect("fine");
-        assert!(talk.up.len() <= 1000);
+        assert!(talk.up.len() <= HEADER + GLIMPSE);
     }
+    let text = talk.commands[0].text.as_deref().expect("a text");
+    assert_eq!(text.len(), GLIMPSE, "as much is recorded however it is cut");
     talk.client(&query("SELECT 1")).expect("fine");
     talk.server(&[error(), ready(b"I"), complete("SELECT 1"), ready(b"I")].concat()).expect("fine");
     assert_eq!(talk.outcomes(), [(1, 0, "refused"), (2, 0, "ok")]);
@@ -257,6 +259,39 @@ fn p8_a_server_that_answers_what_was_not_asked_is_found_out() {
     let mut talk = Talk::ready();
     talk.client(&[bind(""), sync()].concat()).expect("fine");
     assert!(talk.server(&message(b'1', b"")).is_err(), "a ParseComplete for a Bind");
+}
+
+#[test]
+fn p1_what_a_server_passed_over_has_an_outcome_all_the_same() {
+    for deny in [false, true] {
+        for bytes in [query("SELECT 1"), [execute(), sync()].concat()] {
+            let mut talk = Talk::ready();
+            talk.deny = deny;
+            talk.client(&bytes).expect("fine");
+            let passed_over = talk.server(&ready(b"I")).is_err();
+            assert!(passed_over || !deny, "a stand-in fails");
+            let open = talk.conversation.finish(now());
+            assert_eq!(talk.outcomes().len() + open.len(), 1);
+        }
+    }
+}
+
+#[test]
+fn a_refusal_is_told_once() {
+    let mut talk = Talk::ready();
+    talk.deny = true;
+    talk.client(&query("DROP TABLE t")).expect("fine");
+    let gone = message(b'E', b"SFATAL\0VFATAL\0C57P01\0Mgone\0\0");
+    talk.server(&[error(), gone.clone()].concat()).expect("fine");
+    assert!(talk.to_client.ends_with(&gone), "what the server says besides is its own");
+    assert_eq!(talk.conversation.finish(now()).len() + talk.outcomes().len(), 1);
+}
+
+#[test]
+fn p8_a_good_bye_is_nothing_but_that() {
+    let long = message(b'X', b"SELECT 1");
+    assert!(Talk::ready().client(&long[..7]).is_err());
+    assert!(Talk::new().client(&long[..7]).is_err());
 }
 
 #[test]

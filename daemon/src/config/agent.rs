@@ -1,0 +1,438 @@
+//! `[[agent]]`: whose connections are taken, which version that is, and what is done in doubt.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::{Path, PathBuf},
+};
+
+use chaperone_model::{AgentName, Digest, Doubt};
+use semver::VersionReq;
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use toml::Spanned;
+
+use super::{Misplaced, named};
+
+/// Longest name of a unit, and longest path of a cgroup, in bytes: what the kernel side compares.
+const UNIT: usize = chaperone_kernel::UNIT_NAME - 1;
+const PATH: usize = chaperone_kernel::CGROUP_PATH - 1;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Agent {
+    pub(crate) name: AgentName,
+    pub(crate) select: Select,
+    pub(crate) version: Option<VersionRule>,
+    /// The versions that are allowed.
+    pub(crate) versions: Option<VersionRange>,
+    pub(crate) binaries: Binaries,
+    pub(crate) answers: Answers,
+}
+
+/// Which processes are an agent's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Select {
+    /// What the kernel looks at.
+    pub(crate) scope: Scope,
+    /// One of these programs or scripts is in the lineage; empty for any.
+    pub(crate) programs: Vec<Digest>,
+}
+
+impl Select {
+    /// The number by which the kernel knows the scope. It stays the same when the configuration's
+    /// order changes, because processes keep it as long as they live.
+    pub(crate) fn number(&self) -> u32 {
+        let hash = Sha256::digest(format!("{:?}", self.scope));
+        hash.first_chunk().map_or(0, |head| u32::from_be_bytes(*head))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// A user id, and the subordinate user ids of its account (subuid(5)).
+    User(u32),
+    /// A unit of the system's service manager.
+    Unit(String),
+    /// A cgroup v2, as a path from the root of its tree, with all below it.
+    Cgroup(PathBuf),
+}
+
+/// How an agent's version is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum VersionRule {
+    /// It stands here.
+    Literal(String),
+    /// By the SHA-256 of a program or script.
+    Digest(HashMap<Digest, String>),
+    /// In this file's first line.
+    File(PathBuf),
+    /// The version of this installed package.
+    Package(String),
+    /// In this variable of the first process's environment: the agent's own word.
+    Environment(String),
+}
+
+/// Versions that are allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct VersionRange(VersionReq);
+
+impl VersionRange {
+    /// Whether a version is in the range. What is missing of its three numbers counts as 0; what
+    /// cannot be read as a version is in no range.
+    pub(crate) fn allows(&self, version: &str) -> bool {
+        let version = version.trim().trim_start_matches('v');
+        let end = version.find(['-', '+', '~']).unwrap_or(version.len());
+        let (numbers, rest) = version.split_at(end);
+        let missing = 2_usize.saturating_sub(numbers.matches('.').count());
+        // Debian writes what comes before a release with a tilde.
+        let rest = rest.replace('~', "-");
+        semver::Version::parse(&format!("{numbers}{}{rest}", ".0".repeat(missing)))
+            .is_ok_and(|version| self.0.matches(&version))
+    }
+}
+
+/// Which programs an agent may run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Binaries {
+    #[default]
+    Any,
+    /// Those that ops have enrolled.
+    Enrolled,
+}
+
+/// What is done in doubt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Answer {
+    /// The session is allowed, and the doubt is recorded with it.
+    Mark,
+    /// The session is refused.
+    #[default]
+    Refuse,
+}
+
+/// By kind of doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Answers {
+    unenrolled: Answer,
+    version: Answer,
+    script: Answer,
+    exec: Answer,
+}
+
+impl Default for Answers {
+    /// Who asks for enrolled programs or a range of versions means it; the other two happen to
+    /// honest agents as well.
+    fn default() -> Self {
+        Self {
+            unenrolled: Answer::Refuse,
+            version: Answer::Refuse,
+            script: Answer::Mark,
+            exec: Answer::Mark,
+        }
+    }
+}
+
+impl Answers {
+    /// Whether a session is refused for a doubt.
+    pub(crate) fn refuses(self, doubt: &Doubt) -> bool {
+        let answer = match doubt {
+            Doubt::Unenrolled { .. } => self.unenrolled,
+            Doubt::Version(_) => self.version,
+            Doubt::ScriptChanged(_) => self.script,
+            Doubt::Exec(_) => self.exec,
+            Doubt::NoAgent => Answer::Refuse,
+        };
+        answer == Answer::Refuse
+    }
+}
+
+/// Checks all agents.
+pub(super) fn check(raw: Vec<Raw>) -> Result<Vec<Agent>, Misplaced> {
+    let mut names = HashSet::new();
+    let mut agents: Vec<Agent> = Vec::new();
+    for agent in raw {
+        let name = named(&agent.name).map_err(|m| (agent.name.span(), m))?;
+        if !names.insert(name.clone()) {
+            return Err((agent.name.span(), format!("there is another agent named {name:?}")));
+        }
+        let span = agent.select.span();
+        let select = agent.select.into_inner().check().map_err(|m| (span.clone(), m))?;
+        for other in &agents {
+            if other.select.scope == select.scope && other.select.programs.is_empty() {
+                let message = format!(
+                    "agent {} comes first and takes all of these processes: say by `programs` which are its own, or put it last",
+                    other.name
+                );
+                return Err((span, message));
+            }
+            // Two scopes in one number are one in four thousand millions.
+            if other.select.number() == select.number() && other.select.scope != select.scope {
+                return Err((
+                    span,
+                    "this selector cannot be told from another's: use another way to select".into(),
+                ));
+            }
+        }
+        let version = match agent.version {
+            None => None,
+            Some(raw) => {
+                let span = raw.span();
+                Some(raw.into_inner().check().map_err(|m| (span, m))?)
+            }
+        };
+        let versions = match agent.versions {
+            None => None,
+            Some(range) if version.is_none() => {
+                return Err((
+                    range.span(),
+                    "a range of versions needs a `version` to be known by".into(),
+                ));
+            }
+            Some(range) => {
+                Some(VersionReq::parse(range.get_ref()).map(VersionRange).map_err(|error| {
+                    (
+                        range.span(),
+                        format!("this is no range of versions such as \">=1.4, <2\": {error}"),
+                    )
+                })?)
+            }
+        };
+        if let Some(doubt) = &agent.doubt {
+            held(doubt)?;
+        }
+        let answers = match agent.doubt {
+            None => Answers::default(),
+            Some(doubt) => {
+                let span = doubt.span();
+                Answers::deserialize(doubt.into_inner())
+                    .map_err(|error| (span, super::suggest(error.message())))?
+            }
+        };
+        agents.push(Agent {
+            name: AgentName(name.into()),
+            select,
+            version,
+            versions,
+            binaries: agent.binaries,
+            answers,
+        });
+    }
+    Ok(agents)
+}
+
+/// A session that waits for a person needs approvals, which are still to come.
+fn held(doubt: &Spanned<toml::Table>) -> Result<(), Misplaced> {
+    if doubt.get_ref().values().any(|value| value.as_str() == Some("hold")) {
+        let message = "a doubt cannot be held for approval yet: use \"refuse\" or \"mark\"";
+        return Err((doubt.span(), message.into()));
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Raw {
+    name: Spanned<String>,
+    select: Spanned<RawSelect>,
+    version: Option<Spanned<RawVersion>>,
+    versions: Option<Spanned<String>>,
+    #[serde(default)]
+    binaries: Binaries,
+    doubt: Option<Spanned<toml::Table>>,
+}
+
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a version, or one of { file = \"/path\" }, { sha256 = { \"…\" = \"1.0\" } }, { package = \"name\" }, { env = \"NAME\" }"
+)]
+enum RawVersion {
+    Literal(String),
+    Rule(RawVersionRule),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawVersionRule {
+    file: Option<PathBuf>,
+    sha256: Option<HashMap<String, String>>,
+    package: Option<String>,
+    env: Option<String>,
+}
+
+impl RawVersion {
+    fn check(self) -> Result<VersionRule, String> {
+        let rule = match self {
+            Self::Literal(text) if text.trim().is_empty() => {
+                return Err("a version is not empty".into());
+            }
+            Self::Literal(text) => return Ok(VersionRule::Literal(text)),
+            Self::Rule(rule) => rule,
+        };
+        match (rule.file, rule.sha256, rule.package, rule.env) {
+            (Some(file), None, None, None) if file.is_absolute() => Ok(VersionRule::File(file)),
+            (Some(_), None, None, None) => Err("a path begins with '/'".into()),
+            (None, Some(all), None, None) => {
+                let all = all.into_iter().map(|(hash, version)| Ok((digest(&hash)?, version)));
+                all.collect::<Result<_, _>>().map(VersionRule::Digest)
+            }
+            (None, None, Some(name), None) => {
+                let fits = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-._:".contains(&b));
+                if !fits || name.is_empty() || name.starts_with('-') {
+                    return Err(format!("{name:?} is no package's name"));
+                }
+                Ok(VersionRule::Package(name))
+            }
+            (None, None, None, Some(name)) => {
+                if name.is_empty() || name.contains(['=', '\0']) {
+                    return Err(format!("{name:?} is no variable's name"));
+                }
+                Ok(VersionRule::Environment(name))
+            }
+            _ => Err("a version is known by exactly one of file, sha256, package, env".into()),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSelect {
+    user: Option<User>,
+    unit: Option<String>,
+    slice: Option<String>,
+    cgroup: Option<PathBuf>,
+    #[serde(default)]
+    programs: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a user's name, or a user id")]
+enum User {
+    Id(u32),
+    Name(String),
+}
+
+impl RawSelect {
+    fn check(self) -> Result<Select, String> {
+        let programs = self.programs.iter().map(|text| digest(text)).collect::<Result<_, _>>()?;
+        let scope = match (self.user, self.unit, self.slice, self.cgroup) {
+            (Some(User::Id(id)), None, None, None) => in_scope(id)?,
+            (Some(User::Name(name)), None, None, None) => {
+                match nix::unistd::User::from_name(&name) {
+                    Ok(Some(user)) => in_scope(user.uid.as_raw())?,
+                    Ok(None) => {
+                        return Err(format!("there is no user named {name:?} on this host"));
+                    }
+                    Err(errno) => {
+                        return Err(format!("the user {name:?} cannot be looked up: {errno}"));
+                    }
+                }
+            }
+            (None, Some(unit), None, None) => {
+                let kinds = [".service", ".scope"];
+                if !kinds.iter().any(|kind| unit.ends_with(kind)) || !is_name(&unit, UNIT) {
+                    return Err("a unit's name ends with .service or .scope".into());
+                }
+                Scope::Unit(unit)
+            }
+            (None, None, Some(slice), None) => Scope::Cgroup(slice_path(&slice)?),
+            (None, None, None, Some(path)) => {
+                let path = path.components().collect::<PathBuf>();
+                if !path.starts_with("/") || path == Path::new("/") {
+                    return Err(
+                        "cgroup is a path from the root of the cgroup v2 tree, such as \"/agents.slice\""
+                            .into(),
+                    );
+                }
+                if path.as_os_str().len() > PATH {
+                    return Err(format!("a cgroup's path has at most {PATH} bytes"));
+                }
+                Scope::Cgroup(path)
+            }
+            _ => {
+                return Err("select by user, unit, slice or cgroup: exactly one of them".into());
+            }
+        };
+        Ok(Select { scope, programs })
+    }
+}
+
+/// `a-b.slice` is in `a.slice` (systemd.slice(5)).
+fn slice_path(name: &str) -> Result<PathBuf, String> {
+    let parts = name.strip_suffix(".slice").filter(|parts| is_name(parts, UNIT));
+    let parts = parts.ok_or_else(|| "a slice's name ends with .slice".to_owned())?;
+    let mut path = PathBuf::from("/");
+    let mut so_far = String::new();
+    for part in parts.split('-') {
+        if part.is_empty() {
+            return Err(format!("{name:?} is no slice's name"));
+        }
+        if !so_far.is_empty() {
+            so_far.push('-');
+        }
+        so_far.push_str(part);
+        path.push(format!("{so_far}.slice"));
+    }
+    if path.as_os_str().len() > PATH {
+        return Err(format!("a slice's path has at most {PATH} bytes"));
+    }
+    Ok(path)
+}
+
+fn is_name(text: &str, most: usize) -> bool {
+    (1..=most).contains(&text.len()) && !text.contains(['/', '\0'])
+}
+
+fn digest(text: &str) -> Result<Digest, String> {
+    text.parse().map_err(|()| format!("{text:?} is no SHA-256: 64 hexadecimal digits"))
+}
+
+/// The daemon's own connections must never come back to it.
+fn in_scope(uid: u32) -> Result<Scope, String> {
+    if nix::unistd::geteuid().as_raw() == uid {
+        return Err(format!(
+            "user id {uid} is the daemon's own: an agent needs an account of its own"
+        ));
+    }
+    if uid == 0 {
+        return Err(
+            "root can undo whatever chaperone does: an agent needs an account of its own".into()
+        );
+    }
+    Ok(Scope::User(uid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_take_versions_as_people_write_them() {
+        let range = VersionRange(VersionReq::parse(">=1.4, <2").expect("a range"));
+        for version in ["1.4", "1.4.2", "v1.9.0", "1.10", " 1.4.2+deb12u1 "] {
+            assert!(range.allows(version), "{version}");
+        }
+        for version in ["1.3.9", "2", "2.0.0", "1.4~rc1", "latest", "", "1.x"] {
+            assert!(!range.allows(version), "{version}");
+        }
+    }
+
+    #[test]
+    fn slices_are_where_systemd_puts_them() {
+        assert_eq!(slice_path("agents.slice"), Ok("/agents.slice".into()));
+        assert_eq!(slice_path("a-b-c.slice"), Ok("/a.slice/a-b.slice/a-b-c.slice".into()));
+        for wrong in ["agents", "-.slice", "a--b.slice", "a/b.slice", ".slice"] {
+            assert!(slice_path(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_scope_keeps_its_number() {
+        let select = |scope| Select { scope, programs: Vec::new() };
+        let user = select(Scope::User(64001));
+        assert_eq!(user.number(), select(Scope::User(64001)).number());
+        assert_ne!(user.number(), select(Scope::User(64002)).number());
+    }
+}

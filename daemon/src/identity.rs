@@ -1,0 +1,375 @@
+//! Settles who opened a connection: the kernel's note, its table of processes and what it told of
+//! their execs, completed from `/proc` where the process still is what it was.
+//!
+//! Belongs here: putting it together, recording each process once, and what is doubtful about it.
+//! What is told to the agent is the session's business.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+};
+
+use chaperone_audit::{AuditError, Log};
+use chaperone_kernel::{Events, Image, KernelError, Note, ProcessKey, ProcessTable};
+use chaperone_model::{
+    AgentName, Event, EventKind, Identity, Process, ProcessSeen, Record, RunSeen, Seq, Version,
+};
+
+pub(crate) mod digest;
+mod doubts;
+pub(crate) mod enrolled;
+mod facts;
+mod proc;
+mod run;
+mod scan;
+mod script;
+mod tracker;
+mod version;
+
+use self::{
+    digest::Digests,
+    enrolled::Enrolled,
+    facts::{Fact, Pinned},
+    tracker::Tracker,
+    version::Packages,
+};
+pub(crate) use self::{
+    scan::Owners,
+    tracker::{Id, Watch},
+};
+use crate::{
+    clock,
+    config::{Agent, Config, VersionRule},
+};
+
+/// Runs that are remembered as recorded.
+const RUNS: usize = 4096;
+
+/// A run of an agent in a version, which is recorded once.
+type RunKey = (AgentName, Option<Version>, Arc<str>);
+
+/// Knows agents' processes. One for the daemon.
+pub(crate) struct Identities {
+    tracking: Mutex<Tracking>,
+    facts: Mutex<HashMap<ProcessKey, Fact>>,
+    runs: Mutex<HashMap<RunKey, Seq>>,
+    digests: Digests,
+    packages: Packages,
+    enrolled: RwLock<Arc<Enrolled>>,
+    place: Place,
+    log: Log,
+}
+
+/// What the kernel told and holds.
+struct Tracking {
+    events: Events,
+    table: ProcessTable,
+    tracker: Tracker,
+}
+
+/// Where things are on this host.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// Where the cgroup v2 tree is mounted.
+    pub(crate) cgroups: PathBuf,
+    /// The boot's id.
+    pub(crate) boot: String,
+    /// The list of enrolled files.
+    pub(crate) enrolled: PathBuf,
+}
+
+/// Who opened a connection, before it is recorded.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    pub(crate) identity: Identity,
+    /// The doubt for which it is to be refused.
+    pub(crate) refused: Option<chaperone_model::Doubt>,
+    /// Of the processes of the lineage.
+    keys: Vec<ProcessKey>,
+}
+
+impl Identities {
+    pub(crate) fn new(events: Events, table: ProcessTable, place: Place, log: Log) -> Self {
+        Self {
+            tracking: Mutex::new(Tracking { events, table, tracker: Tracker::default() }),
+            facts: Mutex::default(),
+            runs: Mutex::default(),
+            digests: Digests::default(),
+            packages: Packages::default(),
+            enrolled: RwLock::default(),
+            place,
+            log,
+        }
+    }
+
+    /// Takes in what the kernel told. Cheap where it told nothing.
+    pub(crate) fn drain(&self) {
+        self.tracking().drain(&self.log);
+    }
+
+    /// Settles who made a connection. `None` where no agent of the configuration can be meant.
+    pub(crate) async fn settle(&self, config: &Config, note: &Note) -> Option<Settled> {
+        let candidates: Vec<&Agent> =
+            config.agents.iter().filter(|agent| agent.select.number() == note.agent).collect();
+        let links = {
+            let mut tracking = self.tracking();
+            tracking.drain(&self.log);
+            tracking.lineage(note.process)
+        };
+        let mut lineage: Vec<Arc<Process>> = Vec::with_capacity(links.len());
+        let last = links.len().saturating_sub(1);
+        for (at, link) in links.iter().enumerate() {
+            let of = (at == last).then_some(note);
+            let above = lineage.last().cloned();
+            lineage.push(self.fact(link, of, above).await);
+        }
+        let lineage: Arc<[Arc<Process>]> = lineage.into();
+        let (agent, known) = doubts::choose(&candidates, &lineage)?;
+        let first = links.first().map_or(note.process, |link| link.key);
+        let mut identity = Identity {
+            agent: agent.name.clone(),
+            version: self.version(agent, &lineage, &first).await,
+            run: run::of(&first, first_cgroup(&lineage), &self.place.cgroups, &self.place.boot),
+            comm: comm(&note.comm),
+            doubts: Vec::new(),
+            lineage,
+        };
+        let enrolled = self.enrolled.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let changed = self.changed_scripts(&links);
+        identity.doubts = doubts::of(agent, known, &identity, &enrolled, changed);
+        let refused = identity.doubts.iter().find(|doubt| agent.answers.refuses(doubt)).cloned();
+        Some(Settled { identity, refused, keys: links.iter().map(|link| link.key).collect() })
+    }
+
+    /// The record of the process that connected; records it, its run and those above it, where
+    /// they are not recorded yet.
+    pub(crate) fn record(&self, settled: &Settled) -> Result<Seq, AuditError> {
+        let identity = &settled.identity;
+        let at = clock::wall();
+        // Held while it is written: two connections of a process must not record it twice.
+        let mut facts = lock(&self.facts);
+        let run = {
+            let mut runs = lock(&self.runs);
+            let key = (identity.agent.clone(), identity.version.clone(), identity.run.name.clone());
+            if let Some(seq) = runs.get(&key) {
+                *seq
+            } else {
+                let seq = self.commit(Record::RunSeen(RunSeen {
+                    at,
+                    agent: identity.agent.clone(),
+                    version: identity.version.clone(),
+                    run: identity.run.clone(),
+                }))?;
+                if runs.len() >= RUNS {
+                    runs.clear();
+                }
+                runs.insert(key, seq);
+                seq
+            }
+        };
+        let mut parent = None;
+        let mut lineage = String::new();
+        for (key, process) in settled.keys.iter().zip(identity.lineage.iter()) {
+            if !lineage.is_empty() {
+                lineage.push_str(" → ");
+            }
+            lineage.push_str(process.name());
+            let recorded = facts.get(key).and_then(|fact| fact.recorded_as(process, run));
+            let seq = if let Some(seq) = recorded {
+                seq
+            } else {
+                let seq = self.commit(Record::ProcessSeen(ProcessSeen {
+                    at,
+                    run,
+                    parent,
+                    process: process.clone(),
+                    lineage: lineage.clone(),
+                }))?;
+                if let Some(fact) = facts.get_mut(key) {
+                    fact.set_recorded(process, run, seq);
+                }
+                seq
+            };
+            parent = Some(seq);
+        }
+        // A lineage is never empty: at the least it is the process that connected.
+        Ok(parent.unwrap_or(run))
+    }
+
+    /// Watches whether the process of a session begins to run something else.
+    pub(crate) fn watch(&self, note: &Note, session: Seq) -> Arc<Watch> {
+        let mut tracking = self.tracking();
+        tracking.drain(&self.log);
+        let watch = tracking.tracker.watch(Id::from(&note.process), session);
+        // It may have done so since it connected.
+        let now = tracking.current(note.process.tgid);
+        if now.is_some_and(|now| now.key.exec_id > note.process.exec_id)
+            && let Some((session, program)) = tracking.tracker.moved_already(&note.process, &watch)
+        {
+            tell(&self.log, session, &program);
+        }
+        watch
+    }
+
+    /// Whether this process is an agent's.
+    pub(crate) fn is_agents(&self, pid: u32) -> bool {
+        let found = self.tracking().current(pid);
+        found.is_some_and(|found| proc::started(pid) == Some(Id::from(&found.key).ticks))
+    }
+
+    /// Reads the list of enrolled files again, where it changed.
+    pub(crate) fn reread(&self) {
+        let held = self.enrolled.read().unwrap_or_else(PoisonError::into_inner).clone();
+        match held.reread(&self.place.enrolled) {
+            Ok(None) => {}
+            Ok(Some(new)) => {
+                let detail =
+                    format!("the list of enrolled programs was read: {} of them", new.len());
+                let event =
+                    Event { at: clock::wall(), session: None, kind: EventKind::Enrolled, detail };
+                self.log.ride_along(Record::Event(event));
+                *self.enrolled.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+            }
+            Err(error) => tracing::error!(%error, "the enrolled files stay as they were"),
+        }
+    }
+
+    /// Forgets processes that are gone and of which none came that lives.
+    pub(crate) fn prune(&self) {
+        let mut tracking = self.tracking();
+        tracking.drain(&self.log);
+        tracking.tracker.prune();
+        let tracker = &tracking.tracker;
+        lock(&self.facts).retain(|key, _| tracker.knows(Id::from(key)));
+    }
+
+    /// A version that can change while the agent runs is the one that it had when the run was first
+    /// seen.
+    async fn version(
+        &self,
+        agent: &Agent,
+        lineage: &[Arc<Process>],
+        first: &ProcessKey,
+    ) -> Option<Version> {
+        let rule = agent.version.as_ref()?;
+        let lasting = matches!(rule, VersionRule::Literal(_) | VersionRule::Digest(_));
+        if !lasting
+            && let Some(pinned) = lock(&self.facts).get(first).and_then(|f| f.version(&agent.name))
+        {
+            return pinned.version.clone();
+        }
+        let version = version::of(rule, lineage, Id::from(first), &self.packages).await;
+        if !lasting && let Some(fact) = lock(&self.facts).get_mut(first) {
+            fact.pin(Pinned { agent: agent.name.clone(), version: version.clone() });
+        }
+        version
+    }
+
+    fn commit(&self, record: Record) -> Result<Seq, AuditError> {
+        let receipts = self.log.commit(vec![record])?.receipts();
+        Ok(receipts.first().map_or(Seq(0), chaperone_audit::Receipt::seq))
+    }
+
+    fn tracking(&self) -> MutexGuard<'_, Tracking> {
+        lock(&self.tracking)
+    }
+}
+
+impl Tracking {
+    fn drain(&mut self, log: &Log) {
+        while let Some(happened) = self.events.take() {
+            for (session, program) in self.tracker.learn(happened) {
+                tell(log, session, &program);
+            }
+        }
+    }
+
+    fn lineage(&mut self, key: ProcessKey) -> Vec<tracker::Link> {
+        let table = &self.table;
+        let links = self.tracker.lineage(key, |key| {
+            table.get(key.tgid).ok().flatten().filter(|found| Id::from(&found.key) == Id::from(key))
+        });
+        // Remembered until its end, so that what is known of it is forgotten then.
+        for process in links.iter().filter_map(|link| link.process) {
+            self.tracker.found(process);
+        }
+        links
+    }
+
+    /// A process as the kernel has it now.
+    fn current(&self, pid: u32) -> Option<chaperone_kernel::Process> {
+        self.table.get(pid).unwrap_or_else(|error: KernelError| {
+            tracing::warn!(%error, "the table of processes cannot be read");
+            None
+        })
+    }
+}
+
+fn tell(log: &Log, session: Seq, program: &str) {
+    let detail = chaperone_model::Doubt::Exec(program.to_owned()).to_string();
+    let event = Event { at: clock::wall(), session: Some(session), kind: EventKind::Doubt, detail };
+    log.ride_along(Record::Event(event));
+}
+
+/// What the server is told as `application_name`: agent, version and run, in the 63 bytes that it
+/// keeps (`NAMEDATALEN`). Names give way first, the run last: it is what tells sessions apart.
+pub(crate) fn application_name(identity: &Identity) -> String {
+    let mut text = clean(&identity.agent.0, 20);
+    if let Some(version) = &identity.version {
+        text = format!("{text}@{}", clean(&version.text, 16));
+    }
+    format!("{text}/{}", clean(&identity.run.name, 25))
+}
+
+/// The server replaces what is not printable ASCII (`pg_clean_ascii`).
+fn clean(text: &str, length: usize) -> String {
+    text.chars().map(|c| if c.is_ascii_graphic() { c } else { '?' }).take(length).collect()
+}
+
+fn comm(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
+}
+
+/// The path of the first process's cgroup: of it, or of another that is in the same.
+fn first_cgroup(lineage: &[Arc<Process>]) -> Option<&str> {
+    let first = lineage.first()?.cgroup_id;
+    let mut same = lineage.iter().filter(|process| process.cgroup_id == first);
+    same.find_map(|process| process.cgroup.as_deref())
+}
+
+/// A note's image, where there is one.
+fn image_of(note: &Note) -> Option<Image> {
+    Some(note.image).filter(|image| image.inode != 0)
+}
+
+/// A thread that panicked holds no half-made change of these.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use chaperone_model::{Run, VersionSource};
+
+    use super::*;
+
+    #[test]
+    fn the_servers_name_of_a_session_fits_and_tells_runs_apart() {
+        let identity = Identity {
+            agent: AgentName("a".repeat(63).into()),
+            version: Some(Version {
+                text: "1.2.3 \u{e9}".into(),
+                source: VersionSource::Configuration,
+            }),
+            run: Run { name: "1234567.987654321-0123abcd".into(), unit: None, container: None },
+            lineage: [].into(),
+            comm: String::new(),
+            doubts: Vec::new(),
+        };
+        let name = application_name(&identity);
+        assert_eq!(name, format!("{}@1.2.3??/1234567.987654321-0123abc", "a".repeat(20)));
+        assert!(name.len() <= 63);
+    }
+}

@@ -1,0 +1,15 @@
+//! From `tests/fuzz`, by the ordinary compiler and cargo alone; what is new goes to the first folder:
+//!
+//! `mkdir -p target/corpus/startup && cargo run --release --bin startup -- -max_total_time=7200
+//! -max_len=2048 target/corpus/startup ../corpus/startup`
+//!
+//! What of it covers more is added to the corpus by the same command with `-set_cover_merge=1
+//! -use_counters=0 ../corpus/startup target/corpus/startup` in place of all behind `--`.
+#![no_main]
+
+#[path = "../../../daemon/wire/tests/harness/startup.rs"]
+mod harness;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| harness::play(input));
