@@ -57,13 +57,14 @@ impl Conversation {
         if last.are_certain() {
             return Ok(None);
         }
+        // One that was sent behind the end of the data is answered for certain, and ends skipping at
+        // the latest; so is a simple query. Without that even a COPY's success stays in the server's
+        // buffer.
+        let answered = last.least > 0 || matches!(self.expect.front(), Some(Expect::Query(_)));
         match (self.copy, self.skipping) {
-            // All data was sent: the server will confirm it, or report an error.
-            (CopyIn::Done, _) => Ok(Some(ClientStep::Wait)),
-            (_, false) => Ok(None),
-            // One of them was sent behind the end of the data, and ends the skipping at the latest.
-            (_, true) if last.least > 0 => Ok(Some(ClientStep::Wait)),
-            (_, true) => Err(unexpected(header, "behind a COPY that failed, without a Sync")),
+            (CopyIn::No, false) => Ok(None),
+            _ if answered => Ok(Some(ClientStep::Wait)),
+            _ => Err(unexpected(header, "behind a COPY whose data no Sync follows")),
         }
     }
 

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod copy;
+mod model;
 mod names;
 mod special;
 mod texts;
