@@ -226,6 +226,11 @@ fn sent() -> impl Strategy<Value = Vec<u8>> {
         1 => name.clone().prop_map(|name| message(b'D', format!("S{name}\0").as_bytes())),
         1 => name.prop_map(|name| message(b'C', format!("S{name}\0").as_bytes())),
         5 => Just(sync()),
+        // What seldom comes together by chance.
+        2 => Just([bind("s"), execute(), sync()].concat()),
+        1 => Just([parse("s", "SELECT 1"), sync()].concat()),
+        1 => Just([query("DEALLOCATE s"), query("PREPARE s AS SELECT 3")].concat()),
+        1 => Just([parse("", "COPY t FROM STDIN"), bind(""), execute(), sync()].concat()),
         1 => Just(message(b'H', b"")),
         1 => Just(message(b'd', b"1\n")),
         2 => Just(message(b'c', b"")),
