@@ -92,15 +92,12 @@ impl Server {
             Some("FAIL" | "chaperone") => None,
             _ => Some("SELECT 1"),
         };
-        match tag {
-            Some(tag) => {
-                self.answer(&complete(tag));
-                self.fates[command] = Fate::Ran(text.into());
-            }
-            None => {
-                self.fates[command] = Fate::Failed;
-                self.fail(extended);
-            }
+        if let Some(tag) = tag {
+            self.answer(&complete(tag));
+            self.fates[command] = Fate::Ran(text.into());
+        } else {
+            self.fates[command] = Fate::Failed;
+            self.fail(extended);
         }
         tag.is_some()
     }
@@ -159,7 +156,7 @@ impl Server {
             }
             b'P' => {
                 self.reads(&text(1));
-                let taken = text(0) != "" && self.statements.contains_key(&text(0));
+                let taken = !text(0).is_empty() && self.statements.contains_key(&text(0));
                 if taken || text(1).starts_with("chaperone") {
                     self.fates[command] = Fate::Failed;
                     return self.fail(true);
@@ -169,7 +166,7 @@ impl Server {
                 self.answer(&message(b'1', b""));
             }
             b'B' => {
-                let taken = text(0) != "" && self.portals.contains_key(&text(0));
+                let taken = !text(0).is_empty() && self.portals.contains_key(&text(0));
                 match self.statements.get(&text(1)).cloned() {
                     Some(statement) if !taken => {
                         self.portals.insert(text(0), statement);
@@ -178,15 +175,14 @@ impl Server {
                     _ => self.fail(true),
                 }
             }
-            b'E' => match self.portals.get(&text(0)).cloned() {
-                Some(statement) => {
+            b'E' => {
+                if let Some(statement) = self.portals.get(&text(0)).cloned() {
                     self.run(&statement, true, command);
-                }
-                None => {
+                } else {
                     self.fates[command] = Fate::Failed;
                     self.fail(true);
                 }
-            },
+            }
             b'D' if self.statements.contains_key(&text(0)[1..]) => {
                 self.answer(&[message(b't', b"\0\0"), message(b'n', b"")].concat());
             }
@@ -289,7 +285,8 @@ proptest! {
             _ => None,
         });
         for outcome in told.chain(&open) {
-            outcomes[outcome.intent.0 as usize - 1].push(outcome.clone());
+            let at = usize::try_from(outcome.intent.0).expect("few") - 1;
+            outcomes[at].push(outcome.clone());
         }
         let text_of = |number: u64| {
             let prepared = |c: &&Command| c.kind == CommandKind::Prepare && c.statement == Some(number);
