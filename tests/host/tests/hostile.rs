@@ -64,9 +64,10 @@ fn p8_a_client_that_breaks_the_protocol_is_told_and_ended() -> Result<()> {
     }
     assert_eq!(host.counter("client_violations")?, 12);
     assert_eq!(host.counter("panics")?, 0);
+    // Their ends are recorded behind what ended them.
+    let sessions = host.closed_sessions()?;
     let events = host.events()?;
     assert_eq!(events.iter().filter(|e| e["kind"] == "violation").count(), 12);
-    let sessions = host.closed_sessions()?;
     assert!(sessions.iter().all(|s| s["closed_by"] == "daemon"));
     // Nothing of it stays.
     host.psql(&["SELECT 1"])?.ok()?;

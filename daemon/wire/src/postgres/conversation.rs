@@ -231,7 +231,12 @@ impl Conversation {
 
     /// Whether the server owes nothing and no message is half passed.
     pub fn is_idle(&self) -> bool {
-        self.expect.iter().all(Expect::may_stay_unanswered) && self.at_boundary()
+        self.is_answered() && self.at_boundary()
+    }
+
+    /// Whether the server has answered all that it is going to, and passes over nothing.
+    fn is_answered(&self) -> bool {
+        !self.skipping && self.expect.iter().all(Expect::may_stay_unanswered)
     }
 
     /// Whether nothing would be lost if the session ended now.
@@ -254,6 +259,7 @@ impl Conversation {
         let Some(Pending { mut expect, extended, runs, prepared }) = self.pending.take() else {
             return;
         };
+        let answered = self.is_answered();
         self.batches.run(runs);
         match &mut expect {
             Expect::Parse(_, name) => {
@@ -264,7 +270,7 @@ impl Conversation {
                     self.batches.rename();
                 }
                 if !extended {
-                    running.assured = self.batches.query();
+                    running.assured = self.batches.query(answered);
                 }
             }
             _ => {}
@@ -281,6 +287,7 @@ impl Conversation {
         let Some(Pending { extended, .. }) = self.pending.take() else {
             return Vec::new();
         };
+        let answered = self.is_answered();
         // An error takes back what its transaction has set, and hides the rest of its batch.
         self.batches.run(if extended { Ran::Plain } else { Ran::Anything });
         let mut refused = Refused { seq: None, refusal, told: false, assured: false };
@@ -289,7 +296,7 @@ impl Conversation {
             self.expect.push_back(Expect::RefusedExecute(refused));
             failing_parse()
         } else {
-            refused.assured = self.batches.query();
+            refused.assured = self.batches.query(answered);
             self.expect.push_back(Expect::RefusedQuery(refused));
             failing_query()
         }

@@ -56,9 +56,10 @@ impl Batches {
         self.open = true;
     }
 
-    /// A simple query or function call is sent. Answers whether it ends a batch.
-    pub(super) fn query(&mut self) -> bool {
-        let assured = !self.open;
+    /// A simple query or function call is sent; `answered`: all before it was. Answers whether it
+    /// ends a batch.
+    pub(super) fn query(&mut self, answered: bool) -> bool {
+        let assured = answered || !self.open;
         if assured {
             self.end();
         }
@@ -79,6 +80,13 @@ impl Batches {
         if self.done == self.current {
             self.before = Ran::Nothing;
         }
+    }
+
+    /// The server is ready, and all that was sent has been answered.
+    pub(super) fn all_ended(&mut self) {
+        self.end();
+        self.done = self.current;
+        self.before = Ran::Nothing;
     }
 
     /// These ends turn out to be none: COPY swallowed them, or may have. `extended`: the batch that
@@ -179,15 +187,17 @@ mod tests {
         let mut batches = Batches::default();
         batches.extended();
         assert!(!batches.wait_for(0), "without a Sync");
-        assert!(!batches.query(), "an error before it would hide it");
+        assert!(!batches.query(false), "an error before it would hide it");
         assert!(!batches.wait_for(0));
         batches.end();
         assert!(batches.wait_for(0) && batches.must_wait());
-        assert!(batches.query());
+        assert!(batches.query(false));
         batches.ended();
         assert!(!batches.must_wait());
         assert!(!batches.wait_for(0), "it is over");
         assert!(batches.wait_for(1));
+        batches.extended();
+        assert!(batches.query(true), "nothing before it can fail any more");
     }
 
     #[test]
@@ -211,6 +221,6 @@ mod tests {
         batches.annul(1, true);
         assert!(!batches.must_wait());
         assert_eq!(batches.ran_now(), Ran::Plain, "the batch goes on");
-        assert!(!batches.query(), "and is open");
+        assert!(!batches.query(false), "and is open");
     }
 }

@@ -53,7 +53,7 @@ impl Conversation {
                 }
             }
         };
-        if self.expect.is_empty() {
+        if self.expect.is_empty() && !self.skipping {
             events.extend(self.held.take().map(Event::Outcome));
         }
         Ok(ServerStep { pass, replace: None, need })

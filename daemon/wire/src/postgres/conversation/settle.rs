@@ -91,6 +91,9 @@ impl Conversation {
             self.batches.ended();
         }
         self.drop_copy_ends();
+        if self.expect.is_empty() {
+            self.batches.all_ended();
+        }
         self.skipping = false;
         self.copy = CopyIn::No;
         self.in_transaction = transaction != "idle";

@@ -77,6 +77,29 @@ fn p4_honest_pipelines_of_any_text_pass() {
 }
 
 #[test]
+fn p4_what_was_answered_without_a_sync_hides_nothing() {
+    // As asyncpg prepares a statement that it then does not run, and copies.
+    let mut talk = Talk::ready();
+    let prepare = [parse("s", "SELECT 1"), message(b'D', b"Ss\0"), message(b'H', b"")].concat();
+    talk.client(&prepare).expect("fine");
+    let described = [message(b'1', b""), message(b't', b"\0\0"), message(b'n', b"")].concat();
+    talk.server(&described).expect("fine");
+    let flight = [query("COPY t TO STDOUT"), query(r"SELECT '\d'")].concat();
+    talk.client(&flight).expect("fine");
+    assert!(!has(&talk.to_server, r"\d"), "it waits");
+    talk.server(&[complete("COPY 1"), ready(b"I")].concat()).expect("fine");
+    assert_eq!(talk.to_server, [prepare, flight].concat(), "and goes on");
+
+    // A simple query before whose answer nothing is known of what was sent before it.
+    let mut talk = Talk::ready();
+    talk.client(&[parse("s", "SELECT 1"), query("SELECT 1")].concat()).expect("fine");
+    let answers = [message(b'1', b""), complete("SELECT 1"), ready(b"I")].concat();
+    talk.server(&answers).expect("fine");
+    talk.client(&query(r"SELECT '\d'")).expect("fine");
+    assert!(has(&talk.to_server, r"\d"));
+}
+
+#[test]
 fn p2_a_setting_that_a_function_changed_under_a_text_ends_the_session() {
     let sent = [run("SELECT f()"), parse("", EVIL), sync()].concat();
     let answers = [ran("SELECT 1"), message(b'1', b"")].concat();
