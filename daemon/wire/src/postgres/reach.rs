@@ -12,12 +12,24 @@ pub(crate) struct Reach {
     pub(crate) names: bool,
 }
 
-/// Leave both as they are.
-const PLAIN: [&str; 10] =
-    ["select", "insert", "update", "delete", "with", "values", "table", "merge", "begin", "start"];
+/// Leave both as they are. JDBC sets savepoints within its batches (`autosave`).
+const PLAIN: [&str; 12] = [
+    "select",
+    "insert",
+    "update",
+    "delete",
+    "with",
+    "values",
+    "table",
+    "merge",
+    "begin",
+    "start",
+    "savepoint",
+    "release",
+];
 
 /// Leave names as they are, or free some and give them to nothing else.
-const KEEP_NAMES: [&str; 38] = [
+const KEEP_NAMES: [&str; 36] = [
     "abort",
     "alter",
     "analyse",
@@ -43,11 +55,9 @@ const KEEP_NAMES: [&str; 38] = [
     "reassign",
     "refresh",
     "reindex",
-    "release",
     "reset",
     "revoke",
     "rollback",
-    "savepoint",
     "security",
     "set",
     "show",

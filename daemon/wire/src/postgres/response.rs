@@ -269,6 +269,31 @@ mod tests {
     }
 
     #[test]
+    fn p8_a_row_that_grows_is_dropped_and_its_room_given_back() {
+        // As many as the limit lets in; each becomes 311 bytes.
+        let long = 1e308_f64.to_be_bytes();
+        let row = data_row(&[Some(&long[..]); 80]);
+        let mut capture = Capture::new(1000);
+        capture.set_columns(Rc::new(Columns {
+            types: vec![701; 80],
+            formats: Formats::All(true),
+            ..Columns::default()
+        }));
+        capture.row(&row).expect("a row");
+        assert!(capture.rows.capacity() <= 1000, "{}", capture.rows.capacity());
+        assert!(capture.finish().expect("a mark").truncated);
+    }
+
+    #[test]
+    fn a_description_that_is_longer_than_a_response_may_be_is_left_out() {
+        let mut capture = Capture::new(10);
+        let columns = Columns { names: "[\"a long name\"]".into(), ..Columns::default() };
+        capture.set_columns(Rc::new(columns));
+        let response = capture.finish().expect("a mark");
+        assert_eq!((response.columns.as_str(), response.truncated), ("", true));
+    }
+
+    #[test]
     fn a_limit_of_zero_keeps_nothing_and_says_so() {
         let mut capture = Capture::new(0);
         capture.row(&data_row(&[])).expect("a row");

@@ -60,6 +60,7 @@ fn p4_honest_pipelines_of_any_text_pass() {
     let mut talk = Talk::ready();
     let sent = [
         run("BEGIN"),
+        run("SAVEPOINT PGJDBC_AUTOSAVE"),
         run("INSERT INTO t VALUES ('é')"),
         run("-- a comment\nSELECT 'ü'"),
         run(r"UPDATE t SET a = '\d+'"),
@@ -68,7 +69,7 @@ fn p4_honest_pipelines_of_any_text_pass() {
     .concat();
     talk.client(&sent).expect("fine");
     assert_eq!(talk.to_server, sent);
-    talk.server(&ran("BEGIN").repeat(4)).expect("fine");
+    talk.server(&ran("BEGIN").repeat(5)).expect("fine");
     // Behind the Sync it is only a matter of waiting.
     let more = [parse("", "SELECT 'é'"), sync()].concat();
     talk.client(&more).expect("fine");
