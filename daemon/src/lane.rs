@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use chaperone_audit::Receipt;
 use chaperone_policy::Permit;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -22,16 +22,23 @@ const LARGE: usize = 64 << 10;
 /// A buffer whose front may go on.
 #[derive(Debug)]
 pub(crate) struct Lane {
+    /// What may go on, then what has been looked at, then, where nothing was cut off, the rest.
     bytes: BytesMut,
     cleared: usize,
-    /// A message at the front of what is not cleared needs so much.
+    /// So many bytes have been looked at.
+    seen: usize,
+    /// What lies behind bytes that were replaced: it is joined again once for all of them, before
+    /// more is read. Until then all of `bytes` has been looked at.
+    cut: Option<BytesMut>,
+    /// A message at the front of what has not been looked at needs so much.
     need: usize,
     total: u64,
 }
 
 impl Lane {
     pub(crate) fn new() -> Self {
-        Self { bytes: BytesMut::with_capacity(SMALL), cleared: 0, need: 0, total: 0 }
+        let bytes = BytesMut::with_capacity(SMALL);
+        Self { bytes, cleared: 0, seen: 0, cut: None, need: 0, total: 0 }
     }
 
     /// With bytes that came before.
@@ -41,13 +48,17 @@ impl Lane {
         lane
     }
 
-    /// What has not been cleared.
+    /// What has not been looked at.
     pub(crate) fn rest(&self) -> &[u8] {
-        &self.bytes[self.cleared..]
+        self.cut.as_deref().unwrap_or(&self.bytes[self.seen..])
     }
 
     pub(crate) fn has_cleared(&self) -> bool {
         self.cleared > 0
+    }
+
+    pub(crate) fn has_seen(&self) -> bool {
+        self.seen > self.cleared
     }
 
     /// Bytes that have gone on.
@@ -59,41 +70,65 @@ impl Lane {
         self.need = need;
     }
 
-    pub(crate) fn clear(&mut self, count: usize) {
-        self.cleared += count;
+    /// So many more bytes have been looked at.
+    pub(crate) fn see(&mut self, count: usize) {
+        if let Some(cut) = &mut self.cut {
+            self.bytes.extend_from_slice(&cut[..count]);
+            cut.advance(count);
+        }
+        self.seen += count;
     }
 
-    /// Puts other bytes in the place of `length` bytes at `at` behind what is cleared.
-    pub(crate) fn replace(&mut self, at: usize, length: usize, with: &[u8]) {
-        let at = self.cleared + at;
-        let tail = self.bytes[at + length..].to_vec();
-        self.bytes.truncate(at);
+    /// All that has been looked at may go on.
+    pub(crate) fn clear(&mut self) {
+        self.cleared = self.seen;
+    }
+
+    /// Puts other bytes in the place of the first that have not been looked at. They count as looked
+    /// at.
+    pub(crate) fn replace(&mut self, length: usize, with: &[u8]) {
+        let cut = self.cut.get_or_insert_with(|| self.bytes.split_off(self.seen));
+        cut.advance(length);
         self.bytes.extend_from_slice(with);
-        self.bytes.extend_from_slice(&tail);
+        self.seen = self.bytes.len();
     }
 
-    /// Drops what has not been cleared, and adds bytes that may go on.
-    pub(crate) fn end_with(&mut self, bytes: &[u8]) {
+    /// Drops what has not been cleared.
+    pub(crate) fn end(&mut self) {
+        self.cut = None;
         self.bytes.truncate(self.cleared);
-        self.bytes.extend_from_slice(bytes);
-        self.cleared = self.bytes.len();
+        self.seen = self.cleared;
     }
 
     /// Drops what may go on, where nobody takes it any more.
     pub(crate) fn discard_cleared(&mut self) {
         self.bytes.advance(self.cleared);
+        self.seen -= self.cleared;
         self.cleared = 0;
+    }
+
+    fn len(&self) -> usize {
+        self.bytes.len() + self.cut.as_ref().map_or(0, BytesMut::len)
+    }
+
+    fn join(&mut self) {
+        let Some(cut) = self.cut.take() else { return };
+        if self.bytes.is_empty() {
+            self.bytes = cut;
+        } else {
+            self.bytes.extend_from_slice(&cut);
+        }
     }
 
     /// Whether there is room for more.
     pub(crate) fn wants_more(&self) -> bool {
-        self.bytes.len() < self.limit()
+        self.len() < self.limit()
     }
 
     /// A long message gets its room once all before it has gone on: what has been cleared must not
     /// make room for more by waiting to be written.
     fn limit(&self) -> usize {
-        if self.cleared == 0 { LARGE.max(self.need) } else { LARGE }
+        if self.cleared == 0 { LARGE.max(self.seen + self.need) } else { LARGE }
     }
 
     /// Reads what is there; 0 means that the peer is done.
@@ -102,12 +137,14 @@ impl Lane {
         reader: Pin<&mut R>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
+        self.join();
+        let room = self.limit().saturating_sub(self.bytes.len()).max(1);
         if self.bytes.len() == self.bytes.capacity() {
             // Grow by doubling; what has gone on is taken back first.
-            let most = self.limit().saturating_sub(self.bytes.len());
-            self.bytes.reserve(most.clamp(1, self.bytes.len().max(SMALL)));
+            self.bytes.reserve(room.min(self.bytes.len().max(SMALL)));
         }
-        tokio_util::io::poll_read_buf(reader, cx, &mut self.bytes)
+        // Room may have been made for more than there is to be.
+        tokio_util::io::poll_read_buf(reader, cx, &mut (&mut self.bytes).limit(room))
     }
 
     /// Writes what may go on.
@@ -120,6 +157,7 @@ impl Lane {
         if let Poll::Ready(Ok(count)) = result {
             self.bytes.advance(count);
             self.cleared -= count;
+            self.seen -= count;
             self.total += count as u64;
             if self.bytes.is_empty() && self.bytes.capacity() > LARGE {
                 // One large message must not keep its memory for the life of the session.
@@ -134,9 +172,8 @@ impl Lane {
 #[derive(Debug)]
 pub(crate) struct AgentLane {
     lane: Lane,
-    /// Bytes behind what is cleared that have been looked at.
-    scanned: usize,
-    /// Of the commands among them; `None` for a stand-in of one that was refused.
+    /// Of the commands that have been looked at and not cleared; `None` for a stand-in of one that
+    /// was refused.
     permits: Vec<Option<Permit>>,
 }
 
@@ -150,39 +187,38 @@ pub(crate) struct ReceiptsDiffer {
 
 impl AgentLane {
     pub(crate) fn new(lane: Lane) -> Self {
-        Self { lane, scanned: 0, permits: Vec::new() }
+        Self { lane, permits: Vec::new() }
     }
 
     /// What has not been looked at.
     pub(crate) fn rest(&self) -> &[u8] {
-        &self.lane.rest()[self.scanned..]
+        self.lane.rest()
     }
 
     /// These bytes are no command.
     pub(crate) fn scan(&mut self, count: usize) {
-        self.scanned += count;
+        self.lane.see(count);
     }
 
     /// These bytes are a command that policy allowed.
     pub(crate) fn scan_command(&mut self, count: usize, permit: Permit) {
-        self.scanned += count;
+        self.lane.see(count);
         self.permits.push(Some(permit));
     }
 
     /// These bytes are a command that was refused: the stand-in goes on, once the refusal is recorded.
     pub(crate) fn scan_refused(&mut self, count: usize, stand_in: &[u8]) {
-        self.lane.replace(self.scanned, count, stand_in);
-        self.scanned += stand_in.len();
+        self.lane.replace(count, stand_in);
         self.permits.push(None);
     }
 
     /// These bytes are thrown away.
     pub(crate) fn drop_bytes(&mut self, count: usize) {
-        self.lane.replace(self.scanned, count, &[]);
+        self.lane.replace(count, &[]);
     }
 
     pub(crate) fn set_need(&mut self, need: usize) {
-        self.lane.set_need(self.scanned + need);
+        self.lane.set_need(need);
     }
 
     /// Lets all that was looked at go on. Every command among it has its permit, and here is its
@@ -197,16 +233,19 @@ impl AgentLane {
             // Both are spent here.
             drop((permit, receipt));
         }
-        self.lane.clear(self.scanned);
-        self.scanned = 0;
+        self.lane.clear();
         Ok(forwarded)
     }
 
     /// Throws away all that has not been released.
     pub(crate) fn withdraw(&mut self) {
-        self.lane.end_with(&[]);
-        self.scanned = 0;
+        self.lane.end();
         self.permits.clear();
+    }
+
+    /// Throws away what was released, where the server takes nothing any more.
+    pub(crate) fn discard_cleared(&mut self) {
+        self.lane.discard_cleared();
     }
 
     pub(crate) fn has_cleared(&self) -> bool {
@@ -214,7 +253,7 @@ impl AgentLane {
     }
 
     pub(crate) fn has_scanned(&self) -> bool {
-        self.scanned > 0
+        self.lane.has_seen()
     }
 
     pub(crate) fn total(&self) -> u64 {
@@ -257,11 +296,57 @@ mod tests {
     #[test]
     fn replacing_keeps_what_is_around() {
         let mut lane = Lane::with(b"abcdef");
-        lane.clear(1);
-        lane.replace(1, 2, b"XYZ");
-        assert_eq!(lane.rest(), b"bXYZef");
-        lane.end_with(b"!");
-        assert_eq!(lane.rest(), b"");
-        assert!(lane.has_cleared());
+        lane.see(1);
+        lane.clear();
+        lane.see(1);
+        lane.replace(2, b"XYZ");
+        lane.see(1);
+        assert_eq!(lane.rest(), b"f");
+        lane.replace(1, b"");
+        lane.clear();
+        lane.join();
+        assert_eq!((&lane.bytes[..lane.cleared], lane.rest()), (&b"abXYZe"[..], &b""[..]));
+        lane.discard_cleared();
+        assert!(!lane.has_cleared() && !lane.has_seen());
+    }
+
+    #[test]
+    fn what_was_not_cleared_can_be_dropped() {
+        let mut lane = Lane::with(b"abcdef");
+        lane.see(1);
+        lane.clear();
+        lane.see(1);
+        lane.replace(1, b"X");
+        lane.end();
+        lane.join();
+        assert_eq!((&lane.bytes[..], lane.has_seen()), (&b"a"[..], false));
+    }
+
+    /// Many short messages are refused in front of much that has not been looked at.
+    #[test]
+    fn p8_what_lies_behind_a_replaced_message_is_not_moved_for_each() {
+        let mut lane = Lane::with(&vec![b'x'; 4 << 20]);
+        lane.replace(7, b"stand-in");
+        let place = lane.rest().as_ptr() as usize;
+        for times in 1..4096 {
+            lane.replace(7, b"stand-in");
+            assert_eq!(lane.rest().as_ptr() as usize, place + 7 * times);
+        }
+        lane.clear();
+        lane.join();
+        assert_eq!(lane.bytes.len(), (4 << 20) + 4096);
+    }
+
+    #[tokio::test]
+    async fn p8_a_long_message_makes_room_for_itself_alone() {
+        let sent = vec![b'x'; 1 << 20];
+        let mut lane = Lane::new();
+        lane.set_need(100_000);
+        let mut reader = std::pin::pin!(&sent[..]);
+        while lane.wants_more() {
+            let read = std::future::poll_fn(|cx| lane.poll_read(reader.as_mut(), cx)).await;
+            assert!(read.expect("readable") > 0);
+        }
+        assert_eq!(lane.rest().len(), 100_000);
     }
 }

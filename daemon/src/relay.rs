@@ -70,6 +70,8 @@ pub(crate) struct Relay<'a> {
     server_said: Option<String>,
     /// The connection to the server failed.
     server_lost: Option<String>,
+    /// Nothing reaches the server any more; why is told by what can still be read from it.
+    server_deaf: bool,
     ending: Option<Ending>,
     cancel_key: Option<CancelKey>,
     /// To be recorded when the server is ready.
@@ -121,6 +123,7 @@ impl<'a> Relay<'a> {
             server_done: false,
             server_said: None,
             server_lost: None,
+            server_deaf: false,
             ending: None,
             cancel_key: None,
             signed_on: Some(signed_on),
@@ -198,6 +201,7 @@ impl<'a> Relay<'a> {
     fn poll_from_client(&mut self, cx: &mut Context<'_>, client: Pin<&mut Stream>) -> bool {
         if self.client_done.is_some()
             || self.ending.is_some()
+            || self.server_deaf
             || self.recording.is_some()
             || !self.up.wants_more()
         {
@@ -226,7 +230,10 @@ impl<'a> Relay<'a> {
     /// Decides and records what the client sent.
     /// Answers whether anything came of it: what is being recorded must be waited for.
     fn look_at_client(&mut self) -> bool {
-        let busy = self.recording.is_some() || self.ending.is_some() || self.server_done;
+        let busy = self.recording.is_some()
+            || self.ending.is_some()
+            || self.server_done
+            || self.server_deaf;
         // Nothing counts after the good-bye.
         if busy || self.terminated {
             return false;
@@ -248,6 +255,7 @@ impl<'a> Relay<'a> {
                     break;
                 }
                 Ok(ClientStep::Wait) => {
+                    self.up.set_need(0);
                     self.waiting = true;
                     break;
                 }
@@ -337,8 +345,14 @@ impl<'a> Relay<'a> {
         let seqs: Vec<Seq> = receipts.iter().map(Receipt::seq).collect();
         match self.up.release(receipts) {
             Ok(forwarded) => {
-                self.conversation.recorded(seqs, self.shared.clock.now());
-                self.shared.counters.forwarded.add(forwarded);
+                let mut events = std::mem::take(&mut self.events);
+                self.conversation.recorded(seqs, self.shared.clock.now(), &mut events);
+                self.learn_all(events);
+                if self.server_deaf {
+                    self.up.discard_cleared();
+                } else {
+                    self.shared.counters.forwarded.add(forwarded);
+                }
             }
             Err(error) => {
                 let refusal = Refusal::new("XX000", format!("chaperone: {error}"));
@@ -348,7 +362,7 @@ impl<'a> Relay<'a> {
     }
 
     fn poll_to_server(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.server_done {
+        if self.server_done || self.server_deaf {
             return false;
         }
         if self.up.has_cleared() {
@@ -358,9 +372,9 @@ impl<'a> Relay<'a> {
                     self.server_unflushed = true;
                     true
                 }
-                // Why it went is told by what can still be read from it.
                 Poll::Ready(Err(_)) => {
-                    self.up.withdraw();
+                    self.server_deaf = true;
+                    self.up.discard_cleared();
                     true
                 }
             };
@@ -411,26 +425,29 @@ impl<'a> Relay<'a> {
         while !self.down.rest().is_empty() {
             let mut events = std::mem::take(&mut self.events);
             let step = self.conversation.server(self.down.rest(), now, &mut events);
-            for event in events.drain(..) {
-                self.learn(event);
-            }
-            self.events = events;
+            self.learn_all(events);
             match step {
                 Ok(step) => {
-                    self.down.clear(step.pass);
+                    self.down.see(step.pass);
+                    self.down.clear();
                     if let Some((length, with)) = step.replace {
-                        self.down.replace(0, length, &with);
-                        self.down.clear(with.len());
+                        self.down.replace(length, &with);
+                        self.down.clear();
                         continue;
                     }
                     self.down.set_need(step.need);
+                }
+                Err(violation @ Violation::ReadOtherwise(_)) => {
+                    self.server_done = true;
+                    self.down.end();
+                    self.violated(&violation);
                 }
                 Err(violation) => {
                     self.shared.counters.server_violations.up();
                     let detail = format!("the server broke the protocol: {violation}");
                     self.shared.event(Some(self.session.id), EventKind::Violation, detail.clone());
                     self.server_done = true;
-                    self.down.end_with(&[]);
+                    self.down.end();
                     let refusal =
                         Refusal::new("08P01", format!("chaperone ends this session: {detail}"));
                     self.end(Closing::Target, refusal, detail);
@@ -438,6 +455,14 @@ impl<'a> Relay<'a> {
             }
             break;
         }
+    }
+
+    fn learn_all(&mut self, mut events: Vec<Event>) {
+        for event in events.drain(..) {
+            self.learn(event);
+        }
+        // Its room is used again.
+        self.events = events;
     }
 
     fn learn(&mut self, event: Event) {

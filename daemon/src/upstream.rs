@@ -124,7 +124,8 @@ pub(crate) async fn sign_on(
         .map_err(|error| SignOnFailure::Lost(error.to_string()))?;
         (sign_on, bytes) = back;
         match step.map_err(|error| kept_quiet(error, password.as_ref()))? {
-            SignOnStep::Need(_) => {
+            SignOnStep::Need(done, _) => {
+                bytes.drain(..done);
                 if server.read_buf(&mut bytes).await.map_err(lost)? == 0 {
                     return Err(SignOnFailure::Lost("the server closed it".into()));
                 }

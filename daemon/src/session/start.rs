@@ -137,7 +137,7 @@ impl Session {
             at: clock::wall(),
             session: self.id,
             user: startup.get("user").map(str::to_owned),
-            database: startup.get("database").or(startup.get("user")).map(str::to_owned),
+            database: startup.database().map(str::to_owned),
             application: startup.get("application_name").map(str::to_owned),
             parameters: startup.to_json(),
         };
@@ -168,10 +168,10 @@ impl Session {
 /// The session is the account's; the database stays the one that the agent asked for, which is the
 /// one of its own name where it did not say.
 fn as_account(startup: &mut Startup, held: &Held) {
-    if startup.get("database").is_none()
-        && let Some(user) = startup.get("user").map(str::to_owned)
+    if let Some(database) = startup.database().map(str::to_owned)
+        && startup.get("database") != Some(&database)
     {
-        startup.set("database", user);
+        startup.set("database", database);
     }
     startup.set("user", held.account.user.clone());
 }

@@ -8,6 +8,7 @@ mod identity;
 mod interception;
 mod lifecycle;
 mod log;
+mod pipelines;
 mod protocol;
 mod regression;
 mod replication;

@@ -150,7 +150,8 @@ C = lambda kind, name: msg(b"C", kind + name + b"\0")
 S, H = msg(b"S"), msg(b"H")
 "#;
 
-fn raw(host: &Host, code: &str) -> Result<String> {
+/// Runs code of an agent that speaks the protocol itself, with what is defined above.
+pub(crate) fn raw(host: &Host, code: &str) -> Result<String> {
     host.python(&format!("{PIPELINES}\n{code}"))?.ok()
 }
 

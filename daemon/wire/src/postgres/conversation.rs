@@ -3,21 +3,29 @@
 //! Bytes of both sides are shown to it in order; it says how many may go on, which of them are a
 //! command that must be decided and recorded first, and what came of each command.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, rc::Rc, time::Duration};
 
 use chaperone_model::{Command, CommandKind, CommandStatus, Outcome, Seq, Timestamp};
 
 use super::{
+    budget::Budget,
     expect::{Described, Event, Expect, Refused, Running},
     frame::{HEADER, Header, Tag, Violation, header},
-    frontend::{self, Bind, Named, Parse},
+    frontend::{self, Parse},
     reply::{Refusal, failing_parse, failing_query},
     response::{Capture, Columns},
-    statements::{Names, Portal, Prepared, cut},
+    statements::{Names, Portal, Prepared},
 };
+use batch::{Batches, Ran};
+use texts::TextRules;
 
+mod batch;
 mod client;
+mod copy;
+mod extended;
 mod server;
+mod settle;
+mod texts;
 
 /// Sizes, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +111,7 @@ pub struct Conversation {
     phase: Phase,
     text: TextRules,
     expect: VecDeque<Expect>,
+    batches: Batches,
     /// The server reported an error and passes over everything up to the next `Sync`.
     skipping: bool,
     copy: CopyIn,
@@ -112,14 +121,14 @@ pub struct Conversation {
     portals: Names<Portal>,
     /// Of the last prepared statement.
     number: u64,
-    /// Bytes of parameters that `portals` hold.
-    parameter_bytes: usize,
-    /// Bytes of descriptions that `statements` hold, or more.
-    column_bytes: usize,
+    /// For the parameters that `portals` hold.
+    parameters: Budget,
+    /// For the types and columns that `statements` hold.
+    descriptions: Budget,
     client_rest: Rest,
     server_rest: usize,
     /// The last row description as sent, and as read: the next is often the same.
-    description: Option<(Vec<u8>, Arc<Columns>)>,
+    description: Option<(Vec<u8>, Rc<Columns>)>,
     /// An outcome that waits for the transaction's state.
     held: Option<Outcome>,
     /// What the server last said of it.
@@ -136,16 +145,6 @@ enum Phase {
     /// The server is satisfied, and tells its parameters.
     SignedOn,
     Ready,
-}
-
-/// How the server reads texts, as it reports it: a text that it would read otherwise than we do is
-/// refused.
-#[derive(Debug, Default)]
-struct TextRules {
-    /// `client_encoding`, where it is none in which UTF-8 is itself.
-    encoding: Option<String>,
-    /// `standard_conforming_strings` is off: a backslash has a meaning in ordinary strings.
-    backslashes: bool,
 }
 
 /// What is to happen with the rest of a client's message.
@@ -165,11 +164,18 @@ enum CopyIn {
     Done,
 }
 
+/// A command, and why it cannot be allowed, where it cannot; `None` where that cannot be said before
+/// the server has answered more.
+type Read = Result<Option<(Command, Option<Refusal>)>, Violation>;
+
 #[derive(Debug)]
 struct Pending {
     expect: Expect,
     /// The stand-in, should it be refused, is one of the extended protocol.
     extended: bool,
+    runs: Ran,
+    /// Of a `Parse`: what it prepares.
+    prepared: Option<Prepared>,
 }
 
 /// Answers that may be due at a time; beyond that the client waits.
@@ -187,8 +193,6 @@ const TYPES: usize = 1024;
 /// Columns of which it is kept in which format they were asked for: `MaxTupleAttributeNumber`
 /// (`src/include/access/htup_details.h`).
 const COLUMNS: usize = 1664;
-/// Executions that were sent ahead to which a long description is given.
-const FEW: usize = 64;
 /// Bytes of a long message that are looked at.
 const GLIMPSE: usize = 8 << 10;
 /// Longest server message that is looked at as a whole.
@@ -208,14 +212,15 @@ impl Conversation {
             },
             text: TextRules::default(),
             expect: VecDeque::new(),
+            batches: Batches::default(),
             skipping: false,
             copy: CopyIn::No,
             pending: None,
             statements: Names::default(),
             portals: Names::default(),
             number: 0,
-            parameter_bytes: 0,
-            column_bytes: 0,
+            parameters: Budget::new(HELD),
+            descriptions: Budget::new(HELD),
             client_rest: Rest::Pass(0),
             server_rest: 0,
             description: None,
@@ -226,7 +231,12 @@ impl Conversation {
 
     /// Whether the server owes nothing and no message is half passed.
     pub fn is_idle(&self) -> bool {
-        self.expect.is_empty() && self.at_boundary()
+        self.is_answered() && self.at_boundary()
+    }
+
+    /// Whether the server has answered all that it is going to, and passes over nothing.
+    fn is_answered(&self) -> bool {
+        !self.skipping && self.expect.iter().all(Expect::may_stay_unanswered)
     }
 
     /// Whether nothing would be lost if the session ended now.
@@ -246,51 +256,71 @@ impl Conversation {
 
     /// The pending command was allowed; its bytes may go on once it is recorded.
     pub fn allowed(&mut self) {
-        if let Some(pending) = self.pending.take() {
-            self.expect.push_back(pending.expect);
+        let Some(Pending { mut expect, extended, runs, prepared }) = self.pending.take() else {
+            return;
+        };
+        let answered = self.is_answered();
+        self.batches.run(runs);
+        match &mut expect {
+            Expect::Parse(_, name) => {
+                self.statements.change(name, self.batches.current(), prepared);
+            }
+            Expect::Query(running) | Expect::Execute(running) => {
+                if running.renames {
+                    self.batches.rename();
+                }
+                if !extended {
+                    running.assured = self.batches.query(answered);
+                }
+            }
+            _ => {}
         }
+        if extended {
+            self.batches.extended();
+        }
+        self.expect.push_back(expect);
     }
 
     /// The pending command was refused. Answers what to send in its stead, so that the server
     /// fails at that point and its state moves as with any other error.
     pub fn refused(&mut self, refusal: Refusal) -> Vec<u8> {
-        let Some(Pending { expect, extended }) = self.pending.take() else {
+        let Some(Pending { extended, .. }) = self.pending.take() else {
             return Vec::new();
         };
-        // A Parse that never reaches the server changes no name.
-        if let Expect::Parse(_, undo) = expect {
-            self.statements.undo(undo, []);
-        }
-        let refused = Refused { seq: None, refusal, told: false };
+        let answered = self.is_answered();
+        // An error takes back what its transaction has set, and hides the rest of its batch.
+        self.batches.run(if extended { Ran::Plain } else { Ran::Anything });
+        let mut refused = Refused { seq: None, refusal, told: false, assured: false };
         if extended {
+            self.batches.extended();
             self.expect.push_back(Expect::RefusedExecute(refused));
             failing_parse()
         } else {
+            refused.assured = self.batches.query(answered);
             self.expect.push_back(Expect::RefusedQuery(refused));
             failing_query()
         }
     }
 
     /// The commands decided since the last call have been recorded, in order.
-    pub fn recorded(&mut self, seqs: impl IntoIterator<Item = Seq>, now: Now) {
-        let mut seqs = seqs.into_iter();
-        for expect in &mut self.expect {
+    pub fn recorded<S>(&mut self, seqs: S, now: Now, events: &mut Vec<Event>)
+    where
+        S: IntoIterator<Item = Seq, IntoIter: DoubleEndedIterator>,
+    {
+        // They are the last.
+        let unrecorded = self.expect.iter_mut().rev().filter(|expect| expect.is_unrecorded());
+        for (seq, expect) in seqs.into_iter().rev().zip(unrecorded) {
             match expect {
-                Expect::Query(running) | Expect::Parse(running, _) | Expect::Execute(running)
-                    if running.seq.is_none() =>
-                {
-                    let Some(seq) = seqs.next() else { return };
+                Expect::Query(running) | Expect::Parse(running, _) | Expect::Execute(running) => {
                     running.recorded(seq, now);
                 }
-                Expect::RefusedQuery(refused) | Expect::RefusedExecute(refused)
-                    if refused.seq.is_none() =>
-                {
-                    let Some(seq) = seqs.next() else { return };
+                Expect::RefusedQuery(refused) | Expect::RefusedExecute(refused) => {
                     refused.seq = Some(seq);
                 }
                 _ => {}
             }
         }
+        self.pass_over(now, events);
     }
 
     /// The session is over: what was forwarded and not answered may or may not have been done.
@@ -313,6 +343,19 @@ impl Conversation {
         }
         outcomes
     }
+}
+
+fn command(kind: CommandKind, text: Option<String>, statement: Option<u64>) -> Command {
+    Command { kind, text, statement, parameters: None, parameters_cut: false }
+}
+
+fn too_long(header: Header) -> Violation {
+    let length = i64::try_from(header.length).unwrap_or(i64::MAX);
+    Violation::Length { tag: Tag(header.tag), length }
+}
+
+fn unexpected(header: Header, place: &'static str) -> Violation {
+    Violation::Unexpected { tag: Tag(header.tag), place }
 }
 
 #[cfg(test)]

@@ -4,13 +4,7 @@ use std::time::Duration;
 
 use chaperone_model::{CommandStatus, Outcome, Seq};
 
-use super::{
-    conversation::Now,
-    reply::Refusal,
-    response::Capture,
-    startup::CancelKey,
-    statements::{Portal, Prepared, Undo, cut},
-};
+use super::{conversation::Now, reply::Refusal, response::Capture, startup::CancelKey};
 
 /// Something that the daemon wants to know of what passed.
 #[derive(Debug)]
@@ -43,25 +37,69 @@ pub(crate) enum Expect {
     Query(Running),
     /// A stand-in for a simple query or function call that was refused.
     RefusedQuery(Refused),
-    /// `ParseComplete`.
-    Parse(Running, Undo<Prepared>),
-    /// `BindComplete`.
-    Bind(Undo<Portal>),
+    /// `ParseComplete`, of a statement of this name.
+    Parse(Running, Box<[u8]>),
+    /// `BindComplete`, of a portal of this name.
+    Bind(Box<[u8]>),
     /// A row description or `NoData`, before it the parameters' types.
     Describe(Described),
     /// `CloseComplete`.
-    CloseStatement(Undo<Prepared>),
+    CloseStatement(Box<[u8]>),
     /// `CloseComplete`.
-    ClosePortal(Undo<Portal>),
+    ClosePortal(Box<[u8]>),
     /// One result.
     Execute(Running),
     /// A stand-in for a message of the extended protocol that was refused.
     RefusedExecute(Refused),
-    /// `ReadyForQuery`. `perhaps`: it was sent while the server may have been reading COPY data,
-    /// and is then passed over (protocol-flow, "COPY Operations").
-    Sync { perhaps: bool },
-    /// Nothing: here the client said that its COPY data ends, before the server asked for any.
-    CopyEnd,
+    /// `ReadyForQuery`.
+    Sync(Syncs),
+    /// Nothing: here the client said, so many times, that its COPY data ends, before the server
+    /// asked for any.
+    CopyEnd(u32),
+}
+
+/// One `Sync`, or several in a row of which it is not known how many the server passed over: it does
+/// so with those that it reads as a part of COPY data (protocol-flow, "COPY Operations").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Syncs {
+    /// So many are answered for certain.
+    pub(crate) least: u32,
+    /// So many may be.
+    pub(crate) most: u32,
+}
+
+impl Syncs {
+    pub(crate) const ONE: Self = Self { least: 1, most: 1 };
+    /// It was sent while the server may have been reading data.
+    pub(crate) const PERHAPS_ONE: Self = Self { least: 0, most: 1 };
+
+    pub(crate) fn are_certain(self) -> bool {
+        self.least == self.most
+    }
+
+    /// None can be told from the other where one of them is uncertain.
+    pub(crate) fn join(&mut self, other: Self) {
+        self.least = self.least.saturating_add(other.least);
+        self.most = self.most.saturating_add(other.most);
+    }
+}
+
+impl Expect {
+    /// Whether it is a command that has not been recorded, and so not been sent.
+    pub(crate) fn is_unrecorded(&self) -> bool {
+        match self {
+            Self::Query(running) | Self::Parse(running, _) | Self::Execute(running) => {
+                running.seq.is_none()
+            }
+            Self::RefusedQuery(refused) | Self::RefusedExecute(refused) => refused.seq.is_none(),
+            _ => false,
+        }
+    }
+
+    /// Whether the server may well answer nothing to it.
+    pub(crate) fn may_stay_unanswered(&self) -> bool {
+        matches!(self, Self::CopyEnd(_) | Self::Sync(Syncs { least: 0, .. }))
+    }
 }
 
 #[derive(Debug)]
@@ -76,6 +114,8 @@ pub(crate) struct Refused {
     pub(crate) seq: Option<Seq>,
     pub(crate) refusal: Refusal,
     pub(crate) told: bool,
+    /// As of a [`Running`].
+    pub(crate) assured: bool,
 }
 
 /// A command that the server works at.
@@ -83,10 +123,10 @@ pub(crate) struct Refused {
 pub(crate) struct Running {
     /// `None` until it is recorded; it is not forwarded before that.
     pub(crate) seq: Option<Seq>,
-    /// Of the session's prepared statements, the one that runs.
-    pub(crate) statement: Option<u64>,
-    /// The portal that runs.
-    pub(crate) portal: Box<[u8]>,
+    /// A simple query that the server does not pass over, whatever becomes of what is before it.
+    pub(crate) assured: bool,
+    /// It may give the name of a statement or cursor to another.
+    pub(crate) renames: bool,
     since: Duration,
     part: u32,
     rows: u64,
@@ -99,11 +139,11 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) fn new(statement: Option<u64>, portal: &[u8], capture: Option<Capture>) -> Self {
+    pub(crate) fn new(renames: bool, capture: Option<Capture>) -> Self {
         Self {
             seq: None,
-            statement,
-            portal: cut(portal).into(),
+            assured: false,
+            renames,
             since: Duration::ZERO,
             part: 0,
             rows: 0,
@@ -179,7 +219,7 @@ impl Running {
 
 impl Refused {
     pub(crate) fn outcome(&self, now: Now) -> Option<Outcome> {
-        let mut running = Running::new(None, b"", None);
+        let mut running = Running::new(false, None);
         running.recorded(self.seq?, now);
         let error = ServerError {
             code: Some(self.refusal.code.to_owned()),

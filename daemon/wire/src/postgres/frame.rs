@@ -34,6 +34,11 @@ pub enum Violation {
     /// More than a session may have.
     #[error("a session has {0} portals at most")]
     Portals(usize),
+    /// The client's: a statement of its own changed how the server read the next.
+    #[error(
+        "a statement changed {0} while another was under way that reads otherwise under it: send a Sync behind what changes it"
+    )]
+    ReadOtherwise(&'static str),
 }
 
 /// A message's type byte, shown as a letter where it is one.

@@ -70,6 +70,7 @@ pub(crate) fn parameters(
         if out.len() + 1 > limit || out.len() == mark || out.ends_with(b",") {
             out.truncate(mark);
             out.push(b']');
+            out.shrink_to_fit();
             return (String::from_utf8(out).unwrap_or_default(), true);
         }
     }
@@ -85,6 +86,12 @@ pub(crate) enum Named<'a> {
 }
 
 impl<'a> Named<'a> {
+    pub(crate) fn name(self) -> &'a [u8] {
+        match self {
+            Self::Statement(name) | Self::Portal(name) => name,
+        }
+    }
+
     pub(crate) fn read(message: &'a [u8]) -> Result<Self, Violation> {
         let mut body = Body::of(message);
         let kind = body.u8()?;

@@ -2,11 +2,13 @@
 //! (<https://www.postgresql.org/docs/current/protocol.html>).
 
 mod backend;
+mod budget;
 mod conversation;
 mod expect;
 mod frame;
 mod frontend;
 mod large_objects;
+mod reach;
 mod reply;
 mod response;
 mod scram;

@@ -1,11 +1,12 @@
 //! A response as it is recorded: the first rows up to a size, and an honest mark where it was cut.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use chaperone_model::Response;
 
 use super::{
     frame::{Body, HEADER, Violation},
+    statements::Description,
     value::{push_json, push_string},
 };
 
@@ -40,7 +41,7 @@ impl Columns {
         Ok(Self {
             names: String::from_utf8(names).unwrap_or_default(),
             types,
-            formats: Formats::Each(binary),
+            formats: Formats::Each(binary.into()),
         })
     }
 }
@@ -51,7 +52,7 @@ pub(crate) enum Formats {
     /// All of them, or none.
     All(bool),
     /// As listed.
-    Each(Vec<bool>),
+    Each(Rc<[bool]>),
 }
 
 impl Default for Formats {
@@ -64,22 +65,22 @@ impl Formats {
     /// The codes of a `Bind`: none means text, one counts for all.
     pub(crate) fn read(body: &mut Body<'_>) -> Result<Self, Violation> {
         let count = body.count()?;
-        let codes =
-            (0..count).map(|_| body.i16().map(|code| code != 0)).collect::<Result<Vec<_>, _>>()?;
-        Ok(match codes.as_slice() {
-            [] => Self::All(false),
-            [one] => Self::All(*one),
-            _ => Self::Each(codes),
+        let mut code = || body.i16().map(|code| code != 0);
+        Ok(match count {
+            0 => Self::All(false),
+            1 => Self::All(code()?),
+            _ => Self::Each((0..count).map(|_| code()).collect::<Result<_, _>>()?),
         })
     }
 
     /// The first of them.
-    pub(crate) fn first(mut self, count: usize) -> Self {
-        if let Self::Each(each) = &mut self {
-            each.truncate(count);
-            each.shrink_to_fit();
+    pub(crate) fn first(self, count: usize) -> Self {
+        match self {
+            Self::Each(each) if each.len() > count => {
+                Self::Each(each.get(..count).unwrap_or_default().into())
+            }
+            few => few,
         }
-        self
     }
 
     pub(crate) fn binary(&self, index: usize) -> bool {
@@ -93,7 +94,10 @@ impl Formats {
 /// The part of a response that is kept.
 #[derive(Debug)]
 pub(crate) struct Capture {
-    columns: Option<Arc<Columns>>,
+    /// As they were described with the rows.
+    columns: Option<Rc<Columns>>,
+    /// As the statement is described, now or later.
+    description: Option<Description>,
     /// The formats asked for by `Bind`, which a description of the statement does not know.
     formats: Option<Formats>,
     rows: Vec<u8>,
@@ -103,16 +107,31 @@ pub(crate) struct Capture {
 }
 
 impl Capture {
-    pub(crate) fn new(
-        limit: usize,
-        columns: Option<Arc<Columns>>,
-        formats: Option<Formats>,
-    ) -> Self {
-        Self { columns, formats, rows: Vec::new(), kept: 0, limit, truncated: limit == 0 }
+    /// Of a query whose rows are described before they come.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            columns: None,
+            description: None,
+            formats: None,
+            rows: Vec::new(),
+            kept: 0,
+            limit,
+            truncated: limit == 0,
+        }
     }
 
-    pub(crate) fn set_columns(&mut self, columns: Arc<Columns>) {
+    /// Of the run of a portal.
+    pub(crate) fn of(limit: usize, description: Description, formats: Formats) -> Self {
+        Self { description: Some(description), formats: Some(formats), ..Self::new(limit) }
+    }
+
+    pub(crate) fn set_columns(&mut self, columns: Rc<Columns>) {
         self.columns = Some(columns);
+    }
+
+    fn columns(&self) -> Option<Rc<Columns>> {
+        let described = || self.description.as_ref()?.get().map(|(columns, _)| columns);
+        self.columns.as_ref().or_else(described).cloned()
     }
 
     /// Whether a message of this length could still be kept.
@@ -133,16 +152,21 @@ impl Capture {
         let mut body = Body::of(message);
         let count = body.count()?;
         let mark = self.open_item();
+        let columns = self.columns();
+        let columns = columns.as_deref();
+        let formats = self.formats.as_ref().or(columns.map(|c| &c.formats));
         self.rows.push(b'[');
         for index in 0..count {
             if index > 0 {
                 self.rows.push(b',');
             }
-            let columns = self.columns.as_deref();
             let oid = columns.and_then(|c| c.types.get(index)).copied().unwrap_or(0);
-            let formats = self.formats.as_ref().or(columns.map(|c| &c.formats));
             let binary = formats.is_some_and(|f| f.binary(index));
-            push_json(&mut self.rows, oid, binary, body.value()?);
+            let value = body.value()?;
+            // Values can grow when they are written as text; the row is dropped then.
+            if self.rows.len() <= self.limit {
+                push_json(&mut self.rows, oid, binary, value);
+            }
         }
         body.end()?;
         self.rows.push(b']');
@@ -163,19 +187,23 @@ impl Capture {
 
     /// What was kept; `None` where there was nothing to keep.
     pub(crate) fn finish(self) -> Option<Response> {
-        if self.columns.is_none() && self.kept == 0 && !self.truncated {
+        let columns = self.columns();
+        if columns.is_none() && self.kept == 0 && !self.truncated {
             return None;
         }
+        // A description can be long, and go with many runs: it is a part of the response.
+        let fits = columns.as_ref().is_none_or(|columns| columns.names.len() <= self.limit);
+        let names = columns.filter(|_| fits).map(|columns| columns.names.clone());
         let mut rows = self.rows;
         rows.push(if rows.is_empty() { b'[' } else { b']' });
         if self.kept == 0 {
             rows = b"[]".to_vec();
         }
         Some(Response {
-            columns: self.columns.map(|c| c.names.clone()).unwrap_or_default(),
+            columns: names.unwrap_or_default(),
             rows: String::from_utf8(rows).unwrap_or_default(),
             kept: self.kept,
-            truncated: self.truncated,
+            truncated: self.truncated || !fits,
         })
     }
 
@@ -189,6 +217,7 @@ impl Capture {
     fn close_item(&mut self, mark: usize) {
         if self.rows.len() > self.limit {
             self.rows.truncate(mark);
+            self.rows.shrink_to_fit();
             self.truncated = true;
         } else {
             self.kept += 1;
@@ -219,7 +248,7 @@ mod tests {
 
     #[test]
     fn rows_are_kept_until_the_limit_and_the_cut_is_marked() {
-        let mut capture = Capture::new(64, None, None);
+        let mut capture = Capture::new(64);
         for _ in 0..10 {
             capture.row(&data_row(&[Some(b"abc"), None])).expect("a row");
         }
@@ -233,15 +262,40 @@ mod tests {
 
     #[test]
     fn escaping_does_not_break_the_limit() {
-        let mut capture = Capture::new(40, None, None);
+        let mut capture = Capture::new(40);
         capture.row(&data_row(&[Some(&[1; 20])])).expect("a row");
         let response = capture.finish().expect("a mark");
         assert_eq!((response.rows.as_str(), response.kept, response.truncated), ("[]", 0, true));
     }
 
     #[test]
+    fn p8_a_row_that_grows_is_dropped_and_its_room_given_back() {
+        // As many as the limit lets in; each becomes 311 bytes.
+        let long = 1e308_f64.to_be_bytes();
+        let row = data_row(&[Some(&long[..]); 80]);
+        let mut capture = Capture::new(1000);
+        capture.set_columns(Rc::new(Columns {
+            types: vec![701; 80],
+            formats: Formats::All(true),
+            ..Columns::default()
+        }));
+        capture.row(&row).expect("a row");
+        assert!(capture.rows.capacity() <= 1000, "{}", capture.rows.capacity());
+        assert!(capture.finish().expect("a mark").truncated);
+    }
+
+    #[test]
+    fn a_description_that_is_longer_than_a_response_may_be_is_left_out() {
+        let mut capture = Capture::new(10);
+        let columns = Columns { names: "[\"a long name\"]".into(), ..Columns::default() };
+        capture.set_columns(Rc::new(columns));
+        let response = capture.finish().expect("a mark");
+        assert_eq!((response.columns.as_str(), response.truncated), ("", true));
+    }
+
+    #[test]
     fn a_limit_of_zero_keeps_nothing_and_says_so() {
-        let mut capture = Capture::new(0, None, None);
+        let mut capture = Capture::new(0);
         capture.row(&data_row(&[])).expect("a row");
         assert!(capture.finish().expect("a mark").truncated);
     }
@@ -250,14 +304,14 @@ mod tests {
     fn p8_a_row_with_a_lying_value_length_is_refused() {
         let mut message = data_row(&[Some(b"abc")]);
         message[10] = 200;
-        assert!(Capture::new(1000, None, None).row(&message).is_err());
+        assert!(Capture::new(1000).row(&message).is_err());
     }
 
     proptest::proptest! {
         #[test]
         fn p8_no_row_description_panics(bytes: Vec<u8>) {
             let _ = Columns::read(&bytes);
-            let _ = Capture::new(1000, None, None).row(&bytes);
+            let _ = Capture::new(1000).row(&bytes);
         }
     }
 }

@@ -128,6 +128,12 @@ impl Proven {
         let proof = BASE64.decode(proof).map_err(|_| ScramError::Malformed)?;
         self.server.verify_slice(&proof).map_err(|_| ScramError::Unproven)
     }
+
+    /// The server-final-message of a server that knows the password.
+    #[cfg(test)]
+    pub(super) fn expected(&self) -> Vec<u8> {
+        format!("v={}", BASE64.encode(self.server.clone().finalize().into_bytes())).into_bytes()
+    }
 }
 
 fn mac(key: &[u8], data: &[u8]) -> Hmac<Sha256> {

@@ -19,6 +19,8 @@ use super::{
 
 /// Longest message of a server before it has accepted a sign-on.
 const LONGEST: usize = 64 << 10;
+/// All that a server may say before that.
+const MOST: usize = 256 << 10;
 /// Bytes that are kept for the client.
 const KEPT: usize = 16 << 10;
 
@@ -63,8 +65,8 @@ pub struct Account {
 /// What to do next.
 #[derive(Debug)]
 pub enum SignOnStep {
-    /// So many bytes are needed.
-    Need(usize),
+    /// So many bytes have been dealt with, and so many are needed behind them.
+    Need(usize, usize),
     /// So many bytes have been dealt with, and this is to be sent.
     Send(usize, Zeroizing<Vec<u8>>),
     /// It is done: so many bytes have been dealt with; `AuthenticationOk` comes next, and is left.
@@ -89,6 +91,9 @@ pub enum SignOnError {
     /// There is no password.
     #[error("the server asks for a password, and the credential has none")]
     NoPassword,
+    /// The server does not come to an end.
+    #[error("the server says more than {MOST} bytes and does not accept the sign-on")]
+    Endless,
     /// The exchange failed.
     #[error("the server was not believed: {0}")]
     Scram(String),
@@ -108,6 +113,8 @@ pub struct SignOn {
     kept: Vec<u8>,
     method: Option<Method>,
     bound: bool,
+    /// Bytes that have been dealt with.
+    heard: usize,
 }
 
 enum State {
@@ -122,7 +129,8 @@ enum State {
 impl SignOn {
     /// The start-up message has been sent. `nonce` is random and used once.
     pub fn new(account: Account, nonce: [u8; NONCE]) -> Self {
-        Self { account, nonce, state: State::Begun, kept: Vec::new(), method: None, bound: false }
+        let (state, kept) = (State::Begun, Vec::new());
+        Self { account, nonce, state, kept, method: None, bound: false, heard: 0 }
     }
 
     /// Messages that the client is to get before what comes next.
@@ -146,14 +154,18 @@ impl SignOn {
         let mut done = 0;
         loop {
             let rest = bytes.get(done..).unwrap_or_default();
-            let Some(header) = header(rest)? else { return Ok(SignOnStep::Need(done + HEADER)) };
+            let Some(header) = header(rest)? else { return Ok(SignOnStep::Need(done, HEADER)) };
             if header.length > LONGEST {
                 let length = i64::try_from(header.length).unwrap_or(i64::MAX);
                 return Err(Violation::Length { tag: Tag(header.tag), length }.into());
             }
             let Some(whole) = rest.get(..header.length) else {
-                return Ok(SignOnStep::Need(done + header.length));
+                return Ok(SignOnStep::Need(done, header.length));
             };
+            self.heard += whole.len();
+            if self.heard > MOST {
+                return Err(SignOnError::Endless);
+            }
             match header.tag {
                 b'E' => return Err(SignOnError::Server(backend::error(whole))),
                 // NegotiateProtocolVersion and notices are for the client.
@@ -304,6 +316,14 @@ mod tests {
         }
     }
 
+    impl SignOn {
+        /// What a server that knows the password sends last.
+        fn expected_proof(&self) -> Vec<u8> {
+            let State::Proven(proven) = &self.state else { panic!("no proof is due") };
+            proven.expected()
+        }
+    }
+
     fn ask(request: u32, body: &[u8]) -> Vec<u8> {
         message(b'R', &[&request.to_be_bytes(), body].concat())
     }
@@ -384,6 +404,46 @@ mod tests {
         bytes.extend(ask(0, b""));
         assert!(matches!(sign_on.server(&bytes), Ok(SignOnStep::Done(13))));
         assert_eq!(sign_on.take_kept(), kept);
+    }
+
+    /// As the daemon reads: what has been dealt with is dropped.
+    fn piecewise(sign_on: &mut SignOn, pieces: &[&[u8]]) -> Result<usize, SignOnError> {
+        let mut bytes = Vec::new();
+        for piece in pieces {
+            bytes.extend_from_slice(piece);
+            match sign_on.server(&bytes)? {
+                SignOnStep::Need(done, _) | SignOnStep::Send(done, _) => drop(bytes.drain(..done)),
+                SignOnStep::Done(done) => return Ok(bytes.len() - done),
+            }
+        }
+        panic!("it does not end: {bytes:?}")
+    }
+
+    #[test]
+    fn a_sign_on_that_comes_in_pieces_is_heard_once() {
+        let mut sign_on = SignOn::new(account(&[]), [0; NONCE]);
+        let negotiate = message(b'v', b"\0\0\0\0\0\0\0\0");
+        let accepted = ask(0, b"");
+        let left = piecewise(&mut sign_on, &[&negotiate, &accepted[..3], &accepted[3..]]);
+        assert_eq!((left, sign_on.take_kept()), (Ok(accepted.len()), negotiate));
+
+        // SCRAM's last message and AuthenticationOk need not come together.
+        let mut sign_on = SignOn::new(account(&[Method::Scram]), [7; NONCE]);
+        let first = sent(sign_on.server(&ask(10, b"SCRAM-SHA-256\0\0")).expect("allowed"));
+        let nonce = first.split(|b| *b == b'=').next_back().expect("a nonce");
+        let challenge = [b"r=", nonce, b"x,s=AAAA,i=1"].concat();
+        sign_on.server(&ask(11, &challenge)).expect("a proof");
+        let last = ask(12, &sign_on.expected_proof());
+        assert_eq!(piecewise(&mut sign_on, &[&last, &accepted]), Ok(accepted.len()));
+    }
+
+    #[test]
+    fn p8_a_server_that_talks_on_is_not_listened_to_for_ever() {
+        let mut sign_on = SignOn::new(account(&[]), [0; NONCE]);
+        let notice = message(b'N', &[b'x'; 1000]);
+        let pieces = vec![&notice[..]; 1000];
+        assert_eq!(piecewise(&mut sign_on, &pieces), Err(SignOnError::Endless));
+        assert!(sign_on.take_kept().len() <= KEPT);
     }
 
     #[test]

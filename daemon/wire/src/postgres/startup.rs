@@ -69,6 +69,12 @@ impl Startup {
         self.parameters.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
+    /// The database that the server opens: the one of the user's name where none is given, or an
+    /// empty one (`ProcessStartupPacket`, src/backend/postmaster/postmaster.c).
+    pub fn database(&self) -> Option<&str> {
+        self.get("database").filter(|name| !name.is_empty()).or(self.get("user"))
+    }
+
     /// Sets a parameter, wherever and however often it was there before.
     pub fn set(&mut self, name: &str, value: impl Into<String>) {
         self.parameters.retain(|(n, _)| n != name);
@@ -252,6 +258,18 @@ mod tests {
         assert_eq!(startup.encode(), packet(196_608, b"user\0u\0a\x003\0\0"));
         startup.set("a", "x".repeat(10_000));
         assert!(startup.objection(false).is_some(), "the server would not take it");
+    }
+
+    #[test]
+    fn the_database_is_the_users_where_none_is_named() {
+        let startup = |database: &[(&str, &str)]| {
+            let parameters = [&[("user", "u")], database].concat();
+            let parameters = parameters.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect();
+            Startup { version: 196_608, parameters }
+        };
+        assert_eq!(startup(&[("database", "d")]).database(), Some("d"));
+        assert_eq!(startup(&[]).database(), Some("u"));
+        assert_eq!(startup(&[("database", "")]).database(), Some("u"));
     }
 
     #[test]

@@ -108,6 +108,9 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (yoe + era * 400 + i64::from(month <= 2), month, doy - (153 * mp + 2) / 5 + 1)
 }
 
+/// Groups of four digits that a `numeric` is written with beyond those that it has.
+const ZEROS: usize = 16;
+
 /// `numeric_send`: count, weight, sign, scale, then digits in base 10,000.
 fn numeric(bytes: &[u8]) -> Option<String> {
     let mut fields = bytes.chunks_exact(2).map(|c| u16::from_be_bytes([c[0], c[1]]));
@@ -117,7 +120,12 @@ fn numeric(bytes: &[u8]) -> Option<String> {
     let sign = fields.next()?;
     let scale = usize::from(fields.next()?);
     let digits: Vec<u16> = fields.collect();
-    if digits.len() != count || !bytes.len().is_multiple_of(2) || scale > 16_383 {
+    if digits.len() != count || !bytes.len().is_multiple_of(2) {
+        return None;
+    }
+    // A few bytes can stand for a hundred thousand digits: most of them zeros, which say nothing.
+    let groups = usize::try_from(weight.max(0)).ok()? + 1 + scale.div_ceil(4);
+    if groups > count + ZEROS {
         return None;
     }
     match sign {
@@ -190,6 +198,14 @@ mod tests {
         assert_eq!(send(2, 0, 0, &[1]), r#""100000000""#);
         assert_eq!(send(-2, 0, 8, &[5]), r#""0.00000005""#);
         assert_eq!(send(0, 0xc000, 0, &[]), r#""NaN""#);
+        assert_eq!(send(9, 0, 0, &[10]), format!(r#""10{}""#, "0".repeat(36)));
+    }
+
+    #[test]
+    fn p8_a_numeric_of_few_bytes_does_not_become_a_long_text() {
+        for bytes in [b"\0\0\x7f\xff\0\0\0\0", b"\0\0\0\0\0\0\x3f\xff"] {
+            assert!(json(1700, bytes).len() < 100, "{bytes:?}");
+        }
     }
 
     #[test]

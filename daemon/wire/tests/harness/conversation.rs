@@ -56,7 +56,7 @@ pub(crate) fn play(input: &[u8]) {
                         Some(refusal) => drop(conversation.refused(refusal)),
                     }
                     seq += 1;
-                    conversation.recorded([Seq(seq)], now);
+                    conversation.recorded([Seq(seq)], now, &mut events);
                 }
             }
         }

@@ -195,7 +195,9 @@ impl Run {
                             self.up.replace(bytes, length, frame, &stand_in);
                         }
                     }
-                    self.conversation.recorded([Seq(number as u64 + 1)], NOW);
+                    let mut events = Vec::new();
+                    self.conversation.recorded([Seq(number as u64 + 1)], NOW, &mut events);
+                    self.learn(events);
                 }
                 Ok(ClientStep::Refuse(refusal)) => self.end = end(refusal.message),
                 Err(violation) => self.end = end(violation.to_string()),
@@ -222,6 +224,10 @@ impl Run {
                 }
             }
         }
+        self.learn(events);
+    }
+
+    fn learn(&mut self, events: Vec<Event>) {
         for event in events {
             match event {
                 Event::Outcome(outcome) => self.outcomes.push(outcome),

@@ -1,18 +1,14 @@
 //! The client's side of a conversation.
 
 use super::{
-    AHEAD, Arc, Bind, COLUMNS, Capture, ClientStep, Command, CommandKind, Conversation, CopyIn,
-    Described, Expect, GLIMPSE, HEADER, HELD, Header, Named, Names, PORTALS, Parse, Pending, Phase,
-    Portal, Prepared, Refusal, Rest, Running, STATEMENTS, TYPES, Tag, TextRules, Violation, cut,
-    frontend, header,
+    AHEAD, Capture, ClientStep, Command, CommandKind, Conversation, Expect, GLIMPSE, HEADER,
+    Header, Pending, Phase, Ran, Read, Refusal, Rest, Running, Violation, command, frontend,
+    header, too_long, unexpected,
 };
-use crate::postgres::{frame::Body, large_objects};
+use crate::postgres::{frame::Body, large_objects, reach::Reach};
 
 /// Longest answer of a client during sign-on: `PG_MAX_AUTH_TOKEN_LENGTH` (src/include/libpq/auth.h).
 const SIGN_ON: usize = 65_535;
-
-/// A command, and why it cannot be allowed, where it cannot.
-type Read = Result<(Command, Option<Refusal>), Violation>;
 
 impl Conversation {
     /// Looks at the client's bytes that have not been dealt with yet.
@@ -55,12 +51,13 @@ impl Conversation {
     }
 
     fn ready(&mut self, header: Header, bytes: &[u8]) -> Result<ClientStep, Violation> {
-        if self.copy == CopyIn::Reading
-            && matches!(header.tag, b'Q' | b'P' | b'B' | b'E' | b'D' | b'C' | b'F')
-        {
-            // The server takes such a message for the end of the data and does not run it; to
-            // follow that is not worth the risk of losing step.
-            return Err(unexpected(header, "while COPY data is being read"));
+        if matches!(header.tag, b'Q' | b'P' | b'B' | b'E' | b'D' | b'C' | b'F') {
+            if let Some(step) = self.beside_copy(header)? {
+                return Ok(step);
+            }
+            if self.batches.must_wait() {
+                return Ok(ClientStep::Wait);
+            }
         }
         match header.tag {
             b'Q' => self.command(header, bytes, Self::query),
@@ -71,8 +68,7 @@ impl Conversation {
             b'D' => self.describe(header, bytes),
             b'C' => self.close(header, bytes),
             b'S' => Ok(simple(header, bytes)?.unwrap_or_else(|| {
-                // While data is read the server passes over it.
-                self.expect.push_back(Expect::Sync { perhaps: self.copy == CopyIn::Reading });
+                self.sync();
                 ClientStep::Pass(header.length)
             })),
             b'H' => Ok(simple(header, bytes)?.unwrap_or(ClientStep::Pass(header.length))),
@@ -90,13 +86,7 @@ impl Conversation {
             }
             b'c' | b'f' if header.length > self.limits.message => Err(too_long(header)),
             b'c' | b'f' => Ok(whole(header, bytes).map_or_else(ClientStep::Need, |message| {
-                match self.copy {
-                    CopyIn::Reading => self.copy = CopyIn::Done,
-                    CopyIn::No if !self.expect.is_empty() => {
-                        self.expect.push_back(Expect::CopyEnd);
-                    }
-                    CopyIn::No | CopyIn::Done => {}
-                }
+                self.data_ends();
                 ClientStep::Pass(message.len())
             })),
             _ => Err(unexpected(header, "from a client")),
@@ -117,122 +107,20 @@ impl Conversation {
             Ok(message) => message,
             Err(need) => return Ok(ClientStep::Need(need)),
         };
-        let (command, objection) = read(self, message)?;
-        Ok(ClientStep::Command { length: header.length, command, objection })
+        Ok(read(self, message)?.map_or(ClientStep::Wait, |(command, objection)| {
+            ClientStep::Command { length: header.length, command, objection }
+        }))
     }
 
     fn query(&mut self, message: &[u8]) -> Read {
-        let (text, objection) = self.readable(frontend::query(message)?);
-        let capture = Capture::new(self.limits.response, None, None);
-        let expect = Expect::Query(Running::new(None, b"", Some(capture)));
-        self.pending = Some(Pending { expect, extended: false });
-        Ok((command(CommandKind::Query, Some(text), None), objection))
-    }
-
-    fn parse(&mut self, message: &[u8]) -> Read {
-        let mut parse = Parse::read(message)?;
-        parse.types.truncate(TYPES);
-        let (text, mut objection) = self.readable(parse.text);
-        if self.statements.len() >= STATEMENTS && self.statements.get(parse.name).is_none() {
-            objection = Some(
-                Refusal::new("53400", format!("this session has {STATEMENTS} prepared statements"))
-                    .hint("Close those that are no longer needed."),
-            );
-        }
-        self.number += 1;
-        let number = self.number;
-        let undo = self.statements.set(
-            parse.name,
-            Prepared { number, types: parse.types.into(), columns: None, perhaps_gone: false },
-        );
-        let expect = Expect::Parse(Running::new(Some(number), b"", None), undo);
-        self.pending = Some(Pending { expect, extended: true });
-        Ok((command(CommandKind::Prepare, Some(text), Some(number)), objection))
-    }
-
-    fn execute(&mut self, message: &[u8]) -> Read {
-        let name = frontend::execute(message)?;
-        let mut found = command(CommandKind::Execute, None, None);
-        let mut capture = Capture::new(self.limits.response, None, None);
-        if let Some(portal) = self.portals.get_mut(name) {
-            found.statement = portal.statement;
-            if portal.executed {
-                found.kind = CommandKind::Fetch;
-            } else {
-                self.parameter_bytes = self.parameter_bytes.saturating_sub(portal.parameters.len());
-                found.parameters = Some(std::mem::take(&mut portal.parameters));
-                found.parameters_cut = portal.cut;
-            }
-            portal.executed = true;
-            capture = Capture::new(
-                self.limits.response,
-                portal.columns.clone(),
-                Some(portal.results.clone()),
-            );
-        }
-        let expect = Expect::Execute(Running::new(found.statement, name, Some(capture)));
-        self.pending = Some(Pending { expect, extended: true });
-        Ok((found, None))
-    }
-
-    fn bind(&mut self, header: Header, bytes: &[u8]) -> Result<ClientStep, Violation> {
-        if header.length > self.limits.message {
-            return Ok(self.too_long(header, bytes));
-        }
-        let message = match whole(header, bytes) {
-            Ok(message) => message,
-            Err(need) => return Ok(ClientStep::Need(need)),
+        let Some((text, objection)) = self.readable(frontend::query(message)?) else {
+            return Ok(None);
         };
-        let bind = Bind::read(message)?;
-        if self.portals.len() >= PORTALS && self.portals.get(bind.portal).is_none() {
-            return Err(Violation::Portals(PORTALS));
-        }
-        let prepared = self.statements.get(bind.statement);
-        let types: Arc<[u32]> = prepared.map_or_else(|| [].into(), |p| p.types.clone());
-        let room = HELD.saturating_sub(self.parameter_bytes).min(self.limits.parameters);
-        let (parameters, cut) = bind.parameters(&types, room);
-        self.parameter_bytes += parameters.len();
-        let portal = Portal {
-            statement: prepared.map(|p| p.number),
-            columns: prepared.and_then(|p| p.columns.clone()),
-            results: bind.results.clone().first(COLUMNS),
-            parameters,
-            cut,
-            executed: false,
-        };
-        let mut undo = self.portals.set(bind.portal, portal);
-        if let Some(old) = undo.old_mut() {
-            // Should it come back, it comes without them: they must not pile up in here.
-            let parameters = std::mem::take(&mut old.parameters);
-            self.parameter_bytes = self.parameter_bytes.saturating_sub(parameters.len());
-            old.cut = true;
-        }
-        self.expect.push_back(Expect::Bind(undo));
-        Ok(ClientStep::Pass(header.length))
-    }
-
-    fn describe(&mut self, header: Header, bytes: &[u8]) -> Result<ClientStep, Violation> {
-        let message = match whole_name(header, bytes)? {
-            Ok(message) => message,
-            Err(need) => return Ok(ClientStep::Need(need)),
-        };
-        self.expect.push_back(Expect::Describe(match Named::read(message)? {
-            Named::Statement(name) => Described::Statement(cut(name).into()),
-            Named::Portal(name) => Described::Portal(cut(name).into()),
-        }));
-        Ok(ClientStep::Pass(header.length))
-    }
-
-    fn close(&mut self, header: Header, bytes: &[u8]) -> Result<ClientStep, Violation> {
-        let message = match whole_name(header, bytes)? {
-            Ok(message) => message,
-            Err(need) => return Ok(ClientStep::Need(need)),
-        };
-        self.expect.push_back(match Named::read(message)? {
-            Named::Statement(name) => Expect::CloseStatement(self.statements.remove(name)),
-            Named::Portal(name) => Expect::ClosePortal(self.portals.remove(name)),
-        });
-        Ok(ClientStep::Pass(header.length))
+        let capture = Capture::new(self.limits.response);
+        let expect = Expect::Query(Running::new(Reach::block_renames(&text), Some(capture)));
+        self.pending =
+            Some(Pending { expect, extended: false, runs: Ran::Anything, prepared: None });
+        Ok(Some((command(CommandKind::Query, Some(text), None), objection)))
     }
 
     /// A function call runs code without SQL: but for large objects, which libpq and JDBC reach in
@@ -267,12 +155,13 @@ impl Conversation {
         let (parameters, cut) = call.parameters(function, self.limits.parameters);
         command.parameters = Some(parameters);
         command.parameters_cut = cut;
-        let expect = Expect::Query(Running::new(None, b"", None));
-        self.pending = Some(Pending { expect, extended: false });
+        let expect = Expect::Query(Running::new(false, None));
+        self.pending =
+            Some(Pending { expect, extended: false, runs: Ran::Nothing, prepared: None });
         Ok(ClientStep::Command { length: header.length, command, objection: None })
     }
 
-    fn too_long(&mut self, header: Header, bytes: &[u8]) -> ClientStep {
+    pub(super) fn too_long(&mut self, header: Header, bytes: &[u8]) -> ClientStep {
         let (kind, extended) = match header.tag {
             b'Q' => (CommandKind::Query, false),
             b'P' => (CommandKind::Prepare, true),
@@ -299,7 +188,7 @@ impl Conversation {
     }
 
     /// A message that is refused without being read: what of it is still to come is thrown away.
-    fn object(
+    pub(super) fn object(
         &mut self,
         header: Header,
         bytes: &[u8],
@@ -309,50 +198,9 @@ impl Conversation {
     ) -> ClientStep {
         let length = bytes.len().min(header.length);
         self.client_rest = Rest::Discard(header.length - length);
-        let expect = Expect::Query(Running::new(None, b"", None));
-        self.pending = Some(Pending { expect, extended });
+        let expect = Expect::Query(Running::new(false, None));
+        self.pending = Some(Pending { expect, extended, runs: Ran::Nothing, prepared: None });
         ClientStep::Command { length, command, objection: Some(objection) }
-    }
-
-    /// A statement's text; what we would not read as the server does is refused, and recorded as far
-    /// as it can be read.
-    fn readable(&self, bytes: &[u8]) -> (String, Option<Refusal>) {
-        let Ok(text) = std::str::from_utf8(bytes) else {
-            let refusal =
-                Refusal::new("22021", "chaperone refuses a statement that is not valid UTF-8")
-                    .hint("Set client_encoding to UTF8.");
-            return (String::from_utf8_lossy(bytes).into_owned(), Some(refusal));
-        };
-        let refusal = match &self.text {
-            // ASCII is itself in every encoding that a client can have.
-            TextRules { encoding: Some(name), .. } if !text.is_ascii() => Some(
-                Refusal::new(
-                    "22021",
-                    format!("chaperone reads statements in UTF8, and client_encoding is {name}"),
-                )
-                .hint("Set client_encoding to UTF8."),
-            ),
-            TextRules { backslashes: true, .. } if text.contains('\\') => Some(
-                Refusal::new(
-                    "0A000",
-                    "chaperone does not read backslashes while standard_conforming_strings is off",
-                )
-                .hint("Set standard_conforming_strings to on, or send the text as a parameter."),
-            ),
-            _ => None,
-        };
-        (text.to_owned(), refusal)
-    }
-
-    /// Names that went: what was prepared under them is no longer known.
-    pub(super) fn statement_tag(&mut self, tag: &str) {
-        match tag {
-            "DEALLOCATE" | "DEALLOCATE ALL" | "DISCARD ALL" => mark(&mut self.statements),
-            // SQL's PREPARE may have taken a name that became free: what a client runs under it is
-            // no longer what it sent to be parsed.
-            "PREPARE" => self.statements.retain(|name, p| name.is_empty() || !p.perhaps_gone),
-            _ => {}
-        }
     }
 }
 
@@ -382,25 +230,9 @@ fn signing_on(header: Header, bytes: &[u8], withheld: bool) -> Result<ClientStep
     }
 }
 
-fn mark(statements: &mut Names<Prepared>) {
-    statements.retain(|_, prepared| {
-        prepared.perhaps_gone = true;
-        true
-    });
-}
-
-fn command(kind: CommandKind, text: Option<String>, statement: Option<u64>) -> Command {
-    Command { kind, text, statement, parameters: None, parameters_cut: false }
-}
-
 /// The message, or how many bytes it needs.
-fn whole(header: Header, bytes: &[u8]) -> Result<&[u8], usize> {
+pub(super) fn whole(header: Header, bytes: &[u8]) -> Result<&[u8], usize> {
     bytes.get(..header.length).ok_or(header.length)
-}
-
-/// As [`whole`], for messages that hold little more than a name.
-fn whole_name(header: Header, bytes: &[u8]) -> Result<Result<&[u8], usize>, Violation> {
-    if header.length > GLIMPSE { Err(too_long(header)) } else { Ok(whole(header, bytes)) }
 }
 
 /// A message without a body.
@@ -413,13 +245,4 @@ fn simple(header: Header, bytes: &[u8]) -> Result<Option<ClientStep>, Violation>
 
 fn terminate(header: Header, bytes: &[u8]) -> Result<ClientStep, Violation> {
     Ok(simple(header, bytes)?.unwrap_or(ClientStep::Terminate(header.length)))
-}
-
-fn too_long(header: Header) -> Violation {
-    let length = i64::try_from(header.length).unwrap_or(i64::MAX);
-    Violation::Length { tag: Tag(header.tag), length }
-}
-
-fn unexpected(header: Header, place: &'static str) -> Violation {
-    Violation::Unexpected { tag: Tag(header.tag), place }
 }

@@ -1,15 +1,15 @@
 //! The server's side of a conversation.
 
 use super::{
-    Arc, Capture, Columns, CommandStatus, Conversation, CopyIn, Described, Event, Expect, FEW,
-    GLIMPSE, HEADER, HELD, Header, NOTICES, Now, Outcome, Phase, Running, ServerStep, TYPES, Tag,
-    Violation, WHOLE, header,
+    Capture, Columns, CommandStatus, Conversation, Described, Event, Expect, GLIMPSE, HEADER,
+    Header, NOTICES, Now, Phase, Rc, ServerStep, TYPES, Violation, WHOLE, header, too_long,
+    unexpected,
 };
 use crate::postgres::{
     backend,
-    expect::ServerError,
     frame::Body,
-    reply::{self, Severity, backend_error},
+    reply,
+    statements::{Description, Types},
 };
 
 /// SASL mechanisms that bind to a TLS connection end so (RFC 5802, section 4).
@@ -53,7 +53,7 @@ impl Conversation {
                 }
             }
         };
-        if self.expect.is_empty() {
+        if self.expect.is_empty() && !self.skipping {
             events.extend(self.held.take().map(Event::Outcome));
         }
         Ok(ServerStep { pass, replace: None, need })
@@ -78,6 +78,8 @@ impl Conversation {
                 Some(_) => bytes,
                 None => return Ok(Seen::Need(GLIMPSE)),
             },
+            // A large object's data: nothing of it is looked at.
+            None if header.tag == b'V' => bytes,
             None => return Err(too_long(header)),
         };
         let seen = if message.len() < header.length { Seen::Head } else { Seen::Whole };
@@ -92,12 +94,12 @@ impl Conversation {
             }
             b'A' => Ok(seen),
             b'S' => {
-                self.learn_parameter(message);
+                self.learn_parameter(message)?;
                 Ok(seen)
             }
             b'E' => self.error(header, message, seen, now, events),
             _ if self.phase != Phase::Ready => self.sign_on(header, message, events),
-            _ => self.answer(header, message, now, events),
+            _ => self.answer(header, message, seen, now, events),
         }
     }
 
@@ -153,25 +155,16 @@ impl Conversation {
         Ok(Seen::Whole)
     }
 
-    /// What the server reports of how it reads texts.
-    fn learn_parameter(&mut self, message: &[u8]) {
-        let Ok((name, value)) = backend::parameter(message) else { return };
-        match name {
-            b"client_encoding" => {
-                let known = [&b"UTF8"[..], b"UNICODE", b"SQL_ASCII"];
-                self.text.encoding =
-                    (!known.contains(&value)).then(|| String::from_utf8_lossy(value).into_owned());
-            }
-            b"standard_conforming_strings" => self.text.backslashes = value != b"on",
-            _ => {}
-        }
-    }
-
     /// `DataRow` and `CopyData`: looked into only while something is kept of them.
     fn data(&mut self, header: Header, bytes: &[u8]) -> Result<Seen, Violation> {
-        let Some(Expect::Query(running) | Expect::Execute(running)) = self.expect.front_mut()
-        else {
-            return Err(unexpected(header, "from a server that was not asked for rows"));
+        if !matches!(self.expect.front(), Some(Expect::Query(_) | Expect::Execute(_))) {
+            self.drop_unanswered();
+        }
+        let running = match self.expect.front_mut() {
+            Some(Expect::Query(running) | Expect::Execute(running)) if running.seq.is_some() => {
+                running
+            }
+            _ => return Err(unexpected(header, "from a server that was not asked for rows")),
         };
         let capture = running.capture.as_mut().filter(|capture| capture.wants(header.length));
         let seen = match (capture, bytes.get(..header.length)) {
@@ -202,16 +195,16 @@ impl Conversation {
         &mut self,
         header: Header,
         message: &[u8],
+        seen: Seen,
         now: Now,
         events: &mut Vec<Event>,
     ) -> Result<Seen, Violation> {
         if header.tag == b'Z' {
-            return self.ready_for_query(header, message, now, events);
+            return self.ready_for_query(header, message, events);
         }
-        // A Sync that the server passed over is answered by nothing.
-        while matches!(self.expect.front(), Some(Expect::Sync { perhaps: true } | Expect::CopyEnd))
-        {
-            self.expect.pop_front();
+        self.drop_unanswered();
+        if self.expect.front().is_some_and(Expect::is_unrecorded) {
+            return Err(unexpected(header, "from a server that was not asked yet"));
         }
         match (header.tag, self.expect.front_mut()) {
             (b'T', Some(Expect::Query(running))) => {
@@ -226,47 +219,48 @@ impl Conversation {
             }
             (b'T', Some(Expect::Describe(_))) => {
                 let columns = self.columns(message)?;
-                self.described(&columns);
+                self.described(columns);
             }
             (b't', Some(Expect::Describe(Described::Statement(name)))) => {
                 let types = backend::parameter_types(message)?;
-                if let Some(prepared) = self.statements.get_mut(name) {
-                    prepared.types = types.get(..TYPES).unwrap_or(&types).into();
+                if let Some(prepared) = self.statements.standing(name) {
+                    let few = types.get(..TYPES).unwrap_or(&types).to_vec();
+                    prepared.types = Types::new(few, |bytes| self.descriptions.take(bytes));
                 }
             }
             (b'C', Some(Expect::Query(running))) => {
                 running.count(header.length);
-                let tag = backend::tag(message)?;
-                self.statement_tag(&tag);
+                let (tag, renames) = (backend::tag(message)?, running.renames);
+                self.renamed(&tag, renames);
                 let limit = self.limits.response;
                 self.end_copy();
                 self.complete(CommandStatus::Ok, Some(tag), None, now, events);
-                self.running(|running| running.capture = Some(Capture::new(limit, None, None)));
+                self.running(|running| running.capture = Some(Capture::new(limit)));
             }
             (b'I', Some(Expect::Query(_))) => {
                 self.complete(CommandStatus::Ok, None, None, now, events);
             }
             (b'C', Some(Expect::Execute(running))) => {
                 running.count(header.length);
-                let tag = backend::tag(message)?;
-                self.statement_tag(&tag);
+                let (tag, renames) = (backend::tag(message)?, running.renames);
+                self.renamed(&tag, renames);
                 self.end_copy();
                 self.complete(CommandStatus::Ok, Some(tag), None, now, events);
-                self.expect.pop_front();
+                self.answered();
             }
             (b's', Some(Expect::Execute(running))) => {
                 running.count(header.length);
                 self.complete(CommandStatus::Suspended, None, None, now, events);
-                self.expect.pop_front();
+                self.answered();
             }
             (b'1', Some(Expect::Parse(..))) | (b'I', Some(Expect::Execute(_))) => {
                 self.complete(CommandStatus::Ok, None, None, now, events);
-                self.expect.pop_front();
+                self.answered();
             }
             (b'2', Some(Expect::Bind(_)))
             | (b'n', Some(Expect::Describe(_)))
             | (b'3', Some(Expect::CloseStatement(_) | Expect::ClosePortal(_))) => {
-                self.expect.pop_front();
+                self.answered();
             }
             (b'G', Some(Expect::Query(running) | Expect::Execute(running))) => {
                 running.count(header.length);
@@ -282,6 +276,7 @@ impl Conversation {
             (b'V', Some(Expect::Query(running))) => {
                 running.count(header.length);
                 self.complete(CommandStatus::Ok, None, None, now, events);
+                return Ok(seen);
             }
             (b'H' | b'c', Some(Expect::Query(running) | Expect::Execute(running))) => {
                 running.count(header.length);
@@ -292,320 +287,38 @@ impl Conversation {
         Ok(Seen::Whole)
     }
 
-    /// From here on the server reads data, up to where the client says that it ends: it passes over
-    /// a `Sync` on the way, and takes any other message for the end.
-    fn begin_copy(&mut self, header: Header) -> Result<(), Violation> {
-        self.copy = CopyIn::Reading;
-        while let Some(next) = self.expect.get(1) {
-            match next {
-                Expect::Sync { .. } => {}
-                Expect::CopyEnd => self.copy = CopyIn::Done,
-                _ => return Err(unexpected(header, "behind which other commands were sent ahead")),
-            }
-            self.expect.remove(1);
-            if self.copy == CopyIn::Done {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// All data was read, and with it every `Sync` that was sent meanwhile.
-    fn end_copy(&mut self) {
-        if std::mem::replace(&mut self.copy, CopyIn::No) != CopyIn::No {
-            self.expect.retain(|expect| !matches!(expect, Expect::Sync { perhaps: true }));
-        }
-    }
-
-    fn ready_for_query(
-        &mut self,
-        header: Header,
-        message: &[u8],
-        now: Now,
-        events: &mut Vec<Event>,
-    ) -> Result<Seen, Violation> {
-        let transaction = backend::ready(message)?;
-        self.in_transaction = transaction != "idle";
-        let skipping = std::mem::take(&mut self.skipping);
-        loop {
-            let Some(mut expect) = self.expect.pop_front() else {
-                return Err(unexpected(header, "from a server that was not asked"));
-            };
-            match &mut expect {
-                Expect::CopyEnd => {}
-                Expect::Sync { .. } => break,
-                Expect::Query(running) if !skipping => {
-                    // It should have been answered by now.
-                    if !running.ended {
-                        let outcome = running.outcome(CommandStatus::Unknown, None, None, now);
-                        self.hold(outcome, events);
-                    }
-                    break;
-                }
-                Expect::RefusedQuery(refused) if !skipping && refused.told => break,
-                _ if skipping => self.skip(expect, now, events),
-                _ => {
-                    // It is still to be told what came of it.
-                    self.expect.push_front(expect);
-                    return Err(unexpected(header, "from a server that owes another answer"));
-                }
-            }
-        }
-        self.copy = CopyIn::No;
-        if let Some(mut outcome) = self.held.take() {
-            outcome.transaction = Some(transaction);
-            events.push(Event::Outcome(outcome));
-        }
-        if transaction == "idle" && self.expect.is_empty() {
-            // Portals end with their transaction.
-            self.portals.retain(|_, _| false);
-            self.parameter_bytes = 0;
-        }
-        Ok(Seen::Whole)
-    }
-
-    /// The server passed over this: take back what it would have changed.
-    fn skip(&mut self, expect: Expect, now: Now, events: &mut Vec<Event>) {
-        match expect {
-            Expect::Parse(mut running, undo) => {
-                let later = self.expect.iter_mut().filter_map(|e| match e {
-                    Expect::Parse(_, undo) | Expect::CloseStatement(undo) => Some(undo),
-                    _ => None,
-                });
-                self.statements.undo(undo, later);
-                self.skipped(&mut running, now, events);
-            }
-            Expect::CloseStatement(undo) => {
-                let later = self.expect.iter_mut().filter_map(|e| match e {
-                    Expect::Parse(_, undo) | Expect::CloseStatement(undo) => Some(undo),
-                    _ => None,
-                });
-                self.statements.undo(undo, later);
-            }
-            Expect::Bind(undo) | Expect::ClosePortal(undo) => {
-                let later = self.expect.iter_mut().filter_map(|e| match e {
-                    Expect::Bind(undo) | Expect::ClosePortal(undo) => Some(undo),
-                    _ => None,
-                });
-                self.portals.undo(undo, later);
-            }
-            Expect::Query(mut running) | Expect::Execute(mut running) => {
-                self.skipped(&mut running, now, events);
-            }
-            Expect::RefusedQuery(refused) | Expect::RefusedExecute(refused) if !refused.told => {
-                let outcome = refused.outcome(now);
-                self.hold(outcome, events);
-            }
-            Expect::RefusedQuery(_)
-            | Expect::RefusedExecute(_)
-            | Expect::Describe(_)
-            | Expect::CopyEnd
-            | Expect::Sync { .. } => {}
-        }
-    }
-
-    fn skipped(&mut self, running: &mut Running, now: Now, events: &mut Vec<Event>) {
-        if !running.ended {
-            running.capture = None;
-            let outcome = running.outcome(CommandStatus::Skipped, None, None, now);
-            self.hold(outcome, events);
-        }
-    }
-
-    fn error(
-        &mut self,
-        header: Header,
-        message: &[u8],
-        seen: Seen,
-        now: Now,
-        events: &mut Vec<Event>,
-    ) -> Result<Seen, Violation> {
-        let error = backend::error(message);
-        if self.phase != Phase::Ready || error.fatal {
-            events.push(Event::ServerError(error.clone()));
-        }
-        // Whether a Sync that was sent while data was read counts stays open.
-        self.copy = CopyIn::No;
-        while matches!(self.expect.front(), Some(Expect::CopyEnd)) {
-            self.expect.pop_front();
-        }
-        match self.expect.front_mut() {
-            None if self.phase == Phase::Ready && !error.fatal => {
-                events.push(Event::ServerError(error));
-            }
-            Some(Expect::RefusedQuery(refused) | Expect::RefusedExecute(refused))
-                if !refused.told =>
-            {
-                // The stand-in failed, as it should: tell why.
-                refused.told = true;
-                let outcome = refused.outcome(now);
-                let reply = backend_error(Severity::Error, &refused.refusal);
-                if matches!(self.expect.front(), Some(Expect::RefusedExecute(_))) {
-                    self.skipping = true;
-                }
-                self.hold(outcome, events);
-                return match seen {
-                    Seen::Whole => Ok(Seen::Replace(reply)),
-                    _ => Err(too_long(header)),
-                };
-            }
-            Some(Expect::Query(running)) => {
-                running.count(header.length);
-                self.complete(CommandStatus::Error, None, Some(error), now, events);
-            }
-            Some(Expect::Parse(running, _) | Expect::Execute(running)) => {
-                running.count(header.length);
-                self.complete(CommandStatus::Error, None, Some(error), now, events);
-                self.skipping = true;
-            }
-            Some(
-                Expect::Bind(_)
-                | Expect::Describe(_)
-                | Expect::CloseStatement(_)
-                | Expect::ClosePortal(_),
-            ) => {
-                self.skipping = true;
-                self.fail_next(error, now, events);
-            }
-            Some(Expect::Sync { .. }) => self.fail_sync(error, events),
-            // Whatever the server has to say besides.
-            Some(Expect::RefusedQuery(_) | Expect::RefusedExecute(_) | Expect::CopyEnd) | None => {}
-        }
-        Ok(seen)
-    }
-
-    /// A failed Bind has no record of its own: the error belongs to the run that it was for.
-    fn fail_next(&mut self, error: ServerError, now: Now, events: &mut Vec<Event>) {
-        let next = self
-            .expect
-            .iter_mut()
-            .take_while(|expect| !matches!(expect, Expect::Sync { .. }))
-            .find_map(|expect| match expect {
-                Expect::Execute(running) if running.seq.is_some() => Some(running),
-                _ => None,
-            });
-        if let Some(running) = next {
-            running.ended = true;
-            running.capture = None;
-            let outcome = running.outcome(CommandStatus::Error, None, Some(error), now);
-            self.hold(outcome, events);
-        }
-    }
-
-    /// The commit at a `Sync` failed (a deferred constraint): the error belongs to what ran last.
-    fn fail_sync(&mut self, error: ServerError, events: &mut Vec<Event>) {
-        match &mut self.held {
-            Some(outcome) => {
-                outcome.status = CommandStatus::Error;
-                outcome.error_code = error.code;
-                outcome.error_message = error.message;
-            }
-            None => events.push(Event::ServerError(error)),
-        }
-    }
-
-    /// The command at the front has an outcome.
-    fn complete(
-        &mut self,
-        status: CommandStatus,
-        tag: Option<String>,
-        error: Option<ServerError>,
-        now: Now,
-        events: &mut Vec<Event>,
-    ) {
-        let mut outcome = None;
-        self.running(|running| {
-            outcome = running.outcome(status, tag, error, now);
-            // A simple query ends with ReadyForQuery; what is not answered before it does not run.
-            running.ended = true;
-        });
-        self.hold(outcome, events);
-    }
-
-    fn running(&mut self, change: impl FnOnce(&mut Running)) {
-        if let Some(Expect::Query(running) | Expect::Execute(running) | Expect::Parse(running, _)) =
-            self.expect.front_mut()
-        {
-            change(running);
-        }
-    }
-
-    fn hold(&mut self, outcome: Option<Outcome>, events: &mut Vec<Event>) {
-        if outcome.is_some() {
-            events.extend(self.held.take().map(Event::Outcome));
-            self.held = outcome;
-        }
-    }
-
-    fn columns(&mut self, message: &[u8]) -> Result<Arc<Columns>, Violation> {
+    fn columns(&mut self, message: &[u8]) -> Result<Rc<Columns>, Violation> {
         if let Some((bytes, columns)) = &self.description
             && bytes == message
         {
             return Ok(columns.clone());
         }
-        let columns = Arc::new(Columns::read(message)?);
+        let columns = Rc::new(Columns::read(message)?);
         if message.len() <= GLIMPSE {
             self.description = Some((message.to_vec(), columns.clone()));
         }
         Ok(columns)
     }
 
-    /// A description belongs to its statement or portal, and to the runs of it that were sent ahead.
-    fn described(&mut self, columns: &Arc<Columns>) {
+    /// A description belongs to its statement, and so to all runs of it, before and after.
+    fn described(&mut self, columns: Rc<Columns>) {
         let Some(Expect::Describe(described)) = self.expect.pop_front() else { return };
-        let bytes = columns.names.len();
-        match described {
-            Described::Statement(name) => {
-                let fits = self.has_room_for_columns(bytes);
-                let Some(prepared) = self.statements.get_mut(&name) else { return };
-                if fits && prepared.columns.is_none() {
-                    self.column_bytes += bytes;
-                    prepared.columns = Some(columns.clone());
-                }
-                let number = prepared.number;
-                self.describe_ahead(columns, |running| running.statement == Some(number));
-            }
-            Described::Portal(name) => {
-                if let Some(portal) = self.portals.get_mut(&name)
-                    && bytes <= GLIMPSE
-                {
-                    portal.columns = Some(columns.clone());
-                }
-                self.describe_ahead(columns, |running| running.portal == name);
-            }
-        }
-    }
-
-    /// What was added up is counted anew where it seems too much: statements go, too.
-    fn has_room_for_columns(&mut self, bytes: usize) -> bool {
-        if self.column_bytes + bytes > HELD {
-            let columns = self.statements.values().filter_map(|s| s.columns.as_ref());
-            self.column_bytes = columns.map(|c| c.names.len()).sum();
-        }
-        self.column_bytes + bytes <= HELD
-    }
-
-    fn describe_ahead(&mut self, columns: &Arc<Columns>, of: impl Fn(&Running) -> bool) {
-        if columns.names.len() > GLIMPSE && self.expect.len() > FEW {
-            return;
-        }
-        for expect in &mut self.expect {
-            match expect {
-                Expect::Execute(running) if of(running) => {
-                    if let Some(capture) = &mut running.capture {
-                        capture.set_columns(columns.clone());
-                    }
-                }
-                // What comes after is another portal of the same name.
-                Expect::Sync { .. } => break,
-                _ => {}
-            }
+        let description: Option<&Description> = match &described {
+            Described::Statement(name) => self.statements.standing(name).map(|s| &s.description),
+            Described::Portal(name) => self.portals.standing(name).map(|p| &p.description),
+        };
+        let bytes = columns.names.len() + columns.types.len() * (size_of::<u32>() + 1);
+        if let Some(description) = description
+            && description.get().is_none()
+            && let Some(share) = self.descriptions.take(bytes)
+        {
+            let _ = description.set((columns, share));
         }
     }
 }
 
 /// What became of one message.
-enum Seen {
+pub(super) enum Seen {
     /// It was seen whole and may pass.
     Whole,
     /// It may pass, though not all of it is here.
@@ -614,13 +327,4 @@ enum Seen {
     Need(usize),
     /// It must not pass; this goes in its stead.
     Replace(Vec<u8>),
-}
-
-fn too_long(header: Header) -> Violation {
-    let length = i64::try_from(header.length).unwrap_or(i64::MAX);
-    Violation::Length { tag: Tag(header.tag), length }
-}
-
-fn unexpected(header: Header, place: &'static str) -> Violation {
-    Violation::Unexpected { tag: Tag(header.tag), place }
 }

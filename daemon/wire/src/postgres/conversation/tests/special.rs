@@ -10,7 +10,7 @@ fn sasl(flag: u8) -> Vec<u8> {
     message(b'p', &[b"SCRAM-SHA-256\0", &length[..], &first].concat())
 }
 
-fn status(name: &str, value: &str) -> Vec<u8> {
+pub(super) fn status(name: &str, value: &str) -> Vec<u8> {
     message(b'S', format!("{name}\0{value}\0").as_bytes())
 }
 
@@ -77,6 +77,20 @@ fn large_objects_are_reached_by_calls_and_nothing_else_is() {
     assert!(!talk.to_server.windows(4).any(|w| w == 89_u32.to_be_bytes()));
     talk.server(&[error(), ready(b"I")].concat()).expect("fine");
     assert_eq!(talk.outcomes(), [(1, 0, "ok"), (2, 0, "refused")]);
+}
+
+#[test]
+fn p4_a_large_object_is_read_at_once() {
+    let mut talk = Talk::ready();
+    talk.client(&call(954)).expect("fine");
+    let result = message(b'V', &vec![b'x'; WHOLE + 1]);
+    for piece in result.chunks(100_000) {
+        talk.server(piece).expect("fine");
+        assert!(talk.down.len() < WHOLE / 2, "it is not held");
+    }
+    talk.server(&ready(b"I")).expect("fine");
+    assert_eq!(talk.to_client, [result, ready(b"I")].concat());
+    assert_eq!(talk.outcomes(), [(1, 0, "ok")]);
 }
 
 #[test]
