@@ -7,6 +7,8 @@ mod expect;
 mod frame;
 mod frontend;
 mod large_objects;
+mod negotiation;
+mod parameters;
 mod reply;
 mod response;
 mod scram;
@@ -19,6 +21,8 @@ pub use conversation::{ClientStep, Conversation, Limits, Now, Rules, ServerStep,
 pub use expect::{Event, ServerError};
 pub use frame::Violation;
 pub use reply::{Refusal, Severity, backend_error};
+pub use negotiation::{Negotiation, Told};
+pub use parameters::is_setting;
 pub use scram::NONCE;
 pub use sign_on::{Account, Method, SignOn, SignOnError, SignOnStep};
 pub use startup::{ALPN, CancelKey, First, Startup, first_packet, is_direct_tls, tls_request};

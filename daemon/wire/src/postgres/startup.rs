@@ -90,11 +90,20 @@ impl Startup {
         packet
     }
 
-    /// The parameters as a JSON object.
+    /// The parameters as a JSON object. A name that came more than once has all its values, of
+    /// which the last counts.
     pub fn to_json(&self) -> String {
-        let map: serde_json::Map<String, serde_json::Value> =
-            self.parameters.iter().map(|(n, v)| (n.clone(), v.as_str().into())).collect();
-        serde_json::Value::Object(map).to_string()
+        use serde_json::Value;
+        let mut map = serde_json::Map::new();
+        for (name, value) in &self.parameters {
+            let value = Value::from(value.as_str());
+            match map.get_mut(name) {
+                None => drop(map.insert(name.clone(), value)),
+                Some(Value::Array(values)) => values.push(value),
+                Some(first) => *first = vec![first.take(), value].into(),
+            }
+        }
+        Value::Object(map).to_string()
     }
 
     /// Why this session cannot be allowed, where it cannot. `replication`: the target takes
@@ -252,6 +261,14 @@ mod tests {
         assert_eq!(startup.encode(), packet(196_608, b"user\0u\0a\x003\0\0"));
         startup.set("a", "x".repeat(10_000));
         assert!(startup.objection(false).is_some(), "the server would not take it");
+    }
+
+    #[test]
+    fn p7_no_parameter_is_dropped_from_the_record() {
+        let parameters = [("options", "-c a=b"), ("user", "u"), ("options", ""), ("options", "x")];
+        let parameters = parameters.map(|(n, v)| (n.to_owned(), v.to_owned())).to_vec();
+        let startup = Startup { version: 196_608, parameters };
+        assert_eq!(startup.to_json(), r#"{"options":["-c a=b","","x"],"user":"u"}"#);
     }
 
     #[test]
