@@ -11,6 +11,7 @@ mod daemon;
 mod doctor;
 mod identity;
 mod lane;
+mod places;
 mod relay;
 mod scoping;
 mod secret;

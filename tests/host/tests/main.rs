@@ -10,6 +10,7 @@ mod log;
 mod protocol;
 mod regression;
 mod sign_on;
+mod start_up;
 mod tls_agent;
 mod tls_target;
 mod trust;
