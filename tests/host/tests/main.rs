@@ -6,6 +6,7 @@ mod hostile;
 mod identity;
 mod interception;
 mod lifecycle;
+mod limits;
 mod log;
 mod protocol;
 mod regression;
