@@ -306,13 +306,11 @@ pub(crate) async fn too_many(
         ),
         Full::Agent => {
             let of = |agent: &&Agent| agent.select.number() == note.agent;
-            let whose = match &agent {
-                Some(agent) => agent.to_string(),
-                None => {
-                    let names = shared.config.agents.iter().filter(of);
-                    names.map(|agent| agent.name.to_string()).collect::<Vec<_>>().join(" or ")
-                }
+            let any = || {
+                let names = shared.config.agents.iter().filter(of);
+                names.map(|agent| agent.name.to_string()).collect::<Vec<_>>().join(" or ")
             };
+            let whose = agent.map_or_else(any, |agent| agent.to_string());
             let most = daemon.max_sessions_per_agent;
             (
                 &shared.counters.too_many_of_agent,

@@ -79,15 +79,14 @@ impl Negotiation {
         let names = body.u32()?;
         // None was sent to it, and what it names all the same is the client's to judge.
         let rest = body.rest();
-        let ends = rest.iter().filter(|b| **b == 0).count();
-        if rest.last().is_some_and(|b| *b != 0) || u32::try_from(ends) != Ok(names) {
+        if rest.last().is_some_and(|b| *b != 0) || u32::try_from(count(rest)) != Ok(names) {
             return Err(body.malformed("it does not have the names that it counts"));
         }
         Ok(Told::Instead(header.length, self.encode(version, rest)))
     }
 
     fn encode(&self, version: u32, names: &[u8]) -> Vec<u8> {
-        let count = self.options.len() + names.iter().filter(|b| **b == 0).count();
+        let count = self.options.len() + count(names);
         let mut body = version.to_be_bytes().to_vec();
         body.extend(u32::try_from(count).unwrap_or(u32::MAX).to_be_bytes());
         for name in &self.options {
@@ -97,6 +96,11 @@ impl Negotiation {
         body.extend_from_slice(names);
         message(TAG, &body)
     }
+}
+
+/// Of names that end with a NUL each.
+fn count(names: &[u8]) -> usize {
+    names.split(|b| *b == 0).count() - 1
 }
 
 #[cfg(test)]
@@ -110,7 +114,7 @@ mod tests {
 
     fn told(version: u32, names: &[&str]) -> Vec<u8> {
         let count = u32::try_from(names.len()).expect("few");
-        let names: String = names.iter().map(|name| format!("{name}\0")).collect();
+        let names: String = names.iter().flat_map(|name| [*name, "\0"]).collect();
         let parts = [&version.to_be_bytes()[..], &count.to_be_bytes(), names.as_bytes()];
         message(TAG, &parts.concat())
     }

@@ -26,7 +26,7 @@ const HARMLESS: [&str; 13] = [
 const HARMLESS_ON: [&str; 2] = ["default_transaction_read_only", "standard_conforming_strings"];
 
 /// What the server does not take for settings (`ProcessStartupPacket`,
-/// src/backend/tcop/backend_startup.c). These names count as they are written.
+/// `src/backend/tcop/backend_startup.c`). These names count as they are written.
 const SPECIAL: [&str; 4] = ["database", "options", "replication", "user"];
 
 /// Whether this can be the name of a setting that operations allow.
