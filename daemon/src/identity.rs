@@ -13,7 +13,8 @@ use std::{
 use chaperone_audit::{AuditError, Log};
 use chaperone_kernel::{Events, Image, KernelError, Note, ProcessKey, ProcessTable};
 use chaperone_model::{
-    AgentName, Event, EventKind, Identity, Process, ProcessSeen, Record, RunSeen, Seq, Version,
+    AgentName, Event, EventKind, Identity, Process, ProcessSeen, Record, Ref, RunSeen, Seq,
+    SessionOpened, Version,
 };
 
 pub(crate) mod digest;
@@ -142,59 +143,78 @@ impl Identities {
         Some(Settled { identity, refused, keys: links.iter().map(|link| link.key).collect() })
     }
 
-    /// The record of the process that connected; records it, its run and those above it, where
-    /// they are not recorded yet.
-    pub(crate) fn record(&self, settled: &Settled) -> Result<Seq, AuditError> {
+    /// Records a session: with it, in one commit, its run and the processes of its lineage that are
+    /// not recorded yet.
+    pub(crate) fn record(
+        &self,
+        settled: &Settled,
+        session: impl FnOnce(Ref) -> SessionOpened,
+    ) -> Result<Seq, AuditError> {
         let identity = &settled.identity;
         let at = clock::wall();
+        let mut batch = Vec::new();
+        let add = |batch: &mut Vec<Record>, record| {
+            batch.push(record);
+            Ref::InBatch(u32::try_from(batch.len() - 1).unwrap_or(u32::MAX))
+        };
         // Held while it is written: two connections of a process must not record it twice.
         let mut facts = lock(&self.facts);
-        let run = {
-            let mut runs = lock(&self.runs);
-            let key = (identity.agent.clone(), identity.version.clone(), identity.run.name.clone());
-            if let Some(seq) = runs.get(&key) {
-                *seq
-            } else {
-                let seq = self.commit(Record::RunSeen(RunSeen {
-                    at,
-                    agent: identity.agent.clone(),
-                    version: identity.version.clone(),
-                    run: identity.run.clone(),
-                }))?;
-                if runs.len() >= RUNS {
-                    runs.clear();
-                }
-                runs.insert(key, seq);
-                seq
-            }
-        };
+        let mut runs = lock(&self.runs);
+        let run_key = (identity.agent.clone(), identity.version.clone(), identity.run.name.clone());
+        let known = runs.get(&run_key).copied();
+        let run = known.map_or_else(
+            || {
+                let (agent, version) = (identity.agent.clone(), identity.version.clone());
+                let run = identity.run.clone();
+                add(&mut batch, Record::RunSeen(RunSeen { at, agent, version, run }))
+            },
+            Ref::To,
+        );
         let mut parent = None;
         let mut lineage = String::new();
+        let mut new = Vec::new();
         for (key, process) in settled.keys.iter().zip(identity.lineage.iter()) {
             if !lineage.is_empty() {
                 lineage.push_str(" → ");
             }
             lineage.push_str(process.name());
-            let recorded = facts.get(key).and_then(|fact| fact.recorded_as(process, run));
-            let seq = if let Some(seq) = recorded {
-                seq
-            } else {
-                let seq = self.commit(Record::ProcessSeen(ProcessSeen {
-                    at,
-                    run,
-                    parent,
-                    process: process.clone(),
-                    lineage: lineage.clone(),
-                }))?;
-                if let Some(fact) = facts.get_mut(key) {
-                    fact.set_recorded(process, run, seq);
-                }
-                seq
-            };
-            parent = Some(seq);
+            let recorded = known
+                .and_then(|run| facts.get(key).and_then(|fact| fact.recorded_as(process, run)));
+            parent = Some(recorded.map_or_else(
+                || {
+                    let seen = ProcessSeen {
+                        at,
+                        run,
+                        parent,
+                        process: process.clone(),
+                        lineage: lineage.clone(),
+                    };
+                    let place = add(&mut batch, Record::ProcessSeen(seen));
+                    new.push((*key, process.clone(), place));
+                    place
+                },
+                Ref::To,
+            ));
         }
         // A lineage is never empty: at the least it is the process that connected.
-        Ok(parent.unwrap_or(run))
+        batch.push(Record::SessionOpened(session(parent.unwrap_or(run))));
+        let receipts = self.log.commit(batch)?.receipts();
+        let (Some(first), Some(last)) = (receipts.first(), receipts.last()) else {
+            return Ok(Seq(0));
+        };
+        let run = run.resolve(first.seq());
+        if known.is_none() {
+            if runs.len() >= RUNS {
+                runs.clear();
+            }
+            runs.insert(run_key, run);
+        }
+        for (key, process, place) in new {
+            if let Some(fact) = facts.get_mut(&key) {
+                fact.set_recorded(&process, run, place.resolve(first.seq()));
+            }
+        }
+        Ok(last.seq())
     }
 
     /// Watches whether the process of a session begins to run something else.
@@ -264,11 +284,6 @@ impl Identities {
             fact.pin(Pinned { agent: agent.name.clone(), version: version.clone() });
         }
         version
-    }
-
-    fn commit(&self, record: Record) -> Result<Seq, AuditError> {
-        let receipts = self.log.commit(vec![record])?.receipts();
-        Ok(receipts.first().map_or(Seq(0), chaperone_audit::Receipt::seq))
     }
 
     fn tracking(&self) -> MutexGuard<'_, Tracking> {

@@ -88,11 +88,7 @@ pub(crate) async fn serve(
         original,
         agent_addr: from,
     };
-    let recorded = shared
-        .identities
-        .record(&settled)
-        .and_then(|process| record(&shared, Record::SessionOpened(opened(process))));
-    let id = match recorded {
+    let id = match shared.identities.record(&settled, opened) {
         Ok(seq) => seq,
         Err(error) => {
             return refuse_unopened(&shared, client, address, target.agent_tls, &error).await;

@@ -72,6 +72,12 @@ pub(crate) fn binary(package: &str, name: &str, release: bool) -> Result<PathBuf
     Ok(path)
 }
 
+/// Builds the agents that use Rust's drivers and says in which folder they are.
+pub(crate) fn driver_agents() -> Result<PathBuf> {
+    shell::run(shell::cargo().args(["build", "--package", "chaperone-driver-agents"]))?;
+    Ok(target_directory()?.join("debug"))
+}
+
 /// What Cargo says of the workspace's own packages.
 pub(crate) fn metadata() -> Result<Value> {
     let text =

@@ -22,7 +22,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         .args(arguments)
         .current_dir(shell::root())
         .env("CHAPERONE_BIN", daemon)
-        .envs(setup::driver_environment())
+        .envs(setup::driver_environment()?)
         .exec();
     Err(anyhow!(error).context(format!("{} cannot be started", demo.display())))
 }

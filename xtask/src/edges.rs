@@ -27,6 +27,7 @@ const EDGES: &[(&str, &[&str])] = &[
         "chaperone-host-tests",
         &["chaperone-model", "chaperone-wire", "chaperone-audit", "chaperone-control"],
     ),
+    ("chaperone-driver-agents", &[]),
     ("xtask", &[]),
 ];
 

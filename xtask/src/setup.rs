@@ -1,11 +1,12 @@
 //! Set-up: what each command needs of the machine, and putting it there.
 //!
 //! Belongs here: the list of needs and the order of steps. How Debian's packages are installed is
-//! in `apt`, what is compiled or fetched otherwise in `tools`.
+//! in `apt`, what is compiled in `tools`, what npm and pip bring in `drivers`.
 //!
 //! Every step looks first and does nothing where it is satisfied.
 
 mod apt;
+mod drivers;
 mod regression;
 mod tools;
 
@@ -19,7 +20,8 @@ use clap::ValueEnum;
 
 use crate::{compiler, shell};
 
-pub(crate) use tools::{bpf_linker, cargo_deny, driver_environment};
+pub(crate) use drivers::driver_environment;
+pub(crate) use tools::{bpf_linker, cargo_deny};
 
 /// Which command the machine is made ready for.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -77,9 +79,10 @@ const PACKAGES: &[Package] = &[
     package("python3", TEST),
     package("python3-psycopg", TEST),
     package("python3-asyncpg", TEST),
+    package("python3-venv", TEST),
     package_unless("nodejs", TEST, || shell::on_path("node")),
-    // Another vendor's Node.js does not go with Debian's node-pg, but brings npm: see `tools`.
-    package_unless("node-pg", TEST, || shell::on_path("npm")),
+    // Another vendor's Node.js brings its own.
+    package_unless("npm", TEST, || shell::on_path("npm")),
     package_unless("default-jdk-headless", TEST, || shell::on_path("javac")),
     package("libpostgresql-jdbc-java", TEST),
     package("pgbouncer", BENCH),
@@ -101,7 +104,8 @@ pub(crate) fn run(group: Group) -> Result<()> {
     }
     tools::ensure_bpf_linker()?;
     if group.covers(Group::Test) {
-        tools::ensure_node_driver()?;
+        drivers::ensure_node()?;
+        drivers::ensure_python()?;
         regression::ensure()?;
     }
     if group.covers(Group::Check) {
@@ -113,7 +117,7 @@ pub(crate) fn run(group: Group) -> Result<()> {
 
 /// What host tests need in their environment to find what was put into the cache.
 pub(crate) fn test_environment() -> Result<Vec<(&'static str, OsString)>> {
-    let mut environment = driver_environment();
+    let mut environment = driver_environment()?;
     environment.push((regression::VARIABLE, regression::folder()?.into()));
     Ok(environment)
 }

@@ -43,6 +43,7 @@ pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode> {
     setup::run(Group::Test)?;
     build::kernel_side()?;
     let daemon = build::daemon(true)?;
+    let agents = build::driver_agents()?;
     let filter = filter.into_iter().collect::<Vec<_>>();
 
     let mut units = shell::cargo();
@@ -57,6 +58,7 @@ pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode> {
         host.args(["test", "--package", HOST_TESTS, "--no-fail-fast", "--", HOST_THREADS])
             .args(&filter)
             .env("CHAPERONE_BIN", daemon)
+            .env("CHAPERONE_AGENTS", agents)
             .envs(setup::test_environment()?);
         count += counted(&mut host)?;
     }

@@ -2,12 +2,19 @@
 //!
 //! Does not belong here: transactions, and which number a record gets.
 
-use chaperone_model::{Record, Seq};
+use chaperone_model::{Record, Ref, Seq};
 use rusqlite::{Connection, params};
 
-/// Writes one record at its place. What is to be hashed over all records is hashed here.
-pub(crate) fn insert(connection: &Connection, seq: Seq, record: &Record) -> rusqlite::Result<()> {
+/// Writes one record at its place; `first` is the number of the first of its batch. What is to be
+/// hashed over all records is hashed here.
+pub(crate) fn insert(
+    connection: &Connection,
+    seq: Seq,
+    first: Seq,
+    record: &Record,
+) -> rusqlite::Result<()> {
     let seq = seq.0.cast_signed();
+    let number = |to: Ref| to.resolve(first).0.cast_signed();
     let run = |sql: &str, params: &[&dyn rusqlite::ToSql]| {
         connection.prepare_cached(sql)?.execute(params).map(|_| ())
     };
@@ -36,8 +43,8 @@ pub(crate) fn insert(connection: &Connection, seq: Seq, record: &Record) -> rusq
                 params![
                     seq,
                     r.at.0,
-                    r.run.0.cast_signed(),
-                    r.parent.map(|parent| parent.0.cast_signed()),
+                    number(r.run),
+                    r.parent.map(number),
                     process.pid,
                     process.started_ns.cast_signed(),
                     process.exec_id.cast_signed(),
@@ -61,7 +68,7 @@ pub(crate) fn insert(connection: &Connection, seq: Seq, record: &Record) -> rusq
             params![
                 seq,
                 r.at.0,
-                r.process.0.cast_signed(),
+                number(r.process),
                 r.comm,
                 r.doubts,
                 r.target.0,

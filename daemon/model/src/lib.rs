@@ -17,7 +17,7 @@ pub use identity::{
 };
 pub use record::{
     Closing, CommandStatus, DaemonStarted, Event, EventKind, Intent, Outcome, ProcessSeen, Record,
-    Response, RunSeen, Seq, SessionClosed, SessionOpened, SessionSignedOn, SessionStarted,
+    Ref, Response, RunSeen, Seq, SessionClosed, SessionOpened, SessionSignedOn, SessionStarted,
     VerdictKind,
 };
 pub use time::Timestamp;

@@ -16,6 +16,25 @@ use crate::{
 #[serde(transparent)]
 pub struct Seq(pub u64);
 
+/// Another record that a record refers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ref {
+    /// One that is in the log.
+    To(Seq),
+    /// One of the same batch, by its place in it, from 0: it has no number yet.
+    InBatch(u32),
+}
+
+impl Ref {
+    /// Its number, where the first of the batch has this one.
+    pub fn resolve(self, first: Seq) -> Seq {
+        match self {
+            Self::To(seq) => seq,
+            Self::InBatch(place) => Seq(first.0 + u64::from(place)),
+        }
+    }
+}
+
 /// One entry of the log.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {
@@ -75,9 +94,9 @@ pub struct ProcessSeen {
     /// When.
     pub at: Timestamp,
     /// Of which run.
-    pub run: Seq,
+    pub run: Ref,
     /// What it came of: what forked it, or ran in it before.
-    pub parent: Option<Seq>,
+    pub parent: Option<Ref>,
     /// The process.
     pub process: Arc<Process>,
     /// The lineage down to it, in a line.
@@ -90,7 +109,7 @@ pub struct SessionOpened {
     /// When.
     pub at: Timestamp,
     /// The record of the process that connected.
-    pub process: Seq,
+    pub process: Ref,
     /// The connecting thread's name, which the process can choose.
     pub comm: String,
     /// What is doubtful about who it is, as a JSON array of sentences; `None` where nothing is.

@@ -22,7 +22,7 @@ use serde_json::Value;
 use crate::{
     agent::{self, Finished, Running},
     daemon::{self, Daemon},
-    postgres::Postgres,
+    postgres::{Postgres, Release},
     process::wait_until,
 };
 
@@ -41,6 +41,7 @@ pub struct Scene {
     server: String,
     hba: Option<String>,
     without_postgres: bool,
+    release: Release,
     small_disk: bool,
     leave_nothing: bool,
     other_agents: Vec<(String, u32)>,
@@ -181,6 +182,13 @@ impl Scene {
         self
     }
 
+    /// Another server than Debian's.
+    #[must_use]
+    pub fn release(mut self, release: Release) -> Self {
+        self.release = release;
+        self
+    }
+
     /// Sets the scene and starts the daemon.
     ///
     /// # Errors
@@ -223,7 +231,8 @@ impl Scene {
         let postgres = (!self.without_postgres)
             .then(|| {
                 let template = self.leave_nothing.then(|| folder.path().join("template"));
-                Postgres::start(folder.path(), &addresses, &self.server, &hba, template)
+                let (path, server) = (folder.path(), &self.server);
+                Postgres::start(path, &addresses, server, &hba, template, self.release)
             })
             .transpose()?;
         let host = Host {
@@ -330,7 +339,8 @@ impl Host {
     /// # Errors
     /// As [`Postgres::start`].
     pub fn start_postgres(&mut self, settings: &str, hba: &str) -> Result<()> {
-        let server = Postgres::start(self.folder.path(), &self.addresses, settings, hba, None)?;
+        let (folder, release) = (self.folder.path(), self.scene.release);
+        let server = Postgres::start(folder, &self.addresses, settings, hba, None, release)?;
         self.postgres = Some(server);
         Ok(())
     }
@@ -520,6 +530,15 @@ impl Host {
     /// Where it cannot be run.
     pub fn python(&self, program: &str) -> Result<Finished> {
         self.agent("/usr/bin/python3", &["-c", program])
+    }
+
+    /// A Python that has newer drivers than Debian's, and with psycopg libpq 18.
+    ///
+    /// # Errors
+    /// Where it is not known.
+    pub fn newer_python(&self) -> Result<String> {
+        std::env::var("CHAPERONE_PYTHON")
+            .context("CHAPERONE_PYTHON is not set: run the tests by `cargo xtask test`")
     }
 
     fn agent_command(&self, uid: u32, program: &str, args: &[&str]) -> std::process::Command {

@@ -14,6 +14,6 @@ mod programs;
 pub use agent::{Finished, Running};
 pub use certificates::{Certificates, Kind};
 pub use host::{Host, Scene};
-pub use postgres::Postgres;
+pub use postgres::{Postgres, Release};
 pub use process::{Process, wait_until};
 pub use programs::{compile_agent, sha256};

@@ -17,6 +17,42 @@ use crate::process::{Process, wait_until};
 /// The port of every server; they differ by address.
 pub(crate) const PORT: u16 = 5432;
 
+/// Which server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Release {
+    /// Debian's newest.
+    #[default]
+    Debian,
+    /// PostgreSQL 18, which speaks version 3.2 of the protocol.
+    Eighteen,
+}
+
+impl Release {
+    /// Where its programs are. Only the server's own: clients are Debian's.
+    fn programs(self) -> Result<PathBuf> {
+        match self {
+            Self::Debian => binaries(),
+            Self::Eighteen => std::env::var_os("CHAPERONE_POSTGRES_18")
+                .map(PathBuf::from)
+                .filter(|bin| bin.join("initdb").exists())
+                .context(
+                    "CHAPERONE_POSTGRES_18 names no server: run the tests by `cargo xtask test`",
+                ),
+        }
+    }
+
+    /// For the name of a folder.
+    fn label(self, programs: &Path) -> String {
+        match self {
+            Self::Debian => {
+                let version = programs.parent().and_then(Path::file_name);
+                version.unwrap_or_default().to_string_lossy().into_owned()
+            }
+            Self::Eighteen => "18-npm".into(),
+        }
+    }
+}
+
 /// A running server, with the superuser `postgres` and a database of that name.
 #[derive(Debug)]
 pub struct Postgres {
@@ -40,11 +76,17 @@ impl Postgres {
         settings: &str,
         hba: &str,
         template: Option<PathBuf>,
+        release: Release,
     ) -> Result<Self> {
-        let bin = binaries()?;
+        let (bin, programs) = (binaries()?, release.programs()?);
         let account = User::from_name("postgres")?.context("there is no account named postgres")?;
         let data = folder.join("postgres");
-        copy_template(&bin, &account, &data, template)?;
+        let shared = || {
+            let label = release.label(&programs);
+            // Only root makes folders there, so that nobody has put another in its place.
+            Path::new("/run").join(format!("chaperone-tests-initdb-{label}"))
+        };
+        copy_template(&programs, &account, &data, &template.unwrap_or_else(shared))?;
         let address = *addresses.first().context("a server has an address")?;
         let listen = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let configuration = format!(
@@ -55,7 +97,7 @@ impl Postgres {
         fs::write(data.join("postgresql.auto.conf"), configuration)?;
         fs::write(data.join("pg_hba.conf"), hba)?;
         let log = fs::File::create(data.join("server.log"))?;
-        let mut command = as_account(&account, &bin.join("postgres"));
+        let mut command = as_account(&account, &programs.join("postgres"));
         command.arg("-D").arg(&data).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         // SIGINT is PostgreSQL's fast shutdown.
         let process = Process::start("postgres", &mut command, Signal::SIGINT)?;
@@ -111,7 +153,7 @@ impl Postgres {
         Ok(())
     }
 
-    /// The folder of the server's programs.
+    /// The folder of Debian's programs: the clients of this server, too.
     pub fn bin(&self) -> &Path {
         &self.bin
     }
@@ -154,12 +196,8 @@ fn as_account(account: &User, program: &Path) -> Command {
 }
 
 /// `initdb` takes a second or two: it is done once for each version of the server, and copied.
-fn copy_template(bin: &Path, account: &User, to: &Path, template: Option<PathBuf>) -> Result<()> {
-    let version = bin.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
-    // Only root makes folders there, so that nobody has put another in its place.
-    let base = template
-        .unwrap_or_else(|| Path::new("/run").join(format!("chaperone-tests-initdb-{version}")));
-    fs::create_dir_all(&base)?;
+fn copy_template(bin: &Path, account: &User, to: &Path, base: &Path) -> Result<()> {
+    fs::create_dir_all(base)?;
     let lock = fs::File::create(base.join("lock"))?;
     lock.lock()?;
     let template = base.join("data");

@@ -64,8 +64,13 @@ fn p8_a_client_that_breaks_the_protocol_is_told_and_ended() -> Result<()> {
     }
     assert_eq!(host.counter("client_violations")?, 12);
     assert_eq!(host.counter("panics")?, 0);
-    let events = host.events()?;
-    assert_eq!(events.iter().filter(|e| e["kind"] == "violation").count(), 12);
+    // Events ride along with the next commit.
+    wait_until("all of them are recorded", || {
+        let violations = |events: &[serde_json::Value]| {
+            events.iter().filter(|event| event["kind"] == "violation").count()
+        };
+        host.events().is_ok_and(|events| violations(&events) == 12)
+    })?;
     let sessions = host.closed_sessions()?;
     assert!(sessions.iter().all(|s| s["closed_by"] == "daemon"));
     // Nothing of it stays.

@@ -2,6 +2,7 @@
 //! each test names the promise that it keeps.
 
 mod clients;
+mod drivers;
 mod hostile;
 mod identity;
 mod interception;
@@ -10,9 +11,11 @@ mod limits;
 mod log;
 mod protocol;
 mod regression;
+mod replication;
 mod sign_on;
 mod start_up;
 mod tls_agent;
 mod tls_target;
 mod trust;
+mod versions;
 mod volume;

@@ -1,10 +1,9 @@
-//! Tools that Debian does not have as packages: compiled into the cache, or fetched by npm.
+//! Tools that Debian does not have as packages: compiled into the cache.
 //!
 //! Belongs here: versions, and how each is made. They live in a cache of their own, so that
 //! `cargo clean` costs no rebuild of a linker and nothing of the developer's is overwritten.
 
 use std::{
-    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -17,8 +16,6 @@ use crate::{compiler, shell};
 
 const BPF_LINKER: &str = "0.13.0";
 const CARGO_DENY: &str = "0.20.2";
-/// The major version of the node driver.
-const NODE_PG: &str = "8";
 
 /// Where the linker for BPF is.
 pub(crate) fn bpf_linker() -> Result<PathBuf> {
@@ -28,14 +25,6 @@ pub(crate) fn bpf_linker() -> Result<PathBuf> {
 /// Where `cargo-deny` is.
 pub(crate) fn cargo_deny() -> Result<PathBuf> {
     tool("cargo-deny")
-}
-
-/// What host tests and the demo need in their environment to find the drivers.
-pub(crate) fn driver_environment() -> Vec<(&'static str, OsString)> {
-    let mut folders = node_folder().join("node_modules").into_os_string();
-    // Where Debian's own modules are, also for another vendor's Node.js.
-    folders.push(":/usr/share/nodejs");
-    vec![("NODE_PATH", folders)]
 }
 
 pub(super) fn has_bpf_linker() -> bool {
@@ -76,42 +65,6 @@ pub(super) fn ensure_components() -> Result<()> {
     Ok(())
 }
 
-/// Debian's package goes with Debian's Node.js; with another's, npm fetches the same driver.
-pub(super) fn ensure_node_driver() -> Result<()> {
-    let works = || {
-        shell::succeeds(
-            Command::new("node")
-                .args(["-e", "require('pg')"])
-                .current_dir("/")
-                .envs(driver_environment()),
-        )
-    };
-    if works() {
-        satisfied("node: pg");
-        return Ok(());
-    }
-    let folder = node_folder();
-    installing(&format!("node: pg@{NODE_PG} into {}", folder.display()));
-    fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
-    shell::run(
-        Command::new("npm")
-            .args([
-                "install",
-                "--silent",
-                "--no-audit",
-                "--no-fund",
-                "--no-save",
-                "--ignore-scripts",
-                "--prefix",
-            ])
-            .arg(&folder)
-            .arg(format!("pg@{NODE_PG}"))
-            .current_dir(&folder),
-    )?;
-    anyhow::ensure!(works(), "node cannot load pg from {}", folder.display());
-    Ok(())
-}
-
 fn compile(name: &str, version: &str, more: impl FnOnce(&mut Command)) -> Result<()> {
     let root = shell::cache()?;
     installing(&format!("{name} {version} (compiled into {})", root.display()));
@@ -137,8 +90,4 @@ fn tool(name: &str) -> Result<PathBuf> {
 fn is_version(path: &Path, version: &str) -> bool {
     shell::read(Command::new(path).arg("--version"))
         .is_ok_and(|said| said.split_whitespace().any(|word| word == version))
-}
-
-fn node_folder() -> PathBuf {
-    shell::root().join("target/node")
 }

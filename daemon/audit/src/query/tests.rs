@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use chaperone_model::{
     AgentAddr, AgentName, Closing, Command, CommandKind, CommandStatus, Digest, Intent,
-    OriginalAddr, Outcome, Process, ProcessSeen, Protocol, Record, Response, Run, RunSeen,
+    OriginalAddr, Outcome, Process, ProcessSeen, Protocol, Record, Ref, Response, Run, RunSeen,
     SessionClosed, SessionOpened, SessionStarted, TargetName, VerdictKind, Version, VersionSource,
 };
 
@@ -14,7 +14,7 @@ mod following;
 fn opened(process: u64) -> Record {
     Record::SessionOpened(SessionOpened {
         at: Timestamp(1_000_000),
-        process: Seq(process),
+        process: Ref::To(Seq(process)),
         comm: "psql".into(),
         doubts: None,
         target: TargetName("prod".into()),
@@ -36,8 +36,8 @@ fn run(agent: &str, version: &str) -> Record {
 fn process(run: u64, parent: Option<u64>, name: &str) -> Record {
     Record::ProcessSeen(ProcessSeen {
         at: Timestamp(1_000_000),
-        run: Seq(run),
-        parent: parent.map(Seq),
+        run: Ref::To(Seq(run)),
+        parent: parent.map(|parent| Ref::To(Seq(parent))),
         process: Arc::new(Process {
             pid: 7,
             started_ns: 1,
@@ -275,6 +275,22 @@ fn auditors_questions_about_who_need_no_join() {
         ["cleaner 1", "other 1"]
     );
     assert_eq!(ask("SELECT lineage FROM processes WHERE sessions = 0"), ["agent.py → python3"]);
+}
+
+#[test]
+fn records_of_a_batch_refer_to_each_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = log(&folder);
+    let _ = log.commit(vec![intent(1, CommandKind::Query, Some("x"), None)]).expect("committed");
+    let Record::ProcessSeen(mut seen) = process(0, None, "psql") else { panic!("a process") };
+    seen.run = Ref::InBatch(0);
+    let Record::SessionOpened(mut session) = opened(0) else { panic!("a session") };
+    session.process = Ref::InBatch(1);
+    let batch = vec![run("a", "1"), Record::ProcessSeen(seen), Record::SessionOpened(session)];
+    let _ = log.commit(batch).expect("committed");
+    let sessions = Reader::open(log.path()).expect("readable").sessions(10).expect("rows");
+    assert_eq!((sessions[0].id, sessions[0].process), (4, 3));
+    assert_eq!((sessions[0].agent.as_str(), sessions[0].run.as_deref()), ("a", Some("a-run")));
 }
 
 #[test]

@@ -137,18 +137,22 @@ impl Writer {
     ) -> Result<std::vec::IntoIter<Vec<Seq>>, AuditError> {
         let mut last = self.last;
         let connection = &self.connection;
-        let mut append = |record: &Record| {
-            last = Seq(last.0 + 1);
-            insert(connection, last, record).map(|()| last)
+        // Each batch has numbers in a row, so that its records can refer to each other.
+        let mut append = |records: &mut dyn Iterator<Item = &Record>| {
+            let first = Seq(last.0 + 1);
+            records
+                .map(|record| {
+                    last = Seq(last.0 + 1);
+                    insert(connection, last, first, record).map(|()| last)
+                })
+                .collect::<rusqlite::Result<Vec<Seq>>>()
         };
         let run = || -> rusqlite::Result<Vec<Vec<Seq>>> {
             connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
             let seqs = batches
-                .map(|records| records.iter().map(&mut append).collect())
+                .map(|records| append(&mut records.iter()))
                 .collect::<rusqlite::Result<_>>()?;
-            for record in riders.iter().chain(told) {
-                append(record)?;
-            }
+            append(&mut riders.iter().chain(told))?;
             connection.prepare_cached("COMMIT")?.execute([])?;
             Ok(seqs)
         };
