@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use chaperone_host_tests::{Finished, Host, Scene};
+use chaperone_host_tests::{Finished, Host, Release, Scene};
 use serde_json::Value;
 
 /// psql with options for the server.
@@ -140,21 +140,25 @@ for version in ((3, 0), (3, 1), (3, 2), (3, 3), (3, 9999)):
 
 #[test]
 fn p4_what_is_not_known_is_negotiated_as_the_server_would() -> Result<()> {
-    let host =
-        Scene::default().other_target("held", "credential = { user = \"postgres\" }").start()?;
     let program = format!("{RAW}\n{NEGOTIATE}");
-    // Not as an agent: straight to the server.
-    let straight = Command::new("/usr/bin/python3")
-        .args(["-c", &program])
-        .env("PGHOST", host.address().to_string())
-        .output()?;
-    let straight = String::from_utf8(straight.stdout)?;
-    assert_eq!(straight.matches(" vRKZ ").count(), 9, "{straight}");
-    assert!(straight.contains("(3, 0) RKZ\n"), "{straight}");
-    for target in ["prod", "held"] {
-        let at = format!("PGHOST={}", host.address_of(target));
-        let through = host.agent("env", &[&at, "/usr/bin/python3", "-c", &program])?.ok()?;
-        assert_eq!(through, straight.trim_end(), "{target}");
+    for release in [Release::Debian, Release::Eighteen] {
+        let host = Scene::default()
+            .release(release)
+            .other_target("held", "credential = { user = \"postgres\" }")
+            .start()?;
+        // Not as an agent: straight to the server.
+        let straight = Command::new("/usr/bin/python3")
+            .args(["-c", &program])
+            .env("PGHOST", host.address().to_string())
+            .output()?;
+        let straight = String::from_utf8(straight.stdout)?;
+        assert!(straight.contains("(3, 0) RKZ\n"), "{straight}");
+        assert!(straight.contains("(3, 0) vRKZ "), "{straight}");
+        for target in ["prod", "held"] {
+            let at = format!("PGHOST={}", host.address_of(target));
+            let through = host.agent("env", &[&at, "/usr/bin/python3", "-c", &program])?.ok()?;
+            assert_eq!(through, straight.trim_end(), "{release:?} {target}");
+        }
     }
     Ok(())
 }

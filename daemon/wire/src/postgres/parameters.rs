@@ -6,7 +6,7 @@
 use super::{reply::Refusal, startup::Startup};
 
 /// Whatever their value. Drivers send them unasked, or have options for them.
-const HARMLESS: [&str; 13] = [
+const HARMLESS: [&str; 14] = [
     "application_name",
     "bytea_output",
     "client_encoding",
@@ -20,6 +20,7 @@ const HARMLESS: [&str; 13] = [
     "lock_timeout",
     "statement_timeout",
     "timezone",
+    "transaction_timeout",
 ];
 
 /// With the value true: it is what is assumed, or takes something away from the session.
