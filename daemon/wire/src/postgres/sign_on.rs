@@ -94,17 +94,17 @@ pub enum SignOnError {
     /// The server wants something that is not spoken here.
     #[error("the server asks for {0}, which chaperone does not know")]
     Unknown(String),
+    /// The server let the account in without asking.
+    #[error(
+        "the server asked for no password, so that it may be another than it seems to be: where it is to let this account in unasked, have `methods` contain \"none\""
+    )]
+    Unasked,
     /// The server wants the password in a way that may not be used.
     #[error("the server asks for the method {}, which `methods` does not allow here", .0.as_str())]
     NotAllowed(Method),
     /// There is no password.
     #[error("the server asks for a password, and the credential has none")]
     NoPassword,
-    /// The server let the account in without asking.
-    #[error(
-        "the server asked for no password, so that it may be another than it seems to be: where it is to let this account in unasked, have `methods` contain \"none\""
-    )]
-    Unasked,
     /// The exchange failed.
     #[error("the server was not believed: {0}")]
     Scram(String),
