@@ -85,6 +85,17 @@ impl TargetAddress {
             Self::Name(name, _) => Some(name),
         }
     }
+
+    /// Whether it stands for more than one server, so that who connects chooses.
+    pub(crate) fn is_wide(&self) -> bool {
+        match self {
+            Self::Fixed(Watch::Any { .. }) => true,
+            Self::Fixed(Watch::Net { address, bits, .. }) => {
+                *bits < if address.is_ipv4() { 32 } else { 128 }
+            }
+            Self::Name(..) => false,
+        }
+    }
 }
 
 impl fmt::Display for TargetAddress {

@@ -59,6 +59,8 @@ pub(crate) struct Daemon {
     /// Of a command's parameters that are recorded, in bytes.
     pub(crate) parameters: usize,
     pub(crate) max_sessions: usize,
+    /// Of these, for each agent.
+    pub(crate) max_sessions_per_agent: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,6 +158,7 @@ struct RawDaemon {
     response: Option<Spanned<String>>,
     parameters: Option<Spanned<String>>,
     max_sessions: Option<Spanned<usize>>,
+    max_sessions_per_agent: Option<Spanned<usize>>,
 }
 
 /// A text grows threefold at most where it is no UTF-8, and stays below the log's largest record.
@@ -209,6 +212,16 @@ impl RawDaemon {
             Some(count) => *count.get_ref(),
             None => 10_000,
         };
+        let max_sessions_per_agent = match &self.max_sessions_per_agent {
+            Some(count) if !(1..=max_sessions).contains(count.get_ref()) => {
+                let message =
+                    format!("max_sessions_per_agent is 1 to max_sessions, which is {max_sessions}");
+                return Err((count.span(), message));
+            }
+            Some(count) => *count.get_ref(),
+            // One agent leaves room for others.
+            None => max_sessions.div_ceil(4),
+        };
         Ok(Daemon {
             attach,
             listen,
@@ -223,6 +236,7 @@ impl RawDaemon {
             response,
             parameters,
             max_sessions,
+            max_sessions_per_agent,
         })
     }
 }
@@ -358,6 +372,92 @@ address = ["db:5432", "10.0.0.0/24:5432"]
             let error = parse(&GOOD.replacen(from, to, 1)).expect_err(to);
             assert!(error.starts_with(place), "{to}: {error}");
             assert!(error.contains(why), "{to}: {error}");
+        }
+    }
+
+    /// The good configuration with these lines for its target.
+    fn with_target(address: &str, lines: &str) -> Result<Config, String> {
+        let addresses = "[\"db:5432\", \"10.0.0.0/24:5432\"]";
+        parse(&format!("{}{lines}\n", GOOD.replace(addresses, address)))
+    }
+
+    #[test]
+    fn p6_a_credential_goes_to_servers_that_operations_mean() {
+        let file = "ca = \"/x.pem\"";
+        let (verified, named) = ("tls = \"verify-full\"", "tls = { name = \"db.test\" }");
+        let verify_ca = format!("tls = {{ mode = \"verify-ca\", {file} }}");
+        for (address, tls, why) in [
+            ("[\"db:5432\"]", "tls = \"require\"", None),
+            ("[\"10.0.0.7:5432\", \"[::1]:5432\"]", "tls = \"disable\"", None),
+            ("[\"*:5432\"]", "tls = \"disable\"", Some("verifies none")),
+            (
+                "[\"10.0.0.7:1\", \"10.0.0.0/31:5432\"]",
+                "tls = \"prefer\"",
+                Some("10.0.0.0/31:5432"),
+            ),
+            ("[\"[fd00::/64]:5432\"]", "tls = \"require\"", Some("verifies none")),
+            ("[\"*:5432\"]", verified, Some("for its address")),
+            ("[\"*:5432\"]", named, None),
+            ("[\"*:5432\", \"db:5432\"]", verified, None),
+            ("[\"*:5432\"]", &verify_ca, None),
+            ("[\"db:5432\"]", "tls = \"verify-ca\"", Some("the public can buy")),
+        ] {
+            let credential = "credential = { user = \"u\", password = \"file:/x\" }";
+            let found = with_target(address, &format!("{tls}\n{credential}"));
+            match why {
+                None => drop(found.expect(tls)),
+                Some(why) => {
+                    let error = found.expect_err(tls);
+                    assert!(error.starts_with("c.toml:17:11"), "{address} {tls}: {error}");
+                    assert!(error.contains(why), "{address} {tls}: {error}");
+                }
+            }
+            // Where agents sign on themselves, it is theirs that they give away.
+            with_target(address, tls).expect("no credential");
+        }
+    }
+
+    #[test]
+    fn p6_what_a_server_gets_of_a_password_depends_on_what_is_known_of_it() {
+        let methods = |tls: &str, credential: &str| -> Vec<&str> {
+            let lines = format!("tls = {tls}\ncredential = {{ user = \"u\", {credential} }}");
+            let config = with_target("[\"db:5432\"]", &lines).expect("good");
+            config.targets[0].credentials[0].methods.iter().map(|method| method.as_str()).collect()
+        };
+        let password = "password = \"file:/x\"";
+        for mode in ["\"disable\"", "\"prefer\"", "\"require\""] {
+            assert_eq!(methods(mode, password), ["scram-sha-256"], "{mode}");
+        }
+        let verify_ca = "{ mode = \"verify-ca\", ca = \"/x.pem\" }";
+        assert_eq!(methods(verify_ca, password), ["scram-sha-256", "md5"]);
+        assert_eq!(methods("\"verify-full\"", password), ["scram-sha-256", "md5", "password"]);
+        assert_eq!(methods("\"require\"", "agents = [\"cleaner\"]"), ["none"]);
+        let said = format!("{password}, methods = [\"md5\", \"none\"]");
+        assert_eq!(methods("\"disable\"", &said), ["md5", "none"]);
+    }
+
+    #[test]
+    fn operations_say_which_settings_a_session_may_start_with() {
+        let config = with_target("[\"db:5432\"]", "parameters = [\"search_path\", \"app.id\"]");
+        assert_eq!(config.expect("good").targets[0].parameters, ["search_path", "app.id"]);
+        for name in ["options", "user", "_pq_.x", "*"] {
+            let error = with_target("[\"db:5432\"]", &format!("parameters = [\"{name}\"]"));
+            assert!(error.expect_err(name).contains("no setting"), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_agent_has_a_part_of_the_sessions() {
+        let limits = |lines: &str| {
+            parse(&GOOD.replacen("listen = 7401", lines, 1))
+                .map(|config| (config.daemon.max_sessions, config.daemon.max_sessions_per_agent))
+        };
+        assert_eq!(limits(""), Ok((10_000, 2500)));
+        assert_eq!(limits("max_sessions = 1"), Ok((1, 1)));
+        assert_eq!(limits("max_sessions = 8\nmax_sessions_per_agent = 8"), Ok((8, 8)));
+        for wrong in ["0", "9"] {
+            let lines = format!("max_sessions = 8\nmax_sessions_per_agent = {wrong}");
+            assert!(limits(&lines).expect_err(wrong).contains("1 to max_sessions, which is 8"));
         }
     }
 

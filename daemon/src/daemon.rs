@@ -74,8 +74,8 @@ pub(crate) fn run(config: Config) -> Result<()> {
             "made this host's authority: `chaperone trust install` makes agents trust it"
         );
     }
+    let upstreams = prepare(&config, authority.public_key())?;
     let acceptor = Acceptor::new(Arc::new(authority))?;
-    let upstreams = prepare(&config)?;
 
     let generation = plan.generation;
     let attach = plan.attach.clone();
@@ -167,9 +167,9 @@ pub(crate) fn run(config: Config) -> Result<()> {
 }
 
 /// All that the targets' configuration names, read.
-fn prepare(config: &Config) -> Result<Vec<Upstream>> {
+fn prepare(config: &Config, own: &[u8]) -> Result<Vec<Upstream>> {
     let prepare = |target: &Target| {
-        Upstream::prepare(target).with_context(|| format!("target {}", target.name))
+        Upstream::prepare(target, Some(own)).with_context(|| format!("target {}", target.name))
     };
     config.targets.iter().map(prepare).collect()
 }
@@ -177,13 +177,16 @@ fn prepare(config: &Config) -> Result<Vec<Upstream>> {
 /// Reads what the configuration names, for those who only check it; answers what could not be
 /// checked here.
 pub(crate) fn examine(config: &Config) -> Result<Vec<String>> {
-    match Authority::open(&config.daemon.authority) {
-        Ok(_) | Err(AuthorityError::Missing(_)) => {}
+    let authority = match Authority::open(&config.daemon.authority) {
+        Ok(authority) => Some(authority),
+        Err(AuthorityError::Missing(_)) => None,
         Err(error) => return Err(error.into()),
-    }
+    };
+    let own = authority.as_ref().map(Authority::public_key);
     let mut elsewhere = Vec::new();
     for target in &config.targets {
-        let found = upstream::examine(target).with_context(|| format!("target {}", target.name))?;
+        let found =
+            upstream::examine(target, own).with_context(|| format!("target {}", target.name))?;
         elsewhere.extend(found.iter().map(|what| format!("target {}: {what}", target.name)));
     }
     Ok(elsewhere)

@@ -12,6 +12,7 @@ mod doctor;
 mod following;
 mod identity;
 mod lane;
+mod places;
 mod relay;
 mod scoping;
 mod secret;

@@ -136,13 +136,17 @@ async fn accept(
                 continue;
             }
         };
-        if shared.sessions().len() >= shared.config.daemon.max_sessions {
-            shared.counters.too_many.up();
-            reset(&client);
-            continue;
+        match shared.places.take(note.agent) {
+            Ok(place) => {
+                let serve =
+                    session::serve(shared.clone(), committer.clone(), client, from, note, place);
+                tokio::task::spawn_local(contained(shared.clone(), serve));
+            }
+            Err(full) => {
+                let refuse = session::too_many(shared.clone(), client, note, full, None);
+                tokio::task::spawn_local(contained(shared.clone(), refuse));
+            }
         }
-        let serve = session::serve(shared.clone(), committer.clone(), client, from, note);
-        tokio::task::spawn_local(contained(shared.clone(), serve));
     }
 }
 
@@ -155,7 +159,7 @@ async fn contained(shared: Arc<Shared>, session: impl Future<Output = ()> + 'sta
 }
 
 /// The peer sees a reset, not an orderly end.
-fn reset(client: &TcpStream) {
+pub(crate) fn reset(client: &TcpStream) {
     let _ = SockRef::from(client).set_linger(Some(Duration::ZERO));
 }
 

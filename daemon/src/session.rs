@@ -14,9 +14,11 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 use crate::{
     clock,
     committer::Committer,
-    config::{AgentTls, NoCredential, Target},
+    config::{Agent, AgentTls, NoCredential, Target},
     identity::Watch,
+    places::{Full, Place},
     relay::Ended,
+    serve::reset,
     shared::{Counter, Live, Shared, Stage},
     tls::{Stream, target::Connector},
     upstream::Held,
@@ -59,6 +61,7 @@ pub(crate) async fn serve(
     client: TcpStream,
     from: AgentAddr,
     note: Note,
+    mut place: Place,
 ) {
     let config = &shared.config;
     let Some(target) = config.targets.get(note.target as usize) else {
@@ -83,6 +86,11 @@ pub(crate) async fn serve(
         }
     };
     let identity = settled.identity.clone();
+    if !place.give(&identity.agent) {
+        // It must not be in others' way by being refused.
+        drop(place);
+        return too_many(shared, client, note, Full::Agent, Some(identity.agent)).await;
+    }
     let opened = |process| SessionOpened {
         at: clock::wall(),
         process,
@@ -162,7 +170,7 @@ impl Session {
                     return ended;
                 }
             },
-            First::Cancel(key) => self.cancel(&packet, key).await,
+            First::Cancel(key) => self.cancel(&packet, key, client.cipher().is_some()).await,
             First::Ssl | First::GssEnc => Ended::by(Closing::Daemon, "no start-up packet"),
         };
         // TLS has a good-bye of its own, without which some clients report an attack.
@@ -304,9 +312,66 @@ async fn refuse_unopened(
 ) {
     shared.counters.unrecorded.up();
     tracing::error!(%error, "a connection was refused: the log cannot be written");
-    let listening = timeout(START_UP, listen_for_reason(shared, client, address, tls)).await;
+    tell(shared, client, address, tls, &unrecorded("this connection", error), START_UP).await;
+}
+
+/// There is no place for a connection: it is told so, where its client listens soon and not too
+/// many others are being told. `agent` is who it is, where that is settled.
+pub(crate) async fn too_many(
+    shared: Arc<Shared>,
+    client: TcpStream,
+    note: Note,
+    full: Full,
+    agent: Option<AgentName>,
+) {
+    let daemon = &shared.config.daemon;
+    let (counter, refusal) = match full {
+        Full::All => (
+            &shared.counters.too_many,
+            Refusal::new(
+                "53300",
+                format!("chaperone has its {} sessions, and takes no more", daemon.max_sessions),
+            )
+            .hint("Come again later, or ask operations to set `max_sessions`."),
+        ),
+        Full::Agent => {
+            let of = |agent: &&Agent| agent.select.number() == note.agent;
+            let any = || {
+                let names = shared.config.agents.iter().filter(of);
+                names.map(|agent| agent.name.to_string()).collect::<Vec<_>>().join(" or ")
+            };
+            let whose = agent.map_or_else(any, |agent| agent.to_string());
+            let most = daemon.max_sessions_per_agent;
+            (
+                &shared.counters.too_many_of_agent,
+                Refusal::new(
+                    "53300",
+                    format!("agent {whose} has its {most} sessions, and chaperone takes no more"),
+                )
+                .hint("Close some first, or ask operations to set `max_sessions_per_agent`."),
+            )
+        }
+    };
+    counter.up();
+    shared.record_too_many(full, note.agent, &refusal.message, counter);
+    let Some(target) = shared.config.targets.get(note.target as usize) else { return };
+    let Ok(_telling) = shared.told.try_acquire() else { return reset(&client) };
+    let address = chaperone_kernel::original(&note).0.ip();
+    tell(&shared, client, address, target.agent_tls, &refusal, FAREWELL).await;
+}
+
+/// Tells a client whose session is not opened why, once its start-up has been read.
+async fn tell(
+    shared: &Shared,
+    client: TcpStream,
+    address: IpAddr,
+    tls: AgentTls,
+    refusal: &Refusal,
+    patience: Duration,
+) {
+    let listening = timeout(patience, listen_for_reason(shared, client, address, tls)).await;
     if let Ok(Ok(mut client)) = listening {
-        say(&mut client, &unrecorded("this connection", error)).await;
+        say(&mut client, refusal).await;
     }
 }
 

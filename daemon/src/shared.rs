@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use chaperone_audit::Log;
@@ -14,12 +15,13 @@ use chaperone_model::{
     AgentName, Event, EventKind, Identity, OriginalAddr, Record, Seq, TargetName, Timestamp,
 };
 use chaperone_wire::postgres::CancelKey;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::{
     clock::{self, Clock},
     config::Config,
     identity::Identities,
+    places::{Full, Places},
     tls::agent::Acceptor,
     upstream::Upstream,
 };
@@ -53,7 +55,20 @@ pub(crate) struct Shared {
     pub(crate) stage: watch::Receiver<Stage>,
     sessions: Mutex<HashMap<Seq, Live>>,
     cancels: Mutex<HashMap<(SocketAddr, CancelKey), Cancellable>>,
+    /// When it was last recorded that an agent has too many, or that all have.
+    last_too_many: Mutex<HashMap<Option<u32>, Instant>>,
+    /// For connections.
+    pub(crate) places: Arc<Places>,
+    /// Connections beyond these that are told so: each is soon gone, and more are reset.
+    pub(crate) told: Semaphore,
+    /// Keys that are derived from passwords at a time.
+    pub(crate) deriving: Semaphore,
 }
+
+/// A refused connection is recorded at most so often; all are counted.
+const RECORD_TOO_MANY: Duration = Duration::from_secs(1);
+/// Connections that are told at a time that there are too many.
+const TOLD: usize = 64;
 
 /// A live session, for those who ask.
 pub(crate) struct Live {
@@ -83,7 +98,14 @@ impl Shared {
         generation: u32,
         stage: watch::Receiver<Stage>,
     ) -> Self {
+        let daemon = &config.daemon;
+        let places = Places::new(daemon.max_sessions, daemon.max_sessions_per_agent);
+        // Sessions need the other cores.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
+            places: Arc::new(places),
+            told: Semaphore::new(TOLD),
+            deriving: Semaphore::new(cores.div_ceil(2)),
             config,
             log,
             acceptor,
@@ -95,6 +117,7 @@ impl Shared {
             stage,
             sessions: Mutex::default(),
             cancels: Mutex::default(),
+            last_too_many: Mutex::default(),
         }
     }
 
@@ -119,6 +142,21 @@ impl Shared {
         {
             entry.remove();
         }
+    }
+
+    /// Tells the log, now and then, that connections are refused: all of them, or those of agents
+    /// with this number.
+    pub(crate) fn record_too_many(&self, full: Full, number: u32, why: &str, counter: &Counter) {
+        let of = (full == Full::Agent).then_some(number);
+        let mut last = lock(&self.last_too_many);
+        if last.get(&of).is_some_and(|at| at.elapsed() < RECORD_TOO_MANY) {
+            return;
+        }
+        last.insert(of, Instant::now());
+        drop(last);
+        let total = counter.get();
+        let detail = format!("a connection was refused: {why} ({total} such since the start)");
+        self.event(None, EventKind::TooMany, detail);
     }
 
     /// Tells the log something that belongs to no command.
@@ -156,8 +194,10 @@ counters! {
     no_note,
     /// Connections reset because their note belongs to an earlier start.
     stale_note,
-    /// Connections refused because `max_sessions` are live.
+    /// Connections refused because there are `max_sessions`.
     too_many,
+    /// Connections refused because their agent has `max_sessions_per_agent`.
+    too_many_of_agent,
     /// Connections of which it was settled who made them.
     settled,
     /// Microseconds that this took, in all.

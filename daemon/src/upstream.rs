@@ -1,8 +1,13 @@
 //! What the daemon needs to reach a target, read and checked once: files, keys, passwords.
 
-use chaperone_wire::postgres::{Account, NONCE, SignOn, SignOnError, SignOnStep};
+use std::sync::Arc;
+
+use chaperone_wire::postgres::{Account, Method, NONCE, SignOn, SignOnError, SignOnStep};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::Semaphore,
+};
 
 use crate::{
     config::{Credential, Target},
@@ -28,22 +33,29 @@ pub(crate) struct Held {
 }
 
 impl Upstream {
-    /// Reads all that a target's configuration names.
-    pub(crate) fn prepare(target: &Target) -> Result<Self, PrepareError> {
+    /// Reads all that a target's configuration names. `own` is the public key of this host's own
+    /// authority.
+    pub(crate) fn prepare(target: &Target, own: Option<&[u8]>) -> Result<Self, PrepareError> {
         let identity = target.tls.identity.as_ref();
         let held = |credential: &Credential| {
             Ok(Held {
-                connector: Connector::prepare(target, credential.identity.as_ref().or(identity))?,
+                connector: Connector::prepare(
+                    target,
+                    credential.identity.as_ref().or(identity),
+                    own,
+                )?,
                 account: Account {
                     user: credential.user.clone(),
                     password: credential.password.as_ref().map(Source::read).transpose()?,
                     methods: credential.methods.clone(),
+                    keys: Arc::default(),
+                    verified: target.tls.mode.verifies(),
                     channel: None,
                 },
             })
         };
         Ok(Self {
-            relayed: Connector::prepare(target, identity)?,
+            relayed: Connector::prepare(target, identity, own)?,
             held: target.credentials.iter().map(held).collect::<Result<_, PrepareError>>()?,
         })
     }
@@ -51,12 +63,15 @@ impl Upstream {
 
 /// Reads all that a target's configuration names, for those who only check it. Answers what is
 /// there for nobody but the daemon's unit.
-pub(crate) fn examine(target: &Target) -> Result<Vec<SecretError>, PrepareError> {
+pub(crate) fn examine(
+    target: &Target,
+    own: Option<&[u8]>,
+) -> Result<Vec<SecretError>, PrepareError> {
     let identity = target.tls.identity.as_ref();
-    let own = target.credentials.iter().filter_map(|credential| credential.identity.as_ref());
+    let others = target.credentials.iter().filter_map(|credential| credential.identity.as_ref());
     let connectors = std::iter::once(identity)
-        .chain(own.map(Some))
-        .map(|identity| Connector::prepare(target, identity).map(drop));
+        .chain(others.map(Some))
+        .map(|identity| Connector::prepare(target, identity, own).map(drop));
     let passwords = target.credentials.iter().filter_map(|credential| credential.password.as_ref());
     let passwords = passwords.map(|password| Ok(password.read().map(drop)?));
     let mut elsewhere = Vec::new();
@@ -94,16 +109,20 @@ fn kept_quiet(error: SignOnError, password: Option<&SecretString>) -> SignOnErro
         (SignOnError::Server(mut said), Some(password)) => {
             let hide = |text: String| text.replace(password.expose_secret(), "…");
             said.message = said.message.map(hide);
+            said.code = said.code.map(hide);
             SignOnError::Server(said)
         }
         (error, _) => error,
     }
 }
 
-/// Signs on; the start-up message has been sent.
+/// Signs on; the start-up message has been sent. `identified`: the server asked for a client
+/// certificate and was shown one. `deriving` are the keys that may be derived at a time.
 pub(crate) async fn sign_on(
     server: &mut Stream,
     account: &Account,
+    identified: bool,
+    deriving: &Semaphore,
 ) -> Result<SignedOn, SignOnFailure> {
     let lost = |error: std::io::Error| SignOnFailure::Lost(target::lost(&error));
     let mut nonce = [0; NONCE];
@@ -111,18 +130,24 @@ pub(crate) async fn sign_on(
         return Err(SignOnFailure::Lost("there is no randomness".into()));
     }
     let password = account.password.clone();
-    let account = Account { channel: end_point(server), ..account.clone() };
+    let mut account = Account { channel: end_point(server), ..account.clone() };
+    if identified {
+        // It has asked, and need not ask for more.
+        account.methods.push(Method::None);
+    }
     let mut sign_on = SignOn::new(account, nonce);
     let mut bytes = Vec::new();
     loop {
-        // A proof takes thousands of hashes: others on this thread do not wait for that.
-        let (step, back) = tokio::task::spawn_blocking(move || {
-            let step = sign_on.server(&bytes);
-            (step, (sign_on, bytes))
-        })
-        .await
-        .map_err(|error| SignOnFailure::Lost(error.to_string()))?;
-        (sign_on, bytes) = back;
+        // A key takes thousands of hashes: others on this thread do not wait for that, and only so
+        // many cores are kept busy by it, whatever servers ask for.
+        if let Some(derivation) = sign_on.derivation(&bytes) {
+            let _permit = deriving.acquire().await;
+            let derived = tokio::task::spawn_blocking(move || derivation.run())
+                .await
+                .map_err(|error| SignOnFailure::Lost(error.to_string()))?;
+            sign_on.derived(derived);
+        }
+        let step = sign_on.server(&bytes);
         match step.map_err(|error| kept_quiet(error, password.as_ref()))? {
             SignOnStep::Need(done, _) => {
                 bytes.drain(..done);

@@ -355,6 +355,8 @@ pub struct Event {
 pub enum EventKind {
     /// A connection without the kernel's note was reset.
     NoNote,
+    /// Connections were refused because there were too many, of all agents or of one.
+    TooMany,
     /// A peer broke the protocol.
     Violation,
     /// An agent's connection could not be encrypted.
@@ -381,6 +383,7 @@ impl EventKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NoNote => "no-note",
+            Self::TooMany => "too-many",
             Self::Violation => "violation",
             Self::AgentTls => "agent-tls",
             Self::TargetRefused => "target-refused",

@@ -4,7 +4,7 @@ use std::{collections::HashSet, fmt, ops::Range, path::PathBuf, str::FromStr};
 
 use chaperone_model::{AgentName, Protocol, TargetName};
 use chaperone_policy::Fallback;
-use chaperone_wire::postgres::Method;
+use chaperone_wire::postgres::{Method, is_setting};
 use rustls::pki_types::ServerName;
 use serde::{
     Deserialize, Deserializer,
@@ -25,6 +25,8 @@ pub(crate) struct Target {
     /// Where there is none, agents sign on themselves.
     pub(crate) credentials: Vec<Credential>,
     pub(crate) replication: bool,
+    /// Settings that a session may start with, beside those that do no harm.
+    pub(crate) parameters: Vec<String>,
     /// Whether the server is told by `application_name` who it is.
     pub(crate) attribution: bool,
 }
@@ -170,6 +172,10 @@ pub(super) fn check(raw: Vec<Raw>, agents: &[Agent]) -> Result<(Vec<Target>, Def
                 return Err((target.address.span(), format!("{why} {say}")));
             }
         }
+        if target.credential.is_some() {
+            guards_credentials(&tls, &addresses)
+                .map_err(|message| (target.address.span(), message))?;
+        }
         let mut credentials: Vec<Credential> = Vec::new();
         for raw in target.credential.map(|all| all.0).unwrap_or_default() {
             let span = raw.span();
@@ -187,6 +193,17 @@ pub(super) fn check(raw: Vec<Raw>, agents: &[Agent]) -> Result<(Vec<Target>, Def
             }
             credentials.push(credential);
         }
+        let mut parameters = Vec::new();
+        for name in target.parameters {
+            if !is_setting(name.get_ref()) {
+                let message = format!(
+                    "{:?} is the name of no setting that a session could start with",
+                    name.get_ref()
+                );
+                return Err((name.span(), message));
+            }
+            parameters.push(name.into_inner());
+        }
         let name = TargetName(name.into());
         defaults.push((name.clone(), target.default.into()));
         targets.push(Target {
@@ -197,10 +214,35 @@ pub(super) fn check(raw: Vec<Raw>, agents: &[Agent]) -> Result<(Vec<Target>, Def
             agent_tls: target.agent_tls,
             credentials,
             replication: target.replication,
+            parameters,
             attribution: target.attribution,
         });
     }
     Ok((targets, defaults))
+}
+
+/// Whether the daemon's own credential goes only to servers that operations mean: not to one that
+/// an agent chose.
+fn guards_credentials(tls: &TargetTls, addresses: &[TargetAddress]) -> Result<(), String> {
+    if tls.mode == TlsMode::VerifyCa && tls.roots == Roots::System {
+        return Err(
+            "with a credential, mode \"verify-ca\" needs the file of an authority of your own as `ca`: any certificate that the public can buy would do. Or use \"verify-full\"".into(),
+        );
+    }
+    let Some(wide) = addresses.iter().find(|address| address.is_wide()) else { return Ok(()) };
+    if !tls.mode.verifies() {
+        return Err(format!(
+            "the credential would be used with whatever server an agent chooses in {wide}, because mode {:?} verifies none: use \"verify-full\", or name the servers' addresses one by one",
+            tls.mode.as_str()
+        ));
+    }
+    let named = tls.name.is_some() || addresses.iter().any(|address| address.name().is_some());
+    if tls.mode == TlsMode::VerifyFull && !named {
+        return Err(format!(
+            "the credential would be used with whatever server an agent chooses in {wide}, as long as its certificate is for its address. Say which name is in the servers' by tls = {{ mode = \"verify-full\", name = \"…\" }}"
+        ));
+    }
+    Ok(())
 }
 
 #[derive(Deserialize)]
@@ -217,6 +259,8 @@ pub(super) struct Raw {
     credential: Option<OneOrMany<Spanned<RawCredential>>>,
     #[serde(default)]
     replication: bool,
+    #[serde(default)]
+    parameters: Vec<Spanned<String>>,
     #[serde(default = "yes")]
     attribution: bool,
 }
@@ -402,13 +446,20 @@ impl RawCredential {
             methods.push(*method);
         }
         if self.methods.is_none() {
-            methods = vec![Method::Scram, Method::Md5];
-            // Who has not proven to be the server is not given the password itself unasked.
-            if tls.mode.verifies() {
-                methods.push(Method::Password);
-            }
+            methods = default_methods(password.is_some(), tls.mode);
         }
         Ok(Credential { agents: named, user: self.user.into_inner(), password, identity, methods })
+    }
+}
+
+/// How a server may be satisfied where operations do not say. What it could make use of, were it
+/// another than it seems to be, needs that it has proven who it is.
+fn default_methods(password: bool, mode: TlsMode) -> Vec<Method> {
+    match (password, mode) {
+        (false, _) => vec![Method::None],
+        (true, TlsMode::VerifyFull) => vec![Method::Scram, Method::Md5, Method::Password],
+        (true, TlsMode::VerifyCa) => vec![Method::Scram, Method::Md5],
+        (true, TlsMode::Disable | TlsMode::Prefer | TlsMode::Require) => vec![Method::Scram],
     }
 }
 

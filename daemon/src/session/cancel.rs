@@ -13,14 +13,15 @@ use tokio::{
 };
 
 use super::Session;
-use crate::{clock, relay::Ended, tls::target::ConnectError};
+use crate::{clock, config::AgentTls, relay::Ended, tls::target::ConnectError};
 
 /// How long a server may take to deal with it.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 impl Session {
     /// A cancel request goes to the server of the session that it is for, and to no other.
-    pub(super) async fn cancel(&self, packet: &[u8], key: CancelKey) -> Ended {
+    /// `encrypted`: the client's connection is.
+    pub(super) async fn cancel(&self, packet: &[u8], key: CancelKey, encrypted: bool) -> Ended {
         let shared = &self.shared;
         let of =
             shared.cancellable(self.original.0, &key).filter(|of| of.agent == self.identity.agent);
@@ -36,7 +37,10 @@ impl Session {
             parameters_cut: false,
         };
         let decision = shared.config.policy.decide(&self.target, &self.identity, &command);
+        let in_the_clear = !encrypted && self.target().agent_tls == AgentTls::Require;
         let (permit, rule) = match (&of, decision.verdict) {
+            // Whoever listens has seen its key.
+            _ if in_the_clear => (None, "the target takes only encrypted connections".into()),
             (Some(_), Verdict::Allow(permit)) => (Some(permit), decision.rule),
             (Some(_), Verdict::Deny) => (None, decision.rule),
             (None, _) => (None, "cancel requests reach own sessions only".into()),

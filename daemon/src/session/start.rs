@@ -1,7 +1,7 @@
 //! Starting a session: recorded, connected, signed on.
 
 use chaperone_model::{Closing, EventKind, Record, SessionSignedOn, SessionStarted};
-use chaperone_wire::postgres::{Refusal, Rules, SigningOn, Startup};
+use chaperone_wire::postgres::{Negotiation, Refusal, Rules, SigningOn, Startup, Told};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::timeout,
@@ -51,6 +51,10 @@ impl Session {
                 .hint("Ask operations to name this agent in one of the target's credentials."),
             ));
         };
+        if let Some(refusal) = startup.undecided(&target.parameters) {
+            return Err(self.refused(refusal));
+        }
+        let negotiation = startup.negotiate();
         if let Some(held) = held {
             as_account(&mut startup, held);
         }
@@ -87,13 +91,17 @@ impl Session {
             let message = format!("the connection to target {} was lost: {why}", self.target);
             return Err(self.unreachable("08006", message));
         }
-        let (said, method) = match held {
+        let identified = connected.identified;
+        let (mut said, method) = match held {
             None => (Vec::new(), "relayed"),
-            Some(held) => match self.sign_on(&mut server, held).await? {
-                (said, None) if connected.identified => (said, "client certificate"),
+            Some(held) => match self.sign_on(&mut server, held, identified).await? {
+                (said, None) if identified => (said, "client certificate"),
                 (said, how) => (said, how.unwrap_or("without a password")),
             },
         };
+        if let Some(negotiation) = negotiation {
+            said = self.negotiated(&mut server, &negotiation, said).await?;
+        }
         let signed_on = SessionSignedOn {
             at: clock::wall(),
             session: self.id,
@@ -113,12 +121,50 @@ impl Session {
         Ok(Relay::new(self, server, rules, signed_on, ahead, &said))
     }
 
+    /// What the client is to hear first where it asked for more than it gets: in place of what the
+    /// server said of that, where it said something.
+    async fn negotiated(
+        &self,
+        server: &mut Stream,
+        negotiation: &Negotiation,
+        mut said: Vec<u8>,
+    ) -> Result<Vec<u8>, Refused> {
+        let told = async {
+            loop {
+                match negotiation.told(&said).map_err(|violation| {
+                    self.shared.counters.server_violations.up();
+                    format!("the server broke the protocol: {violation}")
+                })? {
+                    Told::Instead(length, told) => {
+                        said.splice(..length, told);
+                        return Ok(());
+                    }
+                    Told::Need(_) => match server.read_buf(&mut said).await {
+                        Ok(0) => return Err("the server closed it".into()),
+                        Ok(_) => {}
+                        Err(error) => return Err(lost(&error)),
+                    },
+                }
+            }
+        };
+        let told = timeout(START_UP, told).await;
+        match told.unwrap_or_else(|_| Err("the server did not answer in time".into())) {
+            Ok(()) => Ok(said),
+            Err(why) => {
+                let message = format!("the connection to target {} was lost: {why}", self.target);
+                Err(self.unreachable("08006", message))
+            }
+        }
+    }
+
     async fn sign_on(
         &self,
         server: &mut Stream,
         held: &Held,
+        identified: bool,
     ) -> Result<(Vec<u8>, Option<&'static str>), Refused> {
-        let signed_on = timeout(START_UP, sign_on(server, &held.account)).await;
+        let signing_on = sign_on(server, &held.account, identified, &self.shared.deriving);
+        let signed_on = timeout(START_UP, signing_on).await;
         let why = match signed_on {
             Ok(Ok(signed_on)) => return Ok((signed_on.said, signed_on.how)),
             Ok(Err(error)) => error.to_string(),

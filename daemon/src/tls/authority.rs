@@ -19,7 +19,7 @@ use rcgen::{
 };
 use rustls::{
     pki_types::{CertificateDer, PrivatePkcs8KeyDer, pem::PemObject},
-    sign::CertifiedKey,
+    sign::{CertifiedKey, SigningKey},
 };
 use sha2::{Digest, Sha256};
 use time::{Duration, OffsetDateTime};
@@ -55,6 +55,8 @@ pub(crate) struct Authority {
     path: PathBuf,
     /// One key for all certificates of this process; it is nowhere else.
     leaf_key: KeyPair,
+    /// What signs with it.
+    signer: Arc<dyn SigningKey>,
     leaves: Mutex<HashMap<Names, Leaf>>,
 }
 
@@ -104,7 +106,11 @@ impl Authority {
         let issuer =
             Issuer::from_ca_cert_der(&certificate, key).map_err(|e| damaged(e.to_string()))?;
         let leaf_key = KeyPair::generate().map_err(|e| damaged(e.to_string()))?;
-        Ok(Self { issuer, certificate, path, leaf_key, leaves: Mutex::default() })
+        // Borrowed, because copies would not be wiped.
+        let signer = PrivatePkcs8KeyDer::from(leaf_key.serialized_der()).into();
+        let signer = rustls::crypto::aws_lc_rs::sign::any_ecdsa_type(&signer)
+            .map_err(|e| damaged(e.to_string()))?;
+        Ok(Self { issuer, certificate, path, leaf_key, signer, leaves: Mutex::default() })
     }
 
     /// Opens the one in this folder, or makes it. Answers whether it was made.
@@ -123,6 +129,11 @@ impl Authority {
     /// The certificate that agents trust, as a file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Its public key: who shows a certificate with it, or one that it signed, is this daemon.
+    pub(crate) fn public_key(&self) -> &[u8] {
+        self.issuer.key().public_key_raw()
     }
 
     /// SHA-256 of the certificate, as other tools show it.
@@ -169,10 +180,8 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let certificate = params.signed_by(&self.leaf_key, &self.issuer)?;
-        let key = PrivatePkcs8KeyDer::from(self.leaf_key.serialize_der());
-        let key = rustls::crypto::aws_lc_rs::sign::any_ecdsa_type(&key.into())
-            .map_err(|_| rcgen::Error::KeyGenerationUnavailable)?;
-        Ok(CertifiedKey::new(vec![certificate.der().clone(), self.certificate.clone()], key))
+        let chain = vec![certificate.der().clone(), self.certificate.clone()];
+        Ok(CertifiedKey::new(chain, self.signer.clone()))
     }
 }
 
@@ -257,6 +266,17 @@ mod tests {
 
         fs::set_permissions(folder.join("ca.key"), PermissionsExt::from_mode(0o644)).expect("set");
         assert!(matches!(Authority::open(&folder), Err(AuthorityError::Open { .. })));
+    }
+
+    #[test]
+    fn p6_the_key_is_not_copied_for_each_certificate() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (authority, _) = Authority::open_or_create(folder.path(), "host").expect("made");
+        let leaf = |host| authority.leaf(&names(Some(host))).expect("a certificate");
+        let (a, b) = (leaf("a"), leaf("b"));
+        assert_ne!(a.cert[0], b.cert[0]);
+        assert!(Arc::ptr_eq(&a.key, &b.key));
+        assert_eq!(a.keys_match(), Ok(()));
     }
 
     #[test]

@@ -14,10 +14,11 @@ use std::{
 
 use chaperone_wire::postgres::{ALPN, tls_request};
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, RootCertStore, SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, InconsistentKeys, RootCertStore,
+    SignatureScheme,
     client::{ResolvesClientCert, Resumption},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
-    sign::CertifiedKey,
+    sign::{CertifiedKey, SingleCertAndKey},
 };
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256, Sha384, Sha512};
@@ -27,8 +28,12 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
+use zeroize::Zeroizing;
 
-use super::{Stream, provider, tls_error, verify::Verifier};
+use super::{
+    Stream, provider, tls_error,
+    verify::{self, Verifier},
+};
 use crate::{
     addresses::TargetAddress,
     config::{ClientIdentity, Roots, Target, TlsMode},
@@ -47,6 +52,10 @@ pub(crate) enum PrepareError {
     Empty(PathBuf),
     #[error("the system has no certificates of authorities: name a `ca` file")]
     NoRoots,
+    #[error(
+        "{} has no authority but this host's own, which vouches for targets towards agents and not towards chaperone", .0.display()
+    )]
+    OnlyOwn(PathBuf),
     #[error(transparent)]
     Secret(#[from] SecretError),
     #[error("the key of {} does not fit: {reason}", path.display())]
@@ -76,14 +85,16 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    /// Reads what it needs. `identity` is shown to servers that ask for a client certificate.
+    /// Reads what it needs. `identity` is shown to servers that ask for a client certificate, and
+    /// `own` is the public key of this host's own authority.
     pub(crate) fn prepare(
         target: &Target,
         identity: Option<&ClientIdentity>,
+        own: Option<&[u8]>,
     ) -> Result<Self, PrepareError> {
         let mode = target.tls.mode;
         let config = (mode != TlsMode::Disable)
-            .then(|| client_config(mode, &target.tls.roots, identity).map(Arc::new))
+            .then(|| client_config(mode, &target.tls.roots, identity, own).map(Arc::new))
             .transpose()?;
         let name = target.tls.name.clone().or_else(|| sole_name(&target.addresses));
         Ok(Self { mode, config, name })
@@ -198,10 +209,14 @@ fn client_config(
     mode: TlsMode,
     roots: &Roots,
     identity: Option<&ClientIdentity>,
+    own: Option<&[u8]>,
 ) -> Result<ClientConfig, PrepareError> {
-    let (roots, named) =
-        if mode.verifies() { load_roots(roots)? } else { (RootCertStore::empty(), Vec::new()) };
-    let verifier = Verifier { mode, roots, named };
+    let (roots, named) = if mode.verifies() {
+        load_roots(roots, own)?
+    } else {
+        (RootCertStore::empty(), Vec::new())
+    };
+    let verifier = Verifier { mode, roots, named, own: own.map(<[u8]>::to_vec) };
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| PrepareError::Read { path: "TLS".into(), reason: error.to_string() })?
@@ -217,7 +232,16 @@ fn client_config(
             let fail = |reason: String| PrepareError::Key { path: path.clone(), reason };
             let key = PrivateKeyDer::from_pem_slice(key.expose_secret().as_bytes())
                 .map_err(|error| fail(error.to_string()))?;
-            builder.with_client_auth_cert(chain, key).map_err(|error| fail(error.to_string()))?
+            // The library would not wipe it.
+            let key = Zeroizing::new(key);
+            let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)
+                .map_err(|error| fail(error.to_string()))?;
+            let certified = CertifiedKey::new(chain, signer);
+            match certified.keys_match() {
+                Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
+                Err(error) => return Err(fail(error.to_string())),
+            }
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
         }
     };
     config.alpn_protocols = vec![ALPN.to_vec()];
@@ -228,6 +252,7 @@ fn client_config(
 /// The authorities, and the certificates of the file that named them.
 fn load_roots(
     roots: &Roots,
+    own: Option<&[u8]>,
 ) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), PrepareError> {
     let mut store = RootCertStore::empty();
     let mut named = Vec::new();
@@ -240,9 +265,18 @@ fn load_roots(
                     reason: error.to_string(),
                 })?;
             }
+            if let Some(own) = own {
+                verify::without(own, &mut store);
+            }
+            if store.is_empty() {
+                return Err(PrepareError::OnlyOwn(path.clone()));
+            }
         }
         Roots::System => {
             store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if let Some(own) = own {
+                verify::without(own, &mut store);
+            }
             if store.is_empty() {
                 return Err(PrepareError::NoRoots);
             }

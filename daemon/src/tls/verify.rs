@@ -25,6 +25,9 @@ pub(super) struct Verifier {
     pub(super) roots: RootCertStore,
     /// Certificates that operations named themselves. A server may have one of them.
     pub(super) named: Vec<CertificateDer<'static>>,
+    /// The public key of this host's own authority. It vouches towards agents for any name that
+    /// they ask for, so that it must not be believed here, whoever else trusts it.
+    pub(super) own: Option<Vec<u8>>,
 }
 
 /// Why a certificate cannot be verified that may well be in use.
@@ -33,6 +36,19 @@ pub(super) struct Verifier {
     "it is of X.509 version 1, in which no names and no purpose can be said: issue one of version 3, or name this one itself as `ca` and use verify-ca"
 )]
 struct Version1;
+
+/// Why a certificate is not believed though its authority may be among those of the system.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "it is from this host's own authority, which vouches for targets towards agents and not towards chaperone"
+)]
+struct Own;
+
+/// Takes this host's own authority out of what may vouch for a server.
+pub(super) fn without(own: &[u8], store: &mut RootCertStore) {
+    // It is the end of what is encoded before it: the algorithm, and that so many bits follow.
+    store.roots.retain(|root| !root.subject_public_key_info.ends_with(own));
+}
 
 impl Verifier {
     fn verify(
@@ -43,6 +59,15 @@ impl Verifier {
         now: UnixTime,
     ) -> Result<(), rustls::Error> {
         let read = read(certificate)?;
+        // Also where an authority that is trusted has signed it.
+        let own = self.own.as_deref();
+        for certificate in std::iter::once(certificate).chain(intermediates) {
+            if self::read(certificate)
+                .is_ok_and(|read| Some(&*read.public_key().subject_public_key.data) == own)
+            {
+                return Err(CertificateError::Other(OtherError(Arc::new(Own))).into());
+            }
+        }
         // A self-signed one, as PostgreSQL's documentation makes it (ssl-tcp, "Creating
         // Certificates"): it is its own authority, which is no path in the sense of RFC 5280.
         let named = self.named.iter().any(|named| named == certificate);

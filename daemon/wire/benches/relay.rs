@@ -60,7 +60,7 @@ impl Session {
                     black_box(command);
                     self.conversation.allowed();
                     self.seq += 1;
-                    self.conversation.recorded([Seq(self.seq)], NOW);
+                    self.conversation.recorded([Seq(self.seq)], NOW, &mut self.events);
                     length
                 }
                 other => panic!("{other:?}"),

@@ -206,9 +206,13 @@ fn p2_too_many_sessions_are_refused_and_counted() -> Result<()> {
     let mut first = host.start_agent("psql", &["-X", "-At"])?;
     first.say("SELECT 1;")?;
     wait_until("it is there", || host.counter("forwarded").is_ok_and(|n| n > 0))?;
-    let out = host.psql(&["SELECT 2"])?;
-    assert_ne!(out.code, Some(0));
+    let out = host.connect("sslmode=disable", &["SELECT 2"])?;
+    assert_eq!(out.code, Some(2));
+    let said = "FATAL:  chaperone has its 1 sessions, and takes no more";
+    assert!(out.err.contains(said), "{}", out.err);
     assert_eq!(host.counter("too_many")?, 1);
+    let told = host.events()?.into_iter().find(|event| event["kind"] == "too-many");
+    assert!(told.context("an event")?["detail"].as_str().is_some_and(|d| d.contains("has its 1")));
     first.finish()?.ok()?;
     thread::sleep(Duration::from_millis(200));
     host.psql(&["SELECT 3"])?.ok()?;

@@ -173,7 +173,9 @@ fn p6_the_daemon_signs_on_with_what_the_agent_never_has() -> Result<()> {
         .environment("CREDENTIALS_DIRECTORY", &secrets.0.path().display().to_string())
         .target(&held(plain, "scram_user", &scram))
         .other_target("bound", &held(tls, "scram_user", &scram))
-        .other_target("md5", &held(plain, "md5_user", &env))
+        .other_target("md5", &held(plain, "md5_user", &format!("{env}, methods = [\"md5\"]")))
+        .other_target("md5-verified", &held(&verified, "md5_user", &env))
+        .other_target("md5-unproven", &held(tls, "md5_user", &env))
         .other_target("password", &held(&verified, "pw_user", "password = \"systemd:pw\""))
         .other_target("open", &held(plain, "pw_user", &format!("{pw}, methods = [\"password\"]")))
         .other_target("unproven", &held(tls, "pw_user", &pw))
@@ -193,6 +195,7 @@ fn p6_the_daemon_signs_on_with_what_the_agent_never_has() -> Result<()> {
         ("prod", "scram_user", "scram-sha-256"),
         ("bound", "scram_user", "scram-sha-256-plus"),
         ("md5", "md5_user", "md5"),
+        ("md5-verified", "md5_user", "md5"),
         ("password", "pw_user", "password"),
         ("open", "pw_user", "password"),
     ] {
@@ -217,6 +220,7 @@ fn p6_the_daemon_signs_on_with_what_the_agent_never_has() -> Result<()> {
             "unproven",
             "the server asks for the method password, which `methods` does not allow here",
         ),
+        ("md5-unproven", "the server asks for the method md5, which `methods` does not allow here"),
         ("narrow", "the server asks for the method md5, which `methods` does not allow here"),
         ("wrong", "the server said 28P01: password authentication failed for user \"scram_user\""),
         ("nobody", "the server said 28000: no pg_hba.conf entry"),
@@ -236,7 +240,7 @@ fn p6_the_daemon_signs_on_with_what_the_agent_never_has() -> Result<()> {
         assert_eq!(told["kind"], "target-refused");
         assert!(told["detail"].as_str().is_some_and(|d| d.contains(words)), "{told}");
     }
-    assert_eq!(host.counter("sign_ons_failed")?, 5);
+    assert_eq!(host.counter("sign_ons_failed")?, 6);
 
     // What the daemon wrote, and what it shows.
     assert_secrets_are_kept(&host)?;
@@ -448,6 +452,31 @@ fn p6_a_server_cannot_make_the_daemon_tell_the_password() -> Result<()> {
     assert!(out.err.contains("the server said 28P01: no to '…', sorry"), "{}", out.err);
     host.last_session()?;
     assert_secrets_are_kept(&host)
+}
+
+#[test]
+fn p6_a_server_that_asks_for_no_password_is_not_believed() -> Result<()> {
+    let secrets = Secrets::new()?;
+    let held =
+        |more: &str| format!("credential = {{ user = \"postgres\", {}{more} }}", secrets.file("a"));
+    let host = Scene::default()
+        .target(&held(""))
+        .other_target("said", &held(", methods = [\"scram-sha-256\", \"none\"]"))
+        .other_target("no-secret", "credential = { user = \"postgres\" }")
+        .start()?;
+    let out = host.connect("sslmode=disable", &["SELECT 1"])?;
+    let words = "the server asked for no password, so that it may be another than it seems to be";
+    assert!(out.err.contains("FATAL:  chaperone could not sign on") && out.err.contains(words));
+    assert!(out.err.contains("have `methods` contain \"none\""), "{}", out.err);
+    let session = host.last_session()?;
+    assert!(session["detail"].as_str().is_some_and(|d| d.contains(words)), "{session}");
+    assert_eq!(host.statements()?, [""; 0]);
+    for target in ["said", "no-secret"] {
+        let conninfo = format!("host={} sslmode=disable", host.address_of(target));
+        host.connect(&conninfo, &["SELECT 1"])?.ok().context(target)?;
+        assert_eq!(host.last_session()?["sign_on"], "without a password", "{target}");
+    }
+    Ok(())
 }
 
 #[test]

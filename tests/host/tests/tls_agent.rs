@@ -340,6 +340,42 @@ asked().sendall(packet(CANCEL, last)); until(b, b"E")
     Ok(())
 }
 
+#[test]
+fn p2_a_cancel_request_in_the_clear_is_refused_where_encryption_is_required() -> Result<()> {
+    let host = Scene::default().target("agent_tls = \"require\"").start()?;
+    let out = client(
+        &host,
+        r#"
+s = asked(); s.sendall(START)
+key = until(s, b"K")[1]; until(s, b"Z")
+s.sendall(msg(b"Q", b"SELECT pg_sleep(1), 'undisturbed'\0"))
+for _ in range(3):
+    c = dial(); c.sendall(packet(CANCEL, key)); assert c.recv(1) == b""
+print(b"undisturbed" in until(s, b"D", b"E")[1]); until(s, b"Z")
+s.sendall(msg(b"Q", b"SELECT pg_sleep(60)\0"))
+import threading
+over = threading.Event()
+def cancel():
+    while not over.wait(0.2):
+        c = asked(); c.sendall(packet(CANCEL, key)); c.recv(1)
+t = threading.Thread(target=cancel); t.start()
+print(b"57014" in until(s, b"E")[1]); over.set(); t.join()
+"#,
+    )?;
+    assert_eq!(out, "True\nTrue");
+    let rows = host.commands()?;
+    let refused: Vec<_> =
+        rows.iter().filter(|r| r["kind"] == "cancel" && r["status"] == "refused").collect();
+    assert_eq!(refused.len(), 3, "{rows:?}");
+    for row in refused {
+        assert_eq!(row["rule"], "the target takes only encrypted connections");
+        let said = row["statement"].as_str().unwrap_or_default();
+        assert!(said.starts_with("cancel the running command of session"), "{said}");
+    }
+    assert_eq!(host.counter("cancels_refused")?, 3);
+    Ok(())
+}
+
 fn sleeping(host: &Host, count: usize) -> bool {
     let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
     host.postgres().sql(sql).is_ok_and(|found| found == count.to_string())

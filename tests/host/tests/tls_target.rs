@@ -135,6 +135,86 @@ fn every_mode_believes_a_server_as_far_as_it_says() -> Result<()> {
     Ok(())
 }
 
+/// Issues a certificate for `db.test` in the name of this host's authority, as the daemon does for
+/// agents that ask for a name.
+const AS_THE_DAEMON: &str = r#"
+set -e; cd "$0"
+openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=db.test -keyout own.key -out own.csr
+printf 'subjectAltName=DNS:db.test\nextendedKeyUsage=serverAuth\n' > own.ext
+openssl x509 -req -in own.csr -days 2 -CA "$1/ca.pem" -CAkey "$1/ca.key" -CAcreateserial -extfile own.ext -out own.pem
+cp own.pem chain.pem; cat "$1/ca.pem" >> chain.pem; cp own.key chain.key
+"#;
+
+#[test]
+fn p2_this_hosts_own_authority_vouches_for_no_target() -> Result<()> {
+    let authority = Certificates::new("servers")?;
+    let folder = authority.folder();
+    let (both, only) = (folder.join("both.pem"), folder.join("only.pem"));
+    let (shown_both, shown_only) = (both.display(), only.display());
+    let system = "tls = { name = \"db.test\" }";
+    let mut host = Scene::default()
+        .without_postgres()
+        // As `chaperone trust install` leaves the system's store.
+        .environment("SSL_CERT_FILE", &both.display().to_string())
+        .target(system)
+        .other_target("file", &format!("tls = {{ ca = \"{shown_both}\", name = \"db.test\" }}"))
+        .other_target("ca", &format!("tls = {{ mode = \"verify-ca\", ca = \"{shown_both}\" }}"))
+        .prepare()?;
+    fs::copy(authority.root(), &both)?;
+    host.chaperone(&["trust", "create"])?.ok()?;
+    let own = host.authority();
+    fs::copy(&own, &only)?;
+    let roots = [fs::read(authority.root())?, fs::read(&own)?].concat();
+    fs::write(&both, roots)?;
+    let made = std::process::Command::new("bash")
+        .args(["-c", AS_THE_DAEMON])
+        .args([folder, own.parent().context("its folder")?])
+        .output()?;
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let proper = authority.issue("proper", &["db.test"], Kind::Server, server_account()?)?;
+    let current = folder.join("current.pem");
+    let show = |host: &Host, certificate: &Path| -> Result<()> {
+        fs::copy(certificate, &current)?;
+        let key = current.with_extension("key");
+        fs::copy(certificate.with_extension("key"), &key)?;
+        std::os::unix::fs::chown(&key, Some(server_account()?), None)?;
+        fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+        let shown = fs::read_to_string(certificate)?;
+        if host.postgres().sql("SELECT pg_reload_conf()").is_ok() {
+            wait_until("the server shows it", || {
+                shows(host).is_some_and(|text| shown.contains(&text))
+            })?;
+        }
+        Ok(())
+    };
+    fs::copy(&proper, &current)?;
+    fs::copy(proper.with_extension("key"), current.with_extension("key"))?;
+    std::os::unix::fs::chown(current.with_extension("key"), Some(server_account()?), None)?;
+    host.start_postgres(&ssl(&current), "host all all all trust\n")?;
+    host.start_daemon()?;
+    for target in ["prod", "file", "ca"] {
+        assert_eq!(reaches(&host, target)?, "t", "{target}: the other authority is believed");
+    }
+    show(&host, &folder.join("own.pem"))?;
+    for target in ["prod", "file", "ca"] {
+        fails(&host, target, "its certificate is from an unknown authority")?;
+    }
+    show(&host, &folder.join("chain.pem"))?;
+    for target in ["prod", "file", "ca"] {
+        fails(&host, target, "it is from this host's own authority")?;
+    }
+
+    // Where there is no other, the daemon does not begin.
+    host.stop_daemon()?;
+    let text = fs::read_to_string(host.config())?;
+    fs::write(host.config(), text.replace(&shown_both.to_string(), &shown_only.to_string()))?;
+    let out = host.chaperone(&["check"])?;
+    assert!(out.err.contains("has no authority but this host's own"), "{}", out.err);
+    let error = host.start_daemon().err().context("it started")?.to_string();
+    assert!(error.contains("has no authority but this host's own"), "{error}");
+    Ok(())
+}
+
 /// The first line of the certificate that the server shows, as PEM has it.
 fn shows(host: &Host) -> Option<String> {
     let output = std::process::Command::new("openssl")

@@ -5,14 +5,19 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use hmac::{Hmac, KeyInit, Mac};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
+
+use super::salted::{Challenge, Derived, SaltedKeys};
 
 /// Bytes of randomness in our nonce; as many as PostgreSQL's own (`SCRAM_RAW_NONCE_LEN`).
 pub const NONCE: usize = 18;
 /// A server that asks for more would make us work for long.
-const ITERATIONS: std::ops::RangeInclusive<u32> = 1..=1_000_000;
+const MOST_ITERATIONS: u32 = 100_000;
+/// PostgreSQL's own number. Whoever may be another server could have a proof of fewer, with a salt
+/// of its choice, and try passwords against it.
+const LEAST_UNVERIFIED: u32 = 4096;
 
 /// Whether the exchange is bound to the TLS connection that it runs over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +51,8 @@ impl Binding {
 pub(super) struct First {
     binding: Binding,
     nonce: String,
+    /// What the server will ask for, where it was derived already.
+    pub(super) derived: Option<Derived>,
 }
 
 /// The proof has been sent; the server's is due.
@@ -60,8 +67,14 @@ pub(super) enum ScramError {
     Malformed,
     #[error("its nonce does not go on from ours")]
     Nonce,
-    #[error("it asks for {0} iterations, and chaperone computes at most 1000000")]
+    #[error(
+        "it asks for {0} iterations, and chaperone computes 1 to {MOST_ITERATIONS}: set the password again with another `scram_iterations`"
+    )]
     Iterations(u32),
+    #[error(
+        "it asks for {0} iterations, and chaperone computes no fewer than {LEAST_UNVERIFIED} for a server that is not verified"
+    )]
+    Few(u32),
     #[error(
         "it could not prove that it knows the password: it may not be the server that it seems to be"
     )]
@@ -76,15 +89,16 @@ impl First {
         let mut message = binding.header().to_vec();
         message.extend_from_slice(b"n=,r=");
         message.extend_from_slice(nonce.as_bytes());
-        (Self { binding, nonce }, message)
+        (Self { binding, nonce, derived: None }, message)
     }
 
-    /// Takes the server-first-message; answers the client-final-message.
-    pub(super) fn prove(
-        self,
-        server_first: &[u8],
-        password: &SecretString,
-    ) -> Result<(Proven, Vec<u8>), ScramError> {
+    /// What the server-first-message asks to be derived, and the nonce. `verified`: the server has
+    /// proven by TLS who it is.
+    pub(super) fn read<'a>(
+        &self,
+        server_first: &'a [u8],
+        verified: bool,
+    ) -> Result<(Challenge, &'a str), ScramError> {
         let text = std::str::from_utf8(server_first).map_err(|_| ScramError::Malformed)?;
         let mut fields = text.split(',');
         let mut field = |name: &str| {
@@ -96,10 +110,28 @@ impl First {
         }
         let salt = BASE64.decode(salt).map_err(|_| ScramError::Malformed)?;
         let iterations: u32 = iterations.parse().map_err(|_| ScramError::Malformed)?;
-        if !ITERATIONS.contains(&iterations) {
+        if !(1..=MOST_ITERATIONS).contains(&iterations) {
             return Err(ScramError::Iterations(iterations));
         }
-        let salted = salted(password, &salt, iterations);
+        if !verified && iterations < LEAST_UNVERIFIED {
+            return Err(ScramError::Few(iterations));
+        }
+        Ok((Challenge { salt, iterations }, nonce))
+    }
+
+    /// Takes the server-first-message; answers the client-final-message. Thousands of hashes where
+    /// `keys` do not have what it asks for.
+    pub(super) fn prove(
+        mut self,
+        server_first: &[u8],
+        password: &SecretString,
+        keys: &SaltedKeys,
+        verified: bool,
+    ) -> Result<(Proven, Vec<u8>), ScramError> {
+        let (challenge, nonce) = self.read(server_first, verified)?;
+        let derived = self.derived.take().filter(|derived| derived.challenge == challenge);
+        let derived = derived.unwrap_or_else(|| keys.derive(password, challenge));
+        let salted = derived.key();
         let bound = [self.binding.header(), self.binding.data()].concat();
         let mut message = format!("c={},r={nonce}", BASE64.encode(bound)).into_bytes();
 
@@ -144,18 +176,6 @@ fn mac(key: &[u8], data: &[u8]) -> Hmac<Sha256> {
     mac
 }
 
-fn salted(password: &SecretString, salt: &[u8], iterations: u32) -> Zeroizing<[u8; 32]> {
-    // As the server does: what SASLprep does not take is used as it is.
-    let prepared = stringprep::saslprep(password.expose_secret());
-    let prepared = prepared.map_or_else(
-        |_| Zeroizing::new(password.expose_secret().to_owned()),
-        |text| Zeroizing::new(text.into_owned()),
-    );
-    let mut out = Zeroizing::new([0; 32]);
-    pbkdf2::pbkdf2_hmac::<Sha256>(prepared.as_bytes(), salt, iterations, out.as_mut_slice());
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,7 +185,9 @@ mod tests {
     #[test]
     fn the_rfcs_salted_password_is_ours() {
         let salt = BASE64.decode("W22ZaJ0SNY7soEsUEjb6gQ==").expect("base64");
-        let salted = salted(&SecretString::from("pencil"), &salt, 4096);
+        let challenge = Challenge { salt, iterations: 4096 };
+        let derived = SaltedKeys::default().derive(&SecretString::from("pencil"), challenge);
+        let salted = derived.key();
         let signed = "n=user,r=rOprNGfwEbeRWgbNEkqO,\
                       r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
                       s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096,\
@@ -173,6 +195,14 @@ mod tests {
         let key = mac(salted.as_slice(), b"Server Key").finalize().into_bytes();
         let proof = mac(&key, signed.as_bytes()).finalize().into_bytes();
         assert_eq!(BASE64.encode(proof), "6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
+    }
+
+    fn prove(
+        first: First,
+        server_first: &[u8],
+        verified: bool,
+    ) -> Result<(Proven, Vec<u8>), ScramError> {
+        first.prove(server_first, &SecretString::from("p"), &SaltedKeys::default(), verified)
     }
 
     fn server_first(first: &[u8], more: &str) -> String {
@@ -183,39 +213,43 @@ mod tests {
 
     #[test]
     fn a_server_that_does_not_play_by_the_rules_is_refused() {
-        let password = SecretString::from("p");
-        let try_with = |more: &str| {
+        let believe = |more: &str, verified| {
             let (first, message) = First::begin(Binding::Impossible, &[7; NONCE]);
-            first.prove(server_first(&message, more).as_bytes(), &password).map(|_| ())
+            prove(first, server_first(&message, more).as_bytes(), verified).map(|_| ())
         };
+        let try_with = |more: &str| believe(more, true);
         assert_eq!(try_with("x,s=AAAA,i=1"), Ok(()));
+        assert_eq!(try_with("x,s=AAAA,i=100000"), Ok(()));
+        assert_eq!(try_with("x,s=AAAA,i=100001"), Err(ScramError::Iterations(100_001)));
         assert_eq!(try_with(",s=AAAA,i=4096"), Err(ScramError::Nonce), "nothing of the server's");
         assert_eq!(try_with("x,s=AAAA,i=0"), Err(ScramError::Iterations(0)));
         assert_eq!(try_with("x,s=AAAA,i=2000000000"), Err(ScramError::Iterations(2_000_000_000)));
         assert_eq!(try_with("x,s=*,i=4096"), Err(ScramError::Malformed));
         assert_eq!(try_with("x,i=4096,s=AAAA"), Err(ScramError::Malformed));
         let (first, _) = First::begin(Binding::Impossible, &[7; NONCE]);
-        assert!(first.prove(b"r=another,s=AAAA,i=4096", &password).is_err());
+        assert!(prove(first, b"r=another,s=AAAA,i=4096", true).is_err());
+
+        assert_eq!(believe("x,s=AAAA,i=1", false), Err(ScramError::Few(1)));
+        assert_eq!(believe("x,s=AAAA,i=4095", false), Err(ScramError::Few(4095)));
+        assert_eq!(believe("x,s=AAAA,i=4096", false), Ok(()));
     }
 
     #[test]
     fn p6_a_server_that_does_not_know_the_password_is_found_out() {
-        let password = SecretString::from("p");
         let (first, message) = First::begin(Binding::NotOffered, &[7; NONCE]);
         assert!(message.starts_with(b"y,,n=,r="));
         let server = server_first(&message, "x,s=AAAA,i=10");
-        let (proven, _) = first.prove(server.as_bytes(), &password).expect("valid");
+        let (proven, _) = prove(first, server.as_bytes(), true).expect("valid");
         let wrong = format!("v={}", BASE64.encode([0; 32]));
         assert_eq!(proven.finish(wrong.as_bytes()), Err(ScramError::Unproven));
     }
 
     #[test]
     fn the_binding_is_in_the_final_message() {
-        let password = SecretString::from("p");
         let (first, message) = First::begin(Binding::ServerEndPoint(b"hash".to_vec()), &[7; NONCE]);
         assert!(message.starts_with(b"p=tls-server-end-point,,n=,r="));
         let server = server_first(&message, "x,s=AAAA,i=10");
-        let (_, last) = first.prove(server.as_bytes(), &password).expect("valid");
+        let (_, last) = prove(first, server.as_bytes(), true).expect("valid");
         let expected = format!("c={},", BASE64.encode("p=tls-server-end-point,,hash"));
         assert!(last.starts_with(expected.as_bytes()));
     }

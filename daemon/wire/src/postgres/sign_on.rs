@@ -3,7 +3,7 @@
 //! From after the start-up message to `AuthenticationOk`, which is left for the conversation that
 //! follows. What the server says on the way and the client must hear is kept for it.
 
-use std::fmt::Write;
+use std::{fmt::Write, sync::Arc};
 
 use md5::Md5;
 use secrecy::{ExposeSecret, SecretString};
@@ -14,6 +14,7 @@ use super::{
     expect::ServerError,
     frame::{Body, HEADER, Tag, Violation, header},
     reply::message,
+    salted::{Derivation, Derived, SaltedKeys},
     scram::{self, Binding, NONCE, ScramError},
 };
 
@@ -36,12 +37,18 @@ pub enum Method {
     Md5,
     /// The password itself.
     Password,
+    /// None of them: the server lets the account in without asking.
+    None,
 }
 
 impl Method {
     /// All of them, by the names that `pg_hba.conf` and libpq's `require_auth` use.
-    pub const ALL: [(&'static str, Self); 3] =
-        [("scram-sha-256", Self::Scram), ("md5", Self::Md5), ("password", Self::Password)];
+    pub const ALL: [(&'static str, Self); 4] = [
+        ("scram-sha-256", Self::Scram),
+        ("md5", Self::Md5),
+        ("password", Self::Password),
+        ("none", Self::None),
+    ];
 
     /// Its name.
     pub fn as_str(self) -> &'static str {
@@ -56,8 +63,12 @@ pub struct Account {
     pub user: String,
     /// Where there is none, a client certificate is enough, or the server's trust.
     pub password: Option<SecretString>,
-    /// The ways that may be used with the password.
+    /// The ways in which the server may be satisfied.
     pub methods: Vec<Method>,
+    /// Keys that were derived from the password.
+    pub keys: Arc<SaltedKeys>,
+    /// The server has proven by TLS who it is.
+    pub verified: bool,
     /// The server certificate's hash for SCRAM's channel binding, where there is TLS.
     pub channel: Option<Vec<u8>>,
 }
@@ -85,6 +96,11 @@ pub enum SignOnError {
     /// The server wants something that is not spoken here.
     #[error("the server asks for {0}, which chaperone does not know")]
     Unknown(String),
+    /// The server let the account in without asking.
+    #[error(
+        "the server asked for no password, so that it may be another than it seems to be: where it is to let this account in unasked, have `methods` contain \"none\""
+    )]
+    Unasked,
     /// The server wants the password in a way that may not be used.
     #[error("the server asks for the method {}, which `methods` does not allow here", .0.as_str())]
     NotAllowed(Method),
@@ -146,6 +162,39 @@ impl SignOn {
         })
     }
 
+    /// What the server's next request needs to have derived, where it is not there yet. To be run
+    /// where others do not wait for it, and handed to [`SignOn::derived`], before the same bytes go
+    /// to [`SignOn::server`].
+    pub fn derivation(&self, bytes: &[u8]) -> Option<Derivation> {
+        let State::First(first) = &self.state else { return None };
+        let mut rest = bytes;
+        let mut body = loop {
+            let header = header(rest).ok()??;
+            let whole = rest.get(..header.length)?;
+            match header.tag {
+                b'N' => rest = rest.get(header.length..)?,
+                b'R' => break Body::of(whole),
+                _ => return None,
+            }
+        };
+        if body.u32() != Ok(11) {
+            return None;
+        }
+        let (challenge, _) = first.read(body.rest(), self.account.verified).ok()?;
+        if self.account.keys.has(&challenge) {
+            return None;
+        }
+        let password = self.account.password.clone()?;
+        Some(Derivation { password, challenge, keys: self.account.keys.clone() })
+    }
+
+    /// Takes what was derived.
+    pub fn derived(&mut self, derived: Derived) {
+        if let State::First(first) = &mut self.state {
+            first.derived = Some(derived);
+        }
+    }
+
     /// Looks at the server's bytes.
     ///
     /// # Errors
@@ -197,6 +246,9 @@ impl SignOn {
     /// The server says that it is satisfied: with SCRAM it must have proven itself before.
     fn accepted(&self) -> Result<(), SignOnError> {
         match self.state {
+            State::Begun if !self.account.methods.contains(&Method::None) => {
+                Err(SignOnError::Unasked)
+            }
             State::Begun | State::Answered => Ok(()),
             State::First(_) | State::Proven(_) => Err(ScramError::Unproven.into()),
         }
@@ -222,8 +274,9 @@ impl SignOn {
             }
             (10, State::Begun) => self.begin_scram(body).map(Some),
             (11, State::First(first)) => {
+                let (keys, verified) = (self.account.keys.clone(), self.account.verified);
                 let password = self.password(Method::Scram)?;
-                let (proven, answer) = first.prove(body.rest(), password)?;
+                let (proven, answer) = first.prove(body.rest(), password, &keys, verified)?;
                 self.state = State::Proven(proven);
                 Ok(Some(Zeroizing::new(answer)))
             }
@@ -311,7 +364,9 @@ mod tests {
         Account {
             user: "app".into(),
             password: Some(SecretString::from("secret-word")),
-            methods: methods.to_vec(),
+            methods: [methods, &[Method::None]].concat(),
+            keys: Arc::default(),
+            verified: true,
             channel: None,
         }
     }
@@ -394,6 +449,55 @@ mod tests {
         }
         let mut none = SignOn::new(Account { password: None, ..account(&[]) }, [0; NONCE]);
         assert_eq!(none.server(&ask(3, b"")).expect_err("none"), SignOnError::NoPassword);
+    }
+
+    #[test]
+    fn p6_a_server_that_asks_for_nothing_is_believed_only_where_that_is_said() {
+        let strict = Account { methods: vec![Method::Scram], ..account(&[]) };
+        let mut sign_on = SignOn::new(strict, [0; NONCE]);
+        assert_eq!(sign_on.server(&ask(0, b"")).expect_err("unasked"), SignOnError::Unasked);
+        let mut sign_on = SignOn::new(account(&[]), [0; NONCE]);
+        assert!(matches!(sign_on.server(&ask(0, b"")), Ok(SignOnStep::Done(0))));
+    }
+
+    #[test]
+    fn p6_a_server_that_is_not_verified_gets_no_cheap_proof() {
+        for (verified, iterations, good) in
+            [(true, 1, true), (false, 4095, false), (false, 4096, true), (true, 100_001, false)]
+        {
+            let account = Account { verified, ..account(&[Method::Scram]) };
+            let mut sign_on = SignOn::new(account, [7; NONCE]);
+            let challenge = challenge(&mut sign_on, iterations);
+            let answer = sign_on.server(&challenge);
+            assert_eq!(answer.is_ok(), good, "{verified} {iterations}: {answer:?}");
+        }
+    }
+
+    /// Begins SCRAM; answers what a server would ask next.
+    fn challenge(sign_on: &mut SignOn, iterations: u32) -> Vec<u8> {
+        let first = sent(sign_on.server(&ask(10, b"SCRAM-SHA-256\0\0")).expect("allowed"));
+        let (_, nonce) =
+            std::str::from_utf8(&first[5..]).expect("text").split_once("r=").expect("r");
+        ask(11, format!("r={nonce}x,s=AAAA,i={iterations}").as_bytes())
+    }
+
+    #[test]
+    fn p8_what_takes_long_is_told_before_and_done_once() {
+        let account = account(&[Method::Scram]);
+        let mut first = SignOn::new(account.clone(), [7; NONCE]);
+        let asked = [message(b'N', b"\0"), challenge(&mut first, 4096)].concat();
+        assert!(first.derivation(&asked[..asked.len() - 1]).is_none(), "it is not whole");
+        let derived = first.derivation(&asked).expect("work").run();
+        // It is needed here, whatever has become of the kept ones meanwhile.
+        first.derived(derived);
+        let answer = sent(first.server(&asked).expect("a proof"));
+
+        let mut again = SignOn::new(account, [7; NONCE]);
+        let asked = challenge(&mut again, 4096);
+        assert!(again.derivation(&asked).is_none(), "the second sign-on has it");
+        assert_eq!(sent(again.server(&asked).expect("a proof")), answer);
+        let asked = challenge(&mut SignOn::new(self::account(&[Method::Scram]), [7; NONCE]), 9);
+        assert!(again.derivation(&asked).is_none(), "nothing is due");
     }
 
     #[test]

@@ -96,11 +96,20 @@ impl Startup {
         packet
     }
 
-    /// The parameters as a JSON object.
+    /// The parameters as a JSON object. A name that came more than once has all its values, of
+    /// which the last counts.
     pub fn to_json(&self) -> String {
-        let map: serde_json::Map<String, serde_json::Value> =
-            self.parameters.iter().map(|(n, v)| (n.clone(), v.as_str().into())).collect();
-        serde_json::Value::Object(map).to_string()
+        use serde_json::Value;
+        let mut map = serde_json::Map::new();
+        for (name, value) in &self.parameters {
+            let value = Value::from(value.as_str());
+            match map.get_mut(name) {
+                None => drop(map.insert(name.clone(), value)),
+                Some(Value::Array(values)) => values.push(value),
+                Some(first) => *first = vec![first.take(), value].into(),
+            }
+        }
+        Value::Object(map).to_string()
     }
 
     /// Why this session cannot be allowed, where it cannot. `replication`: the target takes
@@ -247,6 +256,14 @@ mod tests {
         assert!(first_packet(&[0, 0x10, 0, 0]).is_err(), "a huge packet is refused by its length");
         assert!(first_packet(&packet(SSL_REQUEST, b"x")).is_err());
         assert!(first_packet(&packet(CANCEL_REQUEST, b"1234")).is_err());
+    }
+
+    #[test]
+    fn p7_no_parameter_is_dropped_from_the_record() {
+        let parameters = [("options", "-c a=b"), ("user", "u"), ("options", ""), ("options", "x")];
+        let parameters = parameters.map(|(n, v)| (n.to_owned(), v.to_owned())).to_vec();
+        let startup = Startup { version: 196_608, parameters };
+        assert_eq!(startup.to_json(), r#"{"options":["-c a=b","","x"],"user":"u"}"#);
     }
 
     #[test]

@@ -37,12 +37,15 @@ pub(crate) fn play(input: &[u8]) {
             let json: serde_json::Value =
                 serde_json::from_str(&startup.to_json()).expect("valid JSON");
             for (name, _) in &startup.parameters {
-                assert_eq!(
-                    json[name].as_str(),
-                    startup.get(name),
-                    "shown otherwise than it counts"
-                );
+                let last = json[name].as_array().and_then(|all| all.last()).unwrap_or(&json[name]);
+                assert_eq!(last.as_str(), startup.get(name), "shown otherwise than it counts");
             }
+            let _ = startup.undecided(&[]);
+            let mut lowered = startup.clone();
+            if lowered.negotiate().is_none() {
+                assert_eq!(lowered, startup);
+            }
+            assert_eq!(lowered.negotiate(), None, "lowered twice");
             // What is behind the packet serves as a name and a value to be set.
             let Ok(rest) = std::str::from_utf8(rest) else { return };
             let Some((name, value)) = rest.split_once('\0') else { return };
