@@ -39,6 +39,11 @@ fn p8_a_client_that_breaks_the_protocol_is_told_and_ended() -> Result<()> {
     let host = Host::start()?;
     for (bytes, why) in [
         (r#"b"\x99\0\0\0\x04""#, "a message of type 0x99 is not allowed from a client"),
+        // A second start-up: with a length of up to 16 MB its first byte is no message's type.
+        (
+            r#"struct.pack("!ii", 9, 196608) + b"\0""#,
+            "a message of type 0x00 is not allowed from a client",
+        ),
         (r#"b"Q\0\0\0\x03""#, "says that it is 3 bytes long, which cannot be"),
         (r#"b"Q\xff\xff\xff\xff""#, "says that it is -1 bytes long, which cannot be"),
         (r#"msg(b"Q", b"SELECT 1")"#, "a message of type 'Q' is malformed: a text does not end"),
@@ -62,12 +67,12 @@ fn p8_a_client_that_breaks_the_protocol_is_told_and_ended() -> Result<()> {
         assert!(out.contains("VFATAL|C08P01|"), "{bytes}: {out}");
         assert!(out.contains(why), "{bytes}: {out}");
     }
-    assert_eq!(host.counter("client_violations")?, 12);
+    assert_eq!(host.counter("client_violations")?, 13);
     assert_eq!(host.counter("panics")?, 0);
     // Their ends are recorded behind what ended them.
     let sessions = host.closed_sessions()?;
     let events = host.events()?;
-    assert_eq!(events.iter().filter(|e| e["kind"] == "violation").count(), 12);
+    assert_eq!(events.iter().filter(|e| e["kind"] == "violation").count(), 13);
     assert!(sessions.iter().all(|s| s["closed_by"] == "daemon"));
     // Nothing of it stays.
     host.psql(&["SELECT 1"])?.ok()?;

@@ -270,6 +270,63 @@ fn p3_a_units_first_process_is_in_scope_from_its_first_moment() -> Result<()> {
 }
 
 #[test]
+fn p3_a_run_is_what_the_service_manager_calls_it() -> Result<()> {
+    let unit = format!("named{}.service", std::process::id());
+    let host = Scene::default().select(&format!("{{ unit = \"{unit}\" }}")).start()?;
+    let group = host.cgroup().join(&unit);
+    fs::create_dir(&group)?;
+    let program = agent(&host, "named")?;
+    let address = host.address().to_string();
+    // What systemd notes on a unit's group, and what a login leaves in a process.
+    let note = |invocation: &str| -> Result<()> {
+        let code = "import os, sys; os.setxattr(sys.argv[1], 'trusted.invocation_id', sys.argv[2].encode())";
+        let status = Command::new("/usr/bin/python3")
+            .args(["-c", code, &group.display().to_string(), invocation])
+            .status()?;
+        anyhow::ensure!(status.success(), "the group takes no note");
+        Ok(())
+    };
+    let runs = ["0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"];
+    for run in runs {
+        note(run)?;
+        let inner = format!(
+            "echo {STRANGER} > /proc/self/loginuid; exec {} {address} connect 'query=SELECT 1'",
+            program.display()
+        );
+        host.agent_in(&group, 0, "/bin/sh", &["-c", &inner])?.ok()?;
+        let row = host.commands()?.pop().context("no command")?;
+        assert_eq!(row["run"], run);
+        let session = session(&host, &row)?;
+        assert_eq!(
+            (text(&session["unit"]), &session["login_uid"]),
+            (unit.as_str(), &STRANGER.into())
+        );
+    }
+    assert_eq!(sql(&host, "SELECT run FROM runs ORDER BY id")?, runs);
+    Ok(())
+}
+
+#[test]
+fn p8_a_new_program_that_takes_long_to_hash_holds_up_nobody() -> Result<()> {
+    let host = Host::start()?;
+    let (small, large) = (agent(&host, "small")?, agent(&host, "large")?);
+    row_of(&host, &small, &["connect", "query=SELECT 'known'"])?;
+    // A program does not mind what stands behind it.
+    fs::OpenOptions::new().write(true).open(&large)?.set_len(1 << 30)?;
+    let address = host.address().to_string();
+    let slow = host
+        .start_agent(&large.display().to_string(), &[&address, "connect", "query=SELECT 'slow'"])?;
+    wait_until("it waits", || host.counter("accepted").is_ok_and(|count| count == 2))?;
+    row_of(&host, &small, &["connect", "query=SELECT 'quick'"])?;
+    slow.finish()?.ok()?;
+    let rows = host.commands()?;
+    let texts: Vec<_> = rows.iter().map(|row| text(&row["statement"])).collect();
+    assert_eq!(texts, ["SELECT 'known'", "SELECT 'quick'", "SELECT 'slow'"]);
+    assert_eq!(text(&rows[2]["binary"]), sha256(&large)?);
+    Ok(())
+}
+
+#[test]
 fn p3_another_name_and_command_line_deceive_nobody() -> Result<()> {
     let host = Host::start()?;
     let program = agent(&host, "disguised")?;
