@@ -112,7 +112,10 @@ pub(crate) async fn serve(
     shared.counters.settled.up();
     shared.counters.settling_us.add(u64::try_from(took).unwrap_or(u64::MAX));
     for doubt in &identity.doubts {
-        shared.event(Some(id), EventKind::Doubt, doubt.to_string());
+        // A shell with its command on its line is an everyday thing: the session says so.
+        if settled.refused.as_ref() == Some(doubt) || !matches!(doubt, Doubt::Inline(_)) {
+            shared.event(Some(id), EventKind::Doubt, doubt.to_string());
+        }
     }
     let commands = Arc::new(Counter::default());
     shared.sessions().insert(

@@ -171,6 +171,9 @@ fn p1_no_server_hears_of_what_is_not_known_here() -> Result<()> {
         .start()?;
     let ready = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I".to_vec();
     let older = [b"v\0\0\0\x0c\0\x03\0\0\0\0\0\0", &ready[..]].concat();
+    // Bound once: a program that another test starts holds on to what is open for a moment.
+    let bind = |target| TcpListener::bind((host.address_of(target), 5432));
+    let listeners = [("prod", bind("prod")?), ("held", bind("held")?)];
     // A server that knows 3.2, and one that is older.
     for (said, heard) in [
         (&ready, r"b'\x00\x03\x00\x02\x00\x00\x00\x01_pq_.news\x00'"),
@@ -179,7 +182,8 @@ fn p1_no_server_hears_of_what_is_not_known_here() -> Result<()> {
         // In pieces of so many bytes.
         for (target, size) in [("prod", 1), ("prod", 99), ("held", 99)] {
             let said = said.clone();
-            let listener = TcpListener::bind((host.address_of(target), 5432))?;
+            let listener = listeners.iter().find(|(name, _)| *name == target);
+            let listener = listener.context("a target")?.1.try_clone()?;
             let server = thread::spawn(move || -> Result<Vec<u8>> {
                 let (mut stream, _) = listener.accept()?;
                 stream.set_nodelay(true)?;
