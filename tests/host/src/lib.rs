@@ -7,13 +7,16 @@ mod agent;
 mod certificates;
 mod daemon;
 mod host;
+mod place;
 mod postgres;
 mod process;
 mod programs;
+mod scene;
 
 pub use agent::{Finished, Running};
 pub use certificates::{Certificates, Kind};
-pub use host::{Host, Scene};
+pub use host::Host;
 pub use postgres::{Postgres, Release};
 pub use process::{Process, wait_until};
 pub use programs::{compile_agent, sha256};
+pub use scene::Scene;
