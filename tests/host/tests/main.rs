@@ -1,6 +1,7 @@
 //! Tests on the real kernel with a real server and real clients. One file holds one concern, and
 //! each test names the promise that it keeps.
 
+mod acceptance;
 mod clients;
 mod drivers;
 mod hostile;
