@@ -83,29 +83,37 @@ fn enroll(config: &Config, agent: &str, files: &[PathBuf], json: bool) -> Result
         "the configuration has no agent named {agent:?}"
     );
     let files = if files.is_empty() { seen(config, agent)? } else { files.to_vec() };
-    let mut entries = enrolled::read(&config.daemon.enrolled)?;
+    let mut new = Vec::new();
     let mut all = true;
     for file in &files {
         match hash(file) {
-            Ok(digest) => {
-                let entry =
-                    Entry { agent: agent.into(), path: file.clone(), sha256: digest.to_string() };
-                entries.retain(|old| old.agent != entry.agent || old.path != entry.path);
-                if json {
-                    show::json_line(&entry)?;
-                } else {
-                    writeln!(io::stdout(), "{}  {}", entry.sha256, file.display())?;
-                }
-                entries.push(entry);
-            }
+            Ok(digest) => new.push(Entry {
+                agent: agent.into(),
+                path: file.clone(),
+                sha256: digest.to_string(),
+            }),
             Err(error) => {
                 all = false;
-                writeln!(io::stderr(), "chaperone: not enrolled: {error:#}")?;
+                let line = show::clean(&format!("not enrolled: {error:#}"));
+                writeln!(io::stderr(), "chaperone: {line}")?;
             }
         }
     }
-    entries.sort_by(|a, b| (&a.agent, &a.path).cmp(&(&b.agent, &b.path)));
-    enrolled::write(&config.daemon.enrolled, entries)?;
+    enrolled::change(&config.daemon.enrolled, |entries| {
+        for entry in &new {
+            entries.retain(|old| old.agent != entry.agent || old.path != entry.path);
+            entries.push(entry.clone());
+        }
+        entries.sort_by(|a, b| (&a.agent, &a.path).cmp(&(&b.agent, &b.path)));
+    })?;
+    for entry in &new {
+        if json {
+            show::json_line(entry)?;
+        } else {
+            let path = show::clean(&entry.path.to_string_lossy());
+            writeln!(io::stdout(), "{}  {path}", entry.sha256)?;
+        }
+    }
     Ok(all)
 }
 
@@ -152,7 +160,7 @@ fn diff(config: &Config, json: bool) -> Result<bool> {
             })?;
             continue;
         }
-        let path = entry.path.display();
+        let path = show::clean(&entry.path.to_string_lossy());
         let line = match installed {
             None => format!("gone     {}  {path}", entry.agent),
             Some(new) => {

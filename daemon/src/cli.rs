@@ -93,7 +93,7 @@ struct LogArgs {
     #[arg(long)]
     text: Option<String>,
     /// With this status: ok, error, suspended, skipped, refused, unknown, pending
-    #[arg(long)]
+    #[arg(long, value_parser = ["ok", "error", "suspended", "skipped", "refused", "unknown", "pending"], hide_possible_values = true)]
     status: Option<String>,
     /// At most so many, the newest
     #[arg(long, short = 'n', default_value_t = 100, global = true)]

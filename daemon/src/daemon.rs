@@ -21,10 +21,10 @@ use tokio::{
 use crate::{
     addresses::{Answers, LOOK_UP_EVERY, TargetAddress},
     clock,
-    config::{Attach, Config, Target},
+    config::{Attach, Config, Target, VersionRule},
     control,
     following::Follower,
-    identity::{Identities, Place},
+    identity::{Identities, Place, enrolled, read_version},
     scoping::Scoping,
     serve::{self, Listeners},
     shared::{Shared, Stage},
@@ -76,6 +76,8 @@ pub(crate) fn run(config: Config) -> Result<()> {
     }
     let upstreams = prepare(&config, authority.public_key())?;
     let acceptor = Acceptor::new(Arc::new(authority))?;
+
+    enrolled::read(&config.daemon.enrolled)?;
 
     let generation = plan.generation;
     let attach = plan.attach.clone();
@@ -182,6 +184,12 @@ pub(crate) fn examine(config: &Config) -> Result<Vec<String>> {
         Err(AuthorityError::Missing(_)) => None,
         Err(error) => return Err(error.into()),
     };
+    enrolled::read(&config.daemon.enrolled)?;
+    for agent in &config.agents {
+        if let Some(VersionRule::File(path)) = &agent.version {
+            read_version(path).map_err(|why| anyhow::anyhow!("agent {}: {why}", agent.name))?;
+        }
+    }
     let own = authority.as_ref().map(Authority::public_key);
     let mut elsewhere = Vec::new();
     for target in &config.targets {

@@ -36,6 +36,7 @@ use self::{
 pub(crate) use self::{
     scan::Owners,
     tracker::{Id, Watch},
+    version::read as read_version,
 };
 use crate::{
     clock,
@@ -48,16 +49,21 @@ const RUNS: usize = 4096;
 /// A run of an agent in a version, which is recorded once.
 type RunKey = (AgentName, Option<Version>, Arc<str>);
 
+/// A version, where the configuration says how to know it; else why it is not known.
+type Known = Result<Option<Version>, String>;
+
 /// Knows agents' processes. One for the daemon.
 pub(crate) struct Identities {
     tracking: Mutex<Tracking>,
     facts: Mutex<HashMap<ProcessKey, Fact>>,
     runs: Mutex<HashMap<RunKey, Seq>>,
     /// Versions that stay for a run, by its first process.
-    versions: Mutex<HashMap<(Id, AgentName), Option<Version>>>,
+    versions: Mutex<HashMap<(Id, AgentName), Version>>,
     digests: Digests,
     packages: Packages,
     enrolled: RwLock<Arc<Enrolled>>,
+    /// What was last said of a list that cannot be read.
+    complained: Mutex<Option<String>>,
     place: Place,
     log: Log,
 }
@@ -100,6 +106,7 @@ impl Identities {
             digests: Digests::default(),
             packages: Packages::default(),
             enrolled: RwLock::default(),
+            complained: Mutex::default(),
             place,
             log,
         }
@@ -128,16 +135,18 @@ impl Identities {
         }
         let lineage: Arc<[Arc<Process>]> = lineage.into();
         let (agent, known) = doubts::choose(&candidates, &lineage)?;
+        let version = self.version(agent, &lineage, Id::from(&topmost)).await;
         let mut identity = Identity {
             agent: agent.name.clone(),
-            version: self.version(agent, &lineage, Id::from(&topmost)).await,
+            version: version.as_ref().ok().cloned().flatten(),
             run: run::of(&topmost, first_cgroup(&lineage), &self.place.cgroups, &self.place.boot),
             comm: comm(&note.comm),
             doubts: Vec::new(),
             lineage,
         };
         let enrolled = self.enrolled.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let found = self.found(&links, cut).await;
+        let mut found = self.found(&links, cut).await;
+        found.no_version = version.err();
         identity.doubts = doubts::of(agent, known, &identity, &enrolled, found);
         let refused = identity.doubts.iter().find(|doubt| agent.answers.refuses(doubt)).cloned();
         Some(Settled { identity, refused, keys: links.iter().map(|link| link.key).collect() })
@@ -245,7 +254,8 @@ impl Identities {
         found.is_some_and(|found| proc::started(pid) == Some(Id::from(&found.key).ticks))
     }
 
-    /// Reads the list of enrolled files again, where it changed.
+    /// Reads the list of enrolled files again, where it changed. Where it cannot be read it stays as
+    /// it was.
     pub(crate) fn reread(&self) {
         let held = self.enrolled.read().unwrap_or_else(PoisonError::into_inner).clone();
         match held.reread(&self.place.enrolled) {
@@ -258,7 +268,16 @@ impl Identities {
                 self.log.ride_along(Record::Event(event));
                 *self.enrolled.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
             }
-            Err(error) => tracing::error!(%error, "the enrolled files stay as they were"),
+            Err(error) => {
+                let detail = format!("the list of enrolled programs stays as it was: {error}");
+                if lock(&self.complained).replace(detail.clone()).as_ref() == Some(&detail) {
+                    return;
+                }
+                tracing::error!(detail);
+                let event =
+                    Event { at: clock::wall(), session: None, kind: EventKind::Enrolled, detail };
+                self.log.ride_along(Record::Event(event));
+            }
         }
     }
 
@@ -278,23 +297,18 @@ impl Identities {
 
     /// A version that can change while the agent runs is the one that it had when the run was first
     /// seen.
-    async fn version(
-        &self,
-        agent: &Agent,
-        lineage: &[Arc<Process>],
-        topmost: Id,
-    ) -> Option<Version> {
-        let rule = agent.version.as_ref()?;
+    async fn version(&self, agent: &Agent, lineage: &[Arc<Process>], topmost: Id) -> Known {
+        let Some(rule) = agent.version.as_ref() else { return Ok(None) };
         let stays = !matches!(rule, VersionRule::Literal(_) | VersionRule::Digest(_));
         let key = (topmost, agent.name.clone());
         if stays && let Some(version) = lock(&self.versions).get(&key) {
-            return version.clone();
+            return Ok(Some(version.clone()));
         }
-        let version = version::of(rule, lineage, topmost, &self.packages).await;
+        let version = version::of(rule, lineage, topmost, &self.packages).await?;
         if stays {
             lock(&self.versions).insert(key, version.clone());
         }
-        version
+        Ok(Some(version))
     }
 
     fn tracking(&self) -> MutexGuard<'_, Tracking> {

@@ -101,10 +101,11 @@ impl Lane {
     }
 
     /// Drops what may go on, where nobody takes it any more.
-    pub(crate) fn discard_cleared(&mut self) {
+    /// Answers how many bytes that were.
+    pub(crate) fn discard_cleared(&mut self) -> usize {
         self.bytes.advance(self.cleared);
         self.seen -= self.cleared;
-        self.cleared = 0;
+        std::mem::take(&mut self.cleared)
     }
 
     fn len(&self) -> usize {
@@ -245,7 +246,7 @@ impl AgentLane {
 
     /// Throws away what was released, where the server takes nothing any more.
     pub(crate) fn discard_cleared(&mut self) {
-        self.lane.discard_cleared();
+        let _ = self.lane.discard_cleared();
     }
 
     pub(crate) fn has_cleared(&self) -> bool {

@@ -29,6 +29,9 @@ use crate::{
 /// How long the server may take to finish what it was sent, once the session must end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
+/// Bytes that are read from a server for a client that is gone.
+const UNREAD: usize = 64 << 10;
+
 const NO_GOOD_BYE: &str = "the client closed its connection without saying good-bye";
 
 /// How a session ended.
@@ -60,6 +63,8 @@ pub(crate) struct Relay<'a> {
     client_done: Option<String>,
     /// Nothing reaches the client any more.
     client_gone: bool,
+    /// Bytes of the server's that nobody reads any more.
+    unread: usize,
     /// It said good-bye.
     terminated: bool,
     /// What the client sent ahead waits for answers of the server.
@@ -117,6 +122,7 @@ impl<'a> Relay<'a> {
             recording: None,
             client_done: None,
             client_gone: false,
+            unread: 0,
             terminated: false,
             waiting: false,
             half_closed: false,
@@ -495,7 +501,7 @@ impl<'a> Relay<'a> {
 
     fn poll_to_client(&mut self, cx: &mut Context<'_>, client: Pin<&mut Stream>) -> bool {
         if self.client_gone {
-            self.down.discard_cleared();
+            self.unread += self.down.discard_cleared();
             return false;
         }
         let done = if self.down.has_cleared() {
@@ -540,6 +546,12 @@ impl<'a> Relay<'a> {
             let closed = (ending.closing, Some(ending.detail.clone()));
             self.farewell(cx, client, &message);
             return Some(closed);
+        }
+        // A short answer is recorded though nobody reads it. A long one is given up, and with it the
+        // connection: so the server ends what it is doing, as where its client is gone.
+        let abandoned = self.client_gone && self.unread > UNREAD;
+        if abandoned && self.recording.is_none() {
+            return Some((Closing::Agent, self.client_done.take()));
         }
         if !self.server_done || self.down.has_cleared() || self.recording.is_some() {
             return None;

@@ -260,19 +260,16 @@ fn doubted(agent: &AgentName, doubt: &Doubt) -> Refusal {
         // hash.
         Doubt::Unenrolled { path, script: true, .. } => (
             format!("the script {path} is not enrolled"),
-            format!(
-                "If it belongs to the agent, operations can enrol it: `chaperone agents enroll {agent} {path}`. The log has its hash."
-            ),
+            format!("{} The log has its hash.", how_to_enrol(agent, path)),
         ),
-        Doubt::Unenrolled { path, .. } => (
-            doubt.to_string(),
-            format!(
-                "If it belongs to the agent, operations can enrol it: `chaperone agents enroll {agent} {path}`."
-            ),
-        ),
+        Doubt::Unenrolled { path, .. } => (doubt.to_string(), how_to_enrol(agent, path)),
         Doubt::Version(_) => (
             doubt.to_string(),
             "Ask operations which versions the configuration allows (`versions`).".into(),
+        ),
+        Doubt::NoVersion(_) => (
+            doubt.to_string(),
+            "Ask operations to look where the configuration says that the version stands.".into(),
         ),
         Doubt::Inline(_) => (doubt.to_string(), "Have it run a file.".into()),
         Doubt::ScriptChanged(_) | Doubt::Exec(_) | Doubt::Disguised { .. } | Doubt::Cut => {
@@ -284,6 +281,19 @@ fn doubted(agent: &AgentName, doubt: &Doubt) -> Refusal {
     };
     Refusal::new("28000", format!("chaperone does not let agent {agent} through: {told}"))
         .hint(hint)
+}
+
+/// A command line for operations, where the path is one that can stand in it as it is: it is the
+/// agent's choice.
+fn how_to_enrol(agent: &AgentName, path: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._+-@:,=".contains(&b);
+    if path.starts_with('/') && path.bytes().all(plain) {
+        format!(
+            "If it belongs to the agent, operations can enrol it: `chaperone agents enroll {agent} {path}`."
+        )
+    } else {
+        format!("If it belongs to the agent, operations can enrol its file for agent {agent}.")
+    }
 }
 
 fn doubts_json(identity: &Identity) -> Option<String> {

@@ -370,13 +370,16 @@ fn text<T: ToString>(value: Option<&T>) -> String {
 }
 
 /// One line, and nothing that a terminal would obey: agents choose these texts.
-fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     let spaced: Vec<&str> = text.split_whitespace().collect();
     printable(&spaced.join(" "))
 }
 
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+    // Marks of direction would show a text in another order than it has (Unicode, TR 36).
+    let turns = |c: char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let shown = |c: char| if (c.is_control() && c != '\n') || turns(c) { '\u{fffd}' } else { c };
+    text.chars().map(shown).collect()
 }
 
 fn time(at: Timestamp) -> String {
@@ -390,5 +393,6 @@ mod tests {
     #[test]
     fn p8_a_statement_cannot_write_on_the_auditors_terminal() {
         assert_eq!(clean("SELECT\n\t1 \u{1b}[2J"), "SELECT 1 \u{fffd}[2J");
+        assert_eq!(clean("a\u{202e}b"), "a\u{fffd}b");
     }
 }

@@ -199,8 +199,10 @@ pub enum Doubt {
         /// It is a script, and the path the agent's word.
         script: bool,
     },
-    /// The version is not one of those that the configuration names, or is not known.
-    Version(Option<String>),
+    /// The version is not one of those that the configuration names.
+    Version(String),
+    /// The version is not known, and why.
+    NoVersion(String),
     /// A script's file was changed after it was started.
     ScriptChanged(String),
     /// An interpreter of the lineage runs code that no file holds, or that cannot be told.
@@ -229,9 +231,11 @@ impl fmt::Display for Doubt {
             Self::Unenrolled { path, digest: None, .. } => {
                 write!(f, "{path} is not enrolled: its file could not be read")
             }
-            Self::Version(Some(version)) => write!(f, "version {version} is not allowed"),
-            Self::Version(None) => f.write_str("the version is not known"),
-            Self::ScriptChanged(path) => write!(f, "{path} was changed after it was started"),
+            Self::Version(version) => write!(f, "version {version} is not allowed"),
+            Self::NoVersion(why) => write!(f, "the version is not known: {why}"),
+            Self::ScriptChanged(path) => {
+                write!(f, "{path} was changed or removed after it was started")
+            }
             Self::Inline(program) => {
                 write!(f, "{program} runs code that no file holds, or that cannot be told")
             }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use chaperone_model::{AgentName, Digest, Doubt};
@@ -16,6 +16,8 @@ use super::{Misplaced, named};
 /// Longest name of a unit, and longest path of a cgroup, in bytes: what the kernel side compares.
 const UNIT: usize = chaperone_kernel::UNIT_NAME - 1;
 const PATH: usize = chaperone_kernel::CGROUP_PATH - 1;
+/// Longest version, in bytes.
+const LONGEST: usize = 128;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Agent {
@@ -143,7 +145,7 @@ impl Answers {
     pub(crate) fn refuses(self, doubt: &Doubt) -> bool {
         let answer = match doubt {
             Doubt::Unenrolled { .. } => self.unenrolled,
-            Doubt::Version(_) => self.version,
+            Doubt::Version(_) | Doubt::NoVersion(_) => self.version,
             Doubt::ScriptChanged(_) => self.script,
             Doubt::Inline(_) => self.inline,
             Doubt::Exec(_) => self.exec,
@@ -206,6 +208,12 @@ pub(super) fn check(raw: Vec<Raw>) -> Result<Vec<Agent>, Misplaced> {
                 })?)
             }
         };
+        if let (Some(VersionRule::Literal(text)), Some(range)) = (&version, &versions)
+            && !range.allows(text)
+        {
+            let message = format!("version {text:?} is not in the range `versions`");
+            return Err((agent.name.span(), message));
+        }
         if let Some(doubt) = &agent.doubt {
             held(doubt)?;
         }
@@ -275,7 +283,10 @@ impl RawVersion {
             Self::Literal(text) if text.trim().is_empty() => {
                 return Err("a version is not empty".into());
             }
-            Self::Literal(text) => return Ok(VersionRule::Literal(text)),
+            Self::Literal(text) if text.contains(char::is_control) || text.len() > LONGEST => {
+                return Err(format!("a version is one line of at most {LONGEST} bytes"));
+            }
+            Self::Literal(text) => return Ok(VersionRule::Literal(text.trim().to_owned())),
             Self::Rule(rule) => rule,
         };
         match (rule.file, rule.sha256, rule.package, rule.env) {
@@ -310,8 +321,7 @@ struct RawSelect {
     unit: Option<String>,
     slice: Option<String>,
     cgroup: Option<PathBuf>,
-    #[serde(default)]
-    programs: Vec<String>,
+    programs: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -323,7 +333,11 @@ enum User {
 
 impl RawSelect {
     fn check(self) -> Result<Select, String> {
-        let programs = self.programs.iter().map(|text| digest(text)).collect::<Result<_, _>>()?;
+        if self.programs.as_ref().is_some_and(Vec::is_empty) {
+            return Err("programs names none: leave it out for any".into());
+        }
+        let programs = self.programs.unwrap_or_default();
+        let programs = programs.iter().map(|text| digest(text)).collect::<Result<_, _>>()?;
         let scope = match (self.user, self.unit, self.slice, self.cgroup) {
             (Some(User::Id(id)), None, None, None) => in_scope(id)?,
             (Some(User::Name(name)), None, None, None) => {
@@ -347,7 +361,8 @@ impl RawSelect {
             (None, None, Some(slice), None) => Scope::Cgroup(slice_path(&slice)?),
             (None, None, None, Some(path)) => {
                 let path = path.components().collect::<PathBuf>();
-                if !path.starts_with("/") || path == Path::new("/") {
+                let up = path.components().any(|part| part == Component::ParentDir);
+                if !path.starts_with("/") || path == Path::new("/") || up {
                     return Err(
                         "cgroup is a path from the root of the cgroup v2 tree, such as \"/agents.slice\""
                             .into(),

@@ -176,6 +176,10 @@ pub(super) fn check(raw: Vec<Raw>, agents: &[Agent]) -> Result<(Vec<Target>, Def
             guards_credentials(&tls, &addresses)
                 .map_err(|message| (target.address.span(), message))?;
         }
+        if target.credential.as_ref().is_some_and(|all| all.0.is_empty()) {
+            let message = "credential lists none: leave it out where agents sign on themselves";
+            return Err((target.name.span(), message.into()));
+        }
         let mut credentials: Vec<Credential> = Vec::new();
         for raw in target.credential.map(|all| all.0).unwrap_or_default() {
             let span = raw.span();
@@ -444,6 +448,10 @@ impl RawCredential {
                 return Err((name.span(), format!("a method is one of {all}")));
             };
             methods.push(*method);
+        }
+        if self.methods.as_ref().is_some_and(Vec::is_empty) {
+            let message = "methods allows none, so that no sign-on could succeed: leave it out";
+            return Err((self.user.span(), message.into()));
         }
         if self.methods.is_none() {
             methods = default_methods(password.is_some(), tls.mode);

@@ -35,6 +35,8 @@ pub(super) struct Found {
     pub(super) disguise: Option<(String, String)>,
     /// Something of the lineage is not kept.
     pub(super) cut: bool,
+    /// Why the version is not known.
+    pub(super) no_version: Option<String>,
 }
 
 /// All doubts. `known`: the agent is one that runs these programs.
@@ -73,9 +75,10 @@ pub(super) fn of(
         doubts.push(Doubt::Cut);
     }
     if let Some(range) = &agent.versions {
-        let version = identity.version.as_ref().map(|version| version.text.clone());
-        if !version.as_deref().is_some_and(|version| range.allows(version)) {
-            doubts.push(Doubt::Version(version));
+        match (&identity.version, found.no_version) {
+            (Some(version), _) if range.allows(&version.text) => {}
+            (Some(version), _) => doubts.push(Doubt::Version(version.text.clone())),
+            (None, why) => doubts.push(Doubt::NoVersion(why.unwrap_or_default())),
         }
     }
     doubts.extend(found.changed.into_iter().map(Doubt::ScriptChanged));

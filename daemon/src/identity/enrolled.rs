@@ -52,19 +52,25 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Entry>, EnrolledError> {
     Ok(file.enrolled)
 }
 
-/// Writes all entries: the new file takes the place of the old at once.
-pub(crate) fn write(path: &Path, entries: Vec<Entry>) -> Result<(), EnrolledError> {
+/// Changes the list, one at a time: the new file takes the place of the old at once.
+pub(crate) fn change(
+    path: &Path,
+    change: impl FnOnce(&mut Vec<Entry>),
+) -> Result<(), EnrolledError> {
     let failed = |source| EnrolledError::File { what: "write", path: path.into(), source };
+    let open = |path: &Path| {
+        let mut options = fs::OpenOptions::new();
+        options.create(true).truncate(true).write(true).mode(0o644).open(path).map_err(failed)
+    };
+    // Held until it is done; the list itself is another file each time.
+    let lock = open(&path.with_extension("lock"))?;
+    lock.lock().map_err(failed)?;
+    let mut entries = read(path)?;
+    change(&mut entries);
     let text = toml::to_string(&File { enrolled: entries })
         .map_err(|error| EnrolledError::Wrong { path: path.into(), reason: error.to_string() })?;
     let draft = path.with_extension("new");
-    let mut file = fs::OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o644)
-        .open(&draft)
-        .map_err(failed)?;
+    let mut file = open(&draft)?;
     let head = "# Written by `chaperone agents enroll`.\n";
     file.write_all(head.as_bytes()).map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)?;
@@ -117,17 +123,38 @@ mod tests {
             path: "/opt/a".into(),
             sha256: n.repeat(64),
         };
-        write(&path, vec![entry("a")]).expect("written");
+        let set = |entries: Vec<Entry>| change(&path, |all| *all = entries).expect("written");
+        set(vec![entry("a")]);
         assert_eq!(read(&path).expect("read"), [entry("a")]);
         let first = Enrolled::default().reread(&path).expect("read").expect("changed");
         let digest = |n: &str| n.repeat(64).parse().expect("a digest");
         assert!(first.has(&AgentName("cleaner".into()), digest("a")));
         assert!(!first.has(&AgentName("other".into()), digest("a")));
         assert!(first.reread(&path).expect("read").is_none());
-        write(&path, vec![entry("b")]).expect("written");
+        set(vec![entry("b")]);
         let second = first.reread(&path).expect("read").expect("changed");
         assert!(!second.has(&AgentName("cleaner".into()), digest("a")));
         fs::write(&path, "enrolled = 3").expect("written");
         assert!(second.reread(&path).is_err());
+    }
+
+    #[test]
+    fn changes_at_the_same_time_are_all_made() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("enrolled.toml");
+        std::thread::scope(|scope| {
+            for number in 0..8 {
+                let path = &path;
+                scope.spawn(move || {
+                    let entry = Entry {
+                        agent: "a".into(),
+                        path: format!("/{number}").into(),
+                        sha256: "a".repeat(64),
+                    };
+                    change(path, |all| all.push(entry)).expect("written");
+                });
+            }
+        });
+        assert_eq!(read(&path).expect("read").len(), 8);
     }
 }

@@ -1,6 +1,8 @@
 //! What is known of one process and the program in it, looked up once.
 
 use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -109,17 +111,6 @@ impl Identities {
         let program = link.program.as_deref();
         // It runs what forked it runs, as long as it has run nothing of its own.
         let same = above.filter(|above| program.is_none() && above.exec_id == link.key.exec_id);
-        let filename = program.map(|p| String::from_utf8_lossy(&p.filename).into_owned());
-        let shown = seen.as_ref().and_then(|seen| seen.executable.clone());
-        // A process can set what its `exe` shows (prctl(2), `PR_SET_MM`), but not what was noted
-        // when it began to run.
-        let disguise = match (program, note, &filename) {
-            (Some(program), Some(note), Some(began)) if is_other(&program.image, &note.image) => {
-                Some((began.clone(), shown.clone().unwrap_or_else(|| "another".into())))
-            }
-            _ => None,
-        };
-        let image = program.map(|program| program.image).or(note.map(|note| note.image));
         let arguments = match program.map(|program| &program.arguments) {
             Some(arguments) if !arguments.is_empty() => Some(arguments.to_vec()),
             _ if seen.is_some() && same.is_none() => proc::arguments(id).await,
@@ -128,11 +119,32 @@ impl Identities {
         // What was noted is the first 512 bytes.
         let whole = arguments.as_ref().is_some_and(|bytes| bytes.ends_with(&[0]));
         let arguments = arguments.as_deref().map(split);
+        let executed = program.map(|program| PathBuf::from(OsStr::from_bytes(&program.filename)));
+        // Of a script, what runs is its interpreter, which the kernel puts in front of it.
+        let by_kernel = match (&executed, &arguments) {
+            (Some(executed), Some(arguments)) => is_script(executed, arguments),
+            _ => false,
+        };
+        let filename = match &arguments {
+            Some(arguments) if by_kernel => arguments.first().map(PathBuf::from),
+            _ => executed.clone(),
+        };
+        let shown = seen.as_ref().and_then(|seen| seen.executable.clone());
+        // A process can set what its `exe` shows (prctl(2), `PR_SET_MM`), but not what was noted
+        // when it began to run.
+        let disguise = match (program, note, &filename) {
+            (Some(program), Some(note), Some(began)) if is_other(&program.image, &note.image) => {
+                let began = began.to_string_lossy().into_owned();
+                Some((began, shown.clone().unwrap_or_else(|| "another".into())))
+            }
+            _ => None,
+        };
+        let image = program.map(|program| program.image).or(note.map(|note| note.image));
         let folder = seen.as_ref().and_then(|seen| seen.folder.clone());
         let executable = shown
             .filter(|_| disguise.is_none())
             .or_else(|| same.as_ref().and_then(|same| same.executable.clone()))
-            .or_else(|| filename.clone());
+            .or_else(|| filename.as_ref().map(|path| path.to_string_lossy().into_owned()));
         let began_us = program.and_then(|program| wall_us(program.at_ns));
         let found = self.binary(&link.key, image, seen.is_some(), filename.clone(), began_us).await;
         let binary = found.or_else(|| same.as_ref().and_then(|same| same.binary));
@@ -141,14 +153,24 @@ impl Identities {
             same.script.clone()
         } else {
             let arguments = arguments.as_deref().unwrap_or_default();
-            let named = script_of(executable.as_deref(), filename.as_deref(), arguments, whole);
-            inline = matches!(named, Told::Inline);
-            match named {
+            let told = match executed.filter(|_| by_kernel) {
+                Some(script) => Told::Script(script.to_string_lossy().into_owned()),
+                None => told(executable.as_deref(), arguments, whole),
+            };
+            match told {
+                Told::Nothing => None,
+                Told::Inline => {
+                    inline = true;
+                    None
+                }
                 Told::Script(path) => match script::absolute(&path, folder.as_deref()) {
-                    Some(path) => Some(self.script(seen.is_some().then_some(id), path).await),
                     None => Some(Script { path, digest: None }),
+                    Some(path) => {
+                        let script = self.script(seen.is_some().then_some(id), path).await;
+                        inline = script.is_none();
+                        script
+                    }
                 },
-                Told::Inline | Told::Nothing => None,
             }
         };
         let unread = binary.is_none() || script.as_ref().is_some_and(|s| s.digest.is_none());
@@ -193,7 +215,7 @@ impl Identities {
         key: &ProcessKey,
         image: Option<Image>,
         lives: bool,
-        filename: Option<String>,
+        filename: Option<PathBuf>,
         began_us: Option<u64>,
     ) -> Option<Digest> {
         if let Some(digest) = image.and_then(|image| self.digests.known(&image)) {
@@ -214,7 +236,7 @@ impl Identities {
         }
         // It is gone, or shows another: the file counts where its inode is the one that the kernel
         // saw, and cannot have been written to since within the same tick.
-        let (path, image) = (PathBuf::from(filename?), image?);
+        let (path, image) = (filename?, image?);
         let rested = began_us.is_some_and(|began| changed_us(&image) + TICK_US < began);
         if !path.is_absolute() || image.inode == 0 || !rested {
             return None;
@@ -224,13 +246,18 @@ impl Identities {
         (found == image).then_some(digest)
     }
 
-    async fn script(&self, process: Option<Id>, path: PathBuf) -> Script {
+    /// A script and its hash; `None` where it is no file: what an interpreter reads from a pipe or a
+    /// folder is code that no file holds.
+    async fn script(&self, process: Option<Id>, path: PathBuf) -> Option<Script> {
+        let opened = path.clone();
+        let kept = self.digests.aside(move || files::is_kept(process, &opened)).await;
+        if kept == Some(false) {
+            return None;
+        }
         let opened = path.clone();
         let hashed = self.digests.of(move || files::open_named(process, &opened)).await;
-        Script {
-            path: path.to_string_lossy().into_owned(),
-            digest: hashed.map(|(_, digest)| digest),
-        }
+        let digest = hashed.map(|(_, digest)| digest);
+        Some(Script { path: path.to_string_lossy().into_owned(), digest })
     }
 
     /// What was found beside the identity itself.
@@ -326,25 +353,23 @@ enum Told {
     Inline,
 }
 
-/// A script that the kernel found its interpreter for is among the interpreter's arguments by the
-/// name that was given to execve(2) (`fs/binfmt_script.c`); else the interpreter was told.
-fn script_of(
-    executable: Option<&str>,
-    filename: Option<&str>,
-    arguments: &[String],
-    whole: bool,
-) -> Told {
+/// Whether the kernel found an interpreter for what was executed: it puts the interpreter and at
+/// most one argument in front of the name that was given to execve(2) (`fs/binfmt_script.c`). A
+/// program whose arguments merely look so is taken for a script, which no hash will fit.
+fn is_script(executed: &Path, arguments: &[String]) -> bool {
+    let named = executed.to_string_lossy();
+    let is_it = |argument: &String| *argument == *named;
+    arguments.first().is_some_and(|first| !is_it(first))
+        && arguments.iter().skip(1).take(2).any(is_it)
+}
+
+/// What an interpreter was told to run.
+fn told(executable: Option<&str>, arguments: &[String], whole: bool) -> Told {
     let Some(program) = executable.map(|path| path.strip_suffix(" (deleted)").unwrap_or(path))
     else {
         return Told::Nothing;
     };
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    if let Some(filename) = filename
-        && filename != program
-        && arguments.iter().skip(1).take(2).any(|argument| *argument == filename)
-    {
-        return Told::Script(filename.to_owned());
-    }
     match script::named(program, &arguments, whole) {
         Named::Nothing => Told::Nothing,
         Named::Script(path) => Told::Script(path.to_owned()),
@@ -359,21 +384,17 @@ mod tests {
     #[test]
     fn a_script_with_a_shebang_is_known_by_what_was_executed() {
         let arguments = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        let told =
-            |exe, filename, line| script_of(Some(exe), Some(filename), &arguments(line), true);
+        let is = |executed: &str, line| is_script(Path::new(executed), &arguments(line));
+        assert!(is("./agent.py", "/usr/bin/python3 -u ./agent.py x"));
+        assert!(is("/opt/job.py", "/usr/bin/env python3 /opt/job.py"));
+        assert!(!is("/usr/bin/psql", "psql -c /usr/bin/other"));
+        assert!(!is("/usr/bin/psql", "/usr/bin/psql /usr/bin/psql"));
+        let told = |exe, line| told(Some(exe), &arguments(line), true);
         assert_eq!(
-            told("/usr/bin/python3.11", "./agent.py", "/usr/bin/python3 -u ./agent.py x"),
-            Told::Script("./agent.py".into())
-        );
-        assert_eq!(told("/usr/bin/psql", "/usr/bin/psql", "psql -c /usr/bin/other"), Told::Nothing);
-        assert_eq!(
-            told("/usr/bin/python3.11 (deleted)", "/usr/bin/python3", "python3 a.py"),
+            told("/usr/bin/python3.11 (deleted)", "python3 a.py"),
             Told::Script("a.py".into())
         );
-        assert_eq!(
-            told("/usr/bin/python3.11", "/usr/bin/python3", "python3 -c x a.py"),
-            Told::Inline
-        );
+        assert_eq!(told("/usr/bin/python3.11", "python3 -c x a.py"), Told::Inline);
     }
 
     #[test]

@@ -42,6 +42,10 @@ const KEEPS_FILES: [i64; 14] = [
 /// The file at a path, as a process sees it or saw it: below its root, whatever links say; where it
 /// is gone, below ours.
 pub(super) fn open_named(process: Option<Id>, path: &Path) -> io::Result<File> {
+    readable(&named(process, path)?)
+}
+
+fn named(process: Option<Id>, path: &Path) -> io::Result<OwnedFd> {
     let root = process.map_or_else(|| "/".to_owned(), |id| format!("/proc/{}/root", id.pid));
     let root = open(
         Path::new(&root),
@@ -51,7 +55,16 @@ pub(super) fn open_named(process: Option<Id>, path: &Path) -> io::Result<File> {
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    readable(&openat2(&root, path, how)?)
+    Ok(openat2(&root, path, how)?)
+}
+
+/// Whether a path is that of a file, on a file system that keeps files; true as well where there is
+/// nothing.
+pub(super) fn is_kept(process: Option<Id>, path: &Path) -> bool {
+    match named(process, path) {
+        Ok(found) => is_file(&found).is_ok(),
+        Err(error) => error.raw_os_error() != Some(nix::libc::ELOOP),
+    }
 }
 
 /// The program that a process runs.
@@ -77,6 +90,13 @@ pub(super) fn link_changed_since(process: Option<Id>, path: &Path, moment: u64) 
 
 /// Opens for reading what was only named so far.
 fn readable(named: &OwnedFd) -> io::Result<File> {
+    is_file(named)?;
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let path = format!("/proc/self/fd/{}", named.as_raw_fd());
+    Ok(File::from(open(Path::new(&path), flags, Mode::empty())?))
+}
+
+fn is_file(named: &OwnedFd) -> io::Result<()> {
     let about = fstat(named)?;
     if kind(&about) != SFlag::S_IFREG {
         return Err(io::Error::other("it is no file"));
@@ -85,9 +105,7 @@ fn readable(named: &OwnedFd) -> io::Result<File> {
     if !KEEPS_FILES.iter().any(|known| FsType(*known) == system) {
         return Err(io::Error::other("its file system keeps no files of the host's own"));
     }
-    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    let path = format!("/proc/self/fd/{}", named.as_raw_fd());
-    Ok(File::from(open(Path::new(&path), flags, Mode::empty())?))
+    Ok(())
 }
 
 fn kind(about: &FileStat) -> SFlag {
@@ -115,6 +133,11 @@ mod tests {
             assert!(open_named(None, Path::new(path)).is_err(), "{path}");
         }
         assert!(open_named(None, &fifo).is_err(), "nobody writes to it: it would be waited for");
+        assert!(!is_kept(None, &fifo) && !is_kept(None, folder.path()));
+        assert!(
+            !is_kept(None, Path::new("/dev/stdin")) && !is_kept(None, Path::new("/proc/self/fd/0"))
+        );
+        assert!(is_kept(None, Path::new("/etc/passwd")) && is_kept(None, Path::new("/nowhere")));
         assert!(open_named(None, Path::new("/etc/passwd")).is_ok());
     }
 

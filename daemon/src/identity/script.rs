@@ -77,6 +77,13 @@ const INTERPRETERS: [Interpreter; 12] = [
 /// was called; `whole` says that they are all there.
 pub(crate) fn named<'a>(program: &str, arguments: &[&'a str], whole: bool) -> Named<'a> {
     let Some(name) = program.rsplit('/').next() else { return Named::Nothing };
+    // A dynamic loader runs what it is given, in ways of its own.
+    if ["ld-linux", "ld-musl", "ld64", "ld.so", "ld-2."]
+        .iter()
+        .any(|loader| name.starts_with(loader))
+    {
+        return Named::Inline;
+    }
     let Some(interpreter) = INTERPRETERS.iter().find(|known| is_called(name, known.name)) else {
         return Named::Nothing;
     };
@@ -189,6 +196,7 @@ mod tests {
             ("/usr/bin/perl", "perl -MEvil a.pl"),
             ("/usr/bin/java", "java -cp a Main"),
             ("/usr/bin/java", "java -javaagent:e.jar -jar x.jar"),
+            ("/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", "ld.so /usr/bin/python3 a.py"),
         ] {
             assert_eq!(read(program, line), Named::Inline, "{line}");
         }

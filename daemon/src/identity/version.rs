@@ -25,35 +25,39 @@ const FRESH: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(crate) struct Packages(Mutex<HashMap<String, (Instant, Option<String>)>>);
 
-/// The version. `first` is the agent's first process.
+/// The version, or why it is not known. `first` is the agent's first process.
 pub(crate) async fn of(
     rule: &VersionRule,
     lineage: &[Arc<Process>],
     first: Id,
     packages: &Packages,
-) -> Option<Version> {
-    let version = |text: String, source| {
-        let text: String = text.trim().chars().filter(|c| !c.is_control()).take(128).collect();
-        (!text.is_empty()).then_some(Version { text, source })
-    };
-    match rule {
-        VersionRule::Literal(text) => version(text.clone(), VersionSource::Configuration),
+) -> Result<Version, String> {
+    let (text, source) = match rule {
+        VersionRule::Literal(text) => (text.clone(), VersionSource::Configuration),
         VersionRule::Digest(known) => {
             let found =
                 digests(lineage).find_map(|(digest, source)| Some((known.get(digest)?, source)));
-            let (text, source) = found?;
-            version(text.clone(), source)
+            let (text, source) = found.ok_or("no program of the lineage has one of its hashes")?;
+            (text.clone(), source)
         }
         VersionRule::File(path) => {
             let path = path.clone();
-            let read = tokio::task::spawn_blocking(move || read(&path)).await.ok()?;
-            version(read?, VersionSource::File)
+            let read = tokio::task::spawn_blocking(move || read(&path)).await;
+            (read.map_err(|error| error.to_string())??, VersionSource::File)
         }
-        VersionRule::Package(name) => version(packages.ask(name).await?, VersionSource::Package),
+        VersionRule::Package(name) => {
+            let version = packages.ask(name).await;
+            let why = || format!("the package database knows no version of {name}");
+            (version.ok_or_else(why)?, VersionSource::Package)
+        }
         VersionRule::Environment(name) => {
-            version(proc::variable(first, name).await?, VersionSource::Said)
+            let version = proc::variable(first, name).await;
+            let why = || format!("the agent's first process has no variable {name}, or is gone");
+            (version.ok_or_else(why)?, VersionSource::Said)
         }
-    }
+    };
+    let text: String = text.trim().chars().filter(|c| !c.is_control()).take(128).collect();
+    if text.is_empty() { Err("it is empty".into()) } else { Ok(Version { text, source }) }
 }
 
 /// The hashes of a lineage with what they are of, scripts before the interpreters that run them.
@@ -68,33 +72,29 @@ pub(crate) fn digests(lineage: &[Arc<Process>]) -> impl Iterator<Item = (&Digest
 
 /// A file counts where nobody but root, or who runs the daemon, can have written it or put another
 /// in its place.
-fn read(path: &Path) -> Option<String> {
-    let why = |reason: &str| tracing::warn!(path = %path.display(), reason, "no version");
+pub(crate) fn read(path: &Path) -> Result<String, String> {
+    let shown = path.display();
+    let cannot = |error: std::io::Error| format!("cannot read {shown}: {error}");
     let own = nix::unistd::geteuid().as_raw();
     for folder in path.ancestors().skip(1) {
-        let about = std::fs::metadata(folder).inspect_err(|error| why(&error.to_string())).ok()?;
+        let about = std::fs::metadata(folder).map_err(cannot)?;
         // In a sticky folder (/tmp) nobody removes what is another's.
         let mode = about.permissions().mode();
         let closed = mode & 0o022 == 0 || mode & 0o1000 != 0;
         if ![0, own].contains(&about.uid()) || !closed {
-            why("others than root could have put it there");
-            return None;
+            return Err(format!("others than root could have put {shown} there"));
         }
     }
     let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
-    let file = file.inspect_err(|error| why(&error.to_string())).ok()?;
-    let about = file.metadata().ok()?;
-    if !about.is_file()
-        || ![0, own].contains(&about.uid())
-        || about.permissions().mode() & 0o022 != 0
-    {
-        why("others than root could have written it");
-        return None;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(cannot)?;
+    let about = file.metadata().map_err(cannot)?;
+    let open = ![0, own].contains(&about.uid()) || about.permissions().mode() & 0o022 != 0;
+    if !about.is_file() || open {
+        return Err(format!("others than root could have written {shown}"));
     }
     let mut text = String::new();
-    file.take(LONGEST).read_to_string(&mut text).ok()?;
-    text.lines().next().map(str::to_owned)
+    file.take(LONGEST).read_to_string(&mut text).map_err(cannot)?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
 impl Packages {
@@ -106,9 +106,6 @@ impl Packages {
         }
         let asked = name.to_owned();
         let version = tokio::task::spawn_blocking(move || installed(&asked)).await.ok()?;
-        if version.is_none() {
-            tracing::warn!(package = name, "the package database knows no version");
-        }
         self.lock().insert(name.to_owned(), (Instant::now(), version.clone()));
         version
     }
@@ -156,19 +153,19 @@ mod tests {
         };
         fs::write(&path, "1.4.2\nmore\n").expect("written");
         set(&path, 0o644);
-        assert_eq!(read(&path).as_deref(), Some("1.4.2"));
+        assert_eq!(read(&path).as_deref(), Ok("1.4.2"));
         set(&path, 0o666);
-        assert_eq!(read(&path), None, "others may write it");
+        assert!(read(&path).is_err(), "others may write it");
         set(&path, 0o644);
         set(folder.path(), 0o777);
-        assert_eq!(read(&path), None, "others may put another in its place");
+        assert!(read(&path).is_err(), "others may put another in its place");
         set(folder.path(), 0o755);
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&path, &link).expect("made");
-        assert_eq!(read(&link), None, "whose word a link is cannot be told");
+        assert!(read(&link).is_err(), "whose word a link is cannot be told");
         if nix::unistd::geteuid().is_root() {
             std::os::unix::fs::chown(&path, Some(64001), None).expect("given away");
-            assert_eq!(read(&path), None, "it is somebody else's");
+            assert!(read(&path).is_err(), "it is somebody else's");
         }
     }
 

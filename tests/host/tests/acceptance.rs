@@ -276,7 +276,12 @@ for options in 'sslmode=disable', 'sslmode=require', 'sslmode=require sslnegotia
 
 #[test]
 fn p2_p4_every_client_shows_why_its_agent_is_refused_whoever_encrypts() -> Result<()> {
-    let host = Scene::default().version("\"3.0.0\"").agent("versions = \">=1.4, <2\"").start()?;
+    let mut host = Scene::default()
+        .version("{ file = \"{folder}/VERSION\" }")
+        .agent("versions = \">=1.4, <2\"")
+        .prepare()?;
+    fs::write(host.folder().join("VERSION"), "3.0.0\n")?;
+    host.start_daemon()?;
     let modules = std::env::var("NODE_PATH")
         .context("NODE_PATH is not set: run the tests by `cargo xtask test`")?;
     let java = host.folder().join("Refused.java");
@@ -552,7 +557,9 @@ fn what_cannot_be_enrolled_is_told_and_keeps_nothing_else_from_it() -> Result<()
     fs::remove_file(&odd)?;
     let out = host.chaperone(&["agents", "diff"])?;
     assert_eq!(out.code, Some(3));
-    assert!(out.out.contains("gone") && out.out.contains(&odd), "{}", out.out);
+    // On one line, whatever is in the name.
+    let lines: Vec<_> = out.out.lines().collect();
+    assert!(lines.len() == 1 && lines[0].starts_with("gone"), "{}", out.out);
     Ok(())
 }
 

@@ -158,6 +158,24 @@ fn a_client_that_vanishes_leaves_an_honest_record() -> Result<()> {
 }
 
 #[test]
+fn p4_a_server_stops_for_a_client_that_is_gone_as_it_would_without_us() -> Result<()> {
+    let host = Host::start()?;
+    // Rows from the first moment on, and some tens of millions of them.
+    let text = "SELECT repeat('y', 1000) FROM pg_class a, pg_class b, pg_class c";
+    let mut running = host.start_agent("psql", &["-X", "-c", text])?;
+    let busy = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_class c' AND pid <> pg_backend_pid()";
+    let is_busy = |count: &str| host.postgres().sql(busy).is_ok_and(|found| found == count);
+    wait_until("rows come", || is_busy("1"))?;
+    running.kill();
+    wait_until("the server has stopped", || is_busy("0"))?;
+    let session = host.closed_sessions()?.pop().context("a session")?;
+    assert_eq!(session["closed_by"], "agent");
+    let rows = host.commands()?;
+    assert_eq!(rows[0]["status"], "unknown", "its end was not seen: {rows:?}");
+    Ok(())
+}
+
+#[test]
 fn p2_a_server_that_refuses_is_told_to_the_client() -> Result<()> {
     let host = Scene::default().without_postgres().start()?;
     // With libpq's default it would try again without encryption.

@@ -429,7 +429,7 @@ fn p3_a_script_that_is_changed_after_it_started_is_doubted() -> Result<()> {
         let out = running.finish()?;
         assert_eq!(out.code == Some(0), !refused, "{answer}: {out:?}");
         let sessions = host.closed_sessions()?;
-        let doubt = format!("{path} was changed after it was started");
+        let doubt = format!("{path} was changed or removed after it was started");
         assert!(text(&sessions[0]["doubts"]).contains(&doubt), "{sessions:?}");
         assert_eq!(out.err.contains(&doubt), refused, "{}", out.err);
         assert!(
@@ -556,6 +556,78 @@ fn p2_p3_an_unenrolled_program_is_refused_with_its_hash_until_it_is_enrolled() -
     wait_until("the daemon reads the list", || run().is_ok_and(|out| out.code == Some(0)))?;
     let out = host.chaperone(&["agents"])?.ok()?;
     assert!(out.contains("cleaner") && out.contains(&path), "{out}");
+    Ok(())
+}
+
+#[test]
+fn p2_p3_every_program_and_script_above_must_be_enrolled() -> Result<()> {
+    let host = Scene::default().agent("binaries = \"enrolled\"").start()?;
+    let psql = host.postgres().bin().join("psql").display().to_string();
+    let script = |name: &str, text: String| -> Result<String> {
+        let path = host.folder().join(name);
+        write(&path, &text, 0o755)?;
+        Ok(path.display().to_string())
+    };
+    let good = script("good.sh", format!("#!/bin/bash\nexec {psql} -X -c 'SELECT 1'\n"))?;
+    let run = |path: &str| host.agent(path, &[]);
+    // Debian's own psql is a script, too, and gone when the client that it becomes connects.
+    for program in ["psql", good.as_str()] {
+        let out = host.agent(program, &["-X", "-c", "SELECT 1"])?;
+        assert!(out.err.contains("is not enrolled"), "{program}: {}", out.err);
+    }
+    host.chaperone(&["agents", "enroll", "cleaner"])?.ok()?;
+    wait_until("the daemon reads the list", || run(&good).is_ok_and(|out| out.code == Some(0)))?;
+    host.agent("psql", &["-X", "-c", "SELECT 2"])?.ok()?;
+    // All of these become an enrolled client, and were none before.
+    for (name, text) in [
+        ("evil.sh", format!("#!/bin/bash\nexec {psql} -X -c 'SELECT 666'\n")),
+        ("evil2.sh", format!("#!/bin/bash -e\n({psql} -X -c 'SELECT 666')\n")),
+        (
+            "evil.py",
+            format!(
+                "#!/usr/bin/python3\nimport os\nos.execv('{psql}', ['psql', '-X', '-c', 'SELECT 666'])\n"
+            ),
+        ),
+    ] {
+        let path = script(name, text)?;
+        let out = run(&path)?;
+        assert!(out.err.contains("is not enrolled"), "{name}: {}", out.err);
+        let session = host.closed_sessions()?.pop().context("a session")?;
+        let hash = sha256(Path::new(&path))?;
+        assert!(
+            text_has(&session["doubts"], &path) && text_has(&session["doubts"], &hash),
+            "{session}"
+        );
+    }
+    let statements = host.statements()?;
+    assert!(!statements.iter().any(|statement| statement.contains("666")), "{statements:?}");
+    // What runs is told apart from what was executed.
+    let bash = fs::canonicalize("/bin/bash")?;
+    let rows = sql(
+        &host,
+        &format!(
+            "SELECT DISTINCT binary || ' ' || script_digest FROM processes WHERE script = '{good}'"
+        ),
+    )?;
+    assert_eq!(rows, [format!("{} {}", sha256(&bash)?, sha256(Path::new(&good))?)]);
+    Ok(())
+}
+
+fn text_has(value: &Value, part: &str) -> bool {
+    text(value).contains(part)
+}
+
+#[test]
+fn p3_programs_of_any_name_are_known() -> Result<()> {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    let host = Host::start()?;
+    let program = agent(&host, "plain")?;
+    let odd = host.folder().join(OsStr::from_bytes(b"w\xff odd"));
+    fs::copy(&program, &odd)?;
+    let link = host.folder().join("link");
+    std::os::unix::fs::symlink(&odd, &link)?;
+    let row = row_of(&host, &link, &["connect", "query=SELECT 1"])?;
+    assert_eq!(text(&row["binary"]), sha256(&program)?);
     Ok(())
 }
 
