@@ -137,12 +137,12 @@ fn p3_an_exec_with_the_connection_kept_is_told_and_may_end_the_session() -> Resu
         assert_eq!(rows.len(), if ends { 1 } else { 2 }, "{answer}: {rows:?}");
         // Who connected is who is recorded, and the log says what came after.
         assert_eq!(text(&rows[0]["binary"]), sha256(&first)?);
+        let closed = host.closed_sessions()?.pop().context("a session")?;
+        assert_eq!(closed["closed_by"], if ends { "daemon" } else { "agent" });
         let said = format!("the process runs {} since it opened the connection", second.display());
         let events = host.events()?;
         let told = events.iter().filter(|e| e["kind"] == "doubt" && e["detail"] == said.as_str());
         assert_eq!(told.count(), 1, "{events:?}");
-        let closed = host.closed_sessions()?.pop().context("a session")?;
-        assert_eq!(closed["closed_by"], if ends { "daemon" } else { "agent" });
     }
     Ok(())
 }
@@ -312,7 +312,7 @@ fn p8_a_new_program_that_takes_long_to_hash_holds_up_nobody() -> Result<()> {
     let (small, large) = (agent(&host, "small")?, agent(&host, "large")?);
     row_of(&host, &small, &["connect", "query=SELECT 'known'"])?;
     // A program does not mind what stands behind it.
-    fs::OpenOptions::new().write(true).open(&large)?.set_len(1 << 30)?;
+    fs::OpenOptions::new().write(true).open(&large)?.set_len(3 << 29)?;
     let address = host.address().to_string();
     let slow = host
         .start_agent(&large.display().to_string(), &[&address, "connect", "query=SELECT 'slow'"])?;
