@@ -8,8 +8,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use chaperone_host_tests::{Finished, Host, Release, Scene};
+use chaperone_host_tests::{Finished, Host, Scene};
 use serde_json::Value;
+
+use crate::versions::RAW;
 
 /// psql with options for the server.
 fn with_options(host: &Host, target: &str, options: &str, show: &str) -> Result<Finished> {
@@ -96,70 +98,6 @@ print(*[body[6:].decode() for tag, body in everything(s) if tag == b"D"])
             "Application_Name": "b",
         })
     );
-    Ok(())
-}
-
-/// A client of its own, which keeps what the server says at sign-on.
-const RAW: &str = r#"
-import os, socket, struct, sys
-def read(s, count):
-    data = b""
-    while len(data) < count:
-        more = s.recv(count - len(data))
-        if not more: raise EOFError(data)
-        data += more
-    return data
-def message(s):
-    tag, length = struct.unpack("!ci", read(s, 5))
-    return tag, read(s, length - 4)
-def everything(s):
-    seen = []
-    try:
-        while True: seen.append(message(s))
-    except EOFError: return seen
-def start(version, *options):
-    s = socket.create_connection((os.environ["PGHOST"], 5432), timeout=30)
-    body = struct.pack("!HH", *version)
-    for name, value in (("user", "postgres"), ("database", "postgres"), *options):
-        body += name.encode() + b"\0" + value.encode() + b"\0"
-    body += b"\0"
-    s.sendall(struct.pack("!i", len(body) + 4) + body)
-    seen = []
-    while not seen or seen[-1][0] not in b"ZE":
-        seen.append(message(s))
-    return s, seen
-"#;
-
-const NEGOTIATE: &str = r#"
-for version in ((3, 0), (3, 1), (3, 2), (3, 3), (3, 9999)):
-    for options in ((), (("_pq_.unheard_of", "x"), ("_pq_.other", ""))):
-        s, seen = start(version, *options)
-        print(version, b"".join(tag for tag, _ in seen if tag != b"S").decode(), *[body for tag, body in seen if tag == b"v"])
-        s.close()
-"#;
-
-#[test]
-fn p4_what_is_not_known_is_negotiated_as_the_server_would() -> Result<()> {
-    let program = format!("{RAW}\n{NEGOTIATE}");
-    for release in [Release::Debian, Release::Eighteen] {
-        let host = Scene::default()
-            .release(release)
-            .other_target("held", "credential = { user = \"postgres\" }")
-            .start()?;
-        // Not as an agent: straight to the server.
-        let straight = Command::new("/usr/bin/python3")
-            .args(["-c", &program])
-            .env("PGHOST", host.address().to_string())
-            .output()?;
-        let straight = String::from_utf8(straight.stdout)?;
-        assert!(straight.contains("(3, 0) RKZ\n"), "{straight}");
-        assert!(straight.contains("(3, 0) vRKZ "), "{straight}");
-        for target in ["prod", "held"] {
-            let at = format!("PGHOST={}", host.address_of(target));
-            let through = host.agent("env", &[&at, "/usr/bin/python3", "-c", &program])?.ok()?;
-            assert_eq!(through, straight.trim_end(), "{release:?} {target}");
-        }
-    }
     Ok(())
 }
 

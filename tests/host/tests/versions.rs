@@ -108,8 +108,8 @@ fn libpq_18_is_told_that_an_older_server_speaks_no_3_2() -> Result<()> {
     Ok(())
 }
 
-/// Prints what the server says at sign-on, but for what differs from one session to the next.
-const RAW: &str = r#"
+/// A client of its own, which keeps what the server says at sign-on.
+pub(super) const RAW: &str = r#"
 import os, socket, struct, sys, threading
 def read(s, count):
     data = b""
@@ -134,12 +134,17 @@ def start(version, *options):
     while not seen or seen[-1][0] not in b"ZE":
         seen.append(message(s))
     return s, seen
+def everything(s):
+    seen = []
+    try:
+        while True: seen.append(message(s))
+    except EOFError: return seen
 def key(seen):
     return next(body for tag, body in seen if tag == b"K")
 "#;
 
 const NEGOTIATE: &str = r#"
-for version in ((3, 0), (3, 1), (3, 2), (3, 9), (3, 9999)):
+for version in ((3, 0), (3, 1), (3, 2), (3, 3), (3, 9999)):
     for options in ((), (("_pq_.unheard_of", "x"), ("_pq_.other", ""))):
         s, seen = start(version, *options)
         tags = b"".join(tag for tag, _ in seen if tag != b"S").decode()
@@ -150,24 +155,30 @@ for version in ((3, 0), (3, 1), (3, 2), (3, 9), (3, 9999)):
 
 #[test]
 fn p4_versions_and_options_are_negotiated_with_the_server_as_without_the_daemon() -> Result<()> {
+    let program = format!("{RAW}\n{NEGOTIATE}");
     for (release, long) in [(Release::Debian, false), (Release::Eighteen, true)] {
-        let host = Scene::default().release(release).start()?;
-        let program = format!("{RAW}\n{NEGOTIATE}");
-        let through = run(&host, "/usr/bin/python3", &["-c", &program])?.ok()?;
+        let host = Scene::default()
+            .release(release)
+            .other_target("held", "credential = { user = \"postgres\" }")
+            .start()?;
         // Not as an agent: straight to the server.
         let straight = Command::new("/usr/bin/python3")
             .args(["-c", &program])
             .env("PGHOST", host.address().to_string())
             .output()?;
         let straight = String::from_utf8(straight.stdout)?;
-        assert_eq!(through, straight.trim_end(), "{release:?}");
-        assert!(through.contains("(3, 0) RKZ 8\n"), "{through}");
-        assert_eq!(through.contains("(3, 2) RKZ 36\n"), long, "{through}");
-        assert_eq!(through.contains("(3, 2) vRKZ 8\n"), !long, "{through}");
+        assert!(straight.contains("(3, 0) RKZ 8\n"), "{straight}");
+        assert_eq!(straight.contains("(3, 2) RKZ 36\n"), long, "{straight}");
+        assert_eq!(straight.contains("(3, 2) vRKZ 8\n"), !long, "{straight}");
         let newest = if long { r"\x02" } else { r"\x00" };
         let told =
             format!(r"b'\x00\x03\x00{newest}\x00\x00\x00\x02_pq_.unheard_of\x00_pq_.other\x00'");
-        assert!(through.contains(&told), "{through}");
+        assert!(straight.contains(&told), "{straight}");
+        for target in ["prod", "held"] {
+            let at = format!("PGHOST={}", host.address_of(target));
+            let through = host.agent("env", &[&at, "/usr/bin/python3", "-c", &program])?.ok()?;
+            assert_eq!(through, straight.trim_end(), "{release:?} {target}");
+        }
     }
     Ok(())
 }
