@@ -86,6 +86,21 @@ impl TargetAddress {
         }
     }
 
+    /// Whether another address is one of those that this stands for.
+    pub(crate) fn contains(&self, other: &Self) -> bool {
+        let Self::Fixed(wide) = self else { return false };
+        match (*wide, other) {
+            (Watch::Any { port }, Self::Name(_, other)) => port == *other,
+            (Watch::Any { port }, Self::Fixed(Watch::Any { port: other })) => port == *other,
+            (Watch::Any { port }, Self::Fixed(Watch::Net { port: other, .. })) => port == *other,
+            (
+                Watch::Net { address: net, bits, port },
+                Self::Fixed(Watch::Net { address, bits: longer, port: other }),
+            ) => port == *other && bits <= *longer && in_net(net, bits, *address),
+            (Watch::Net { .. }, _) => false,
+        }
+    }
+
     /// Whether it stands for more than one server, so that who connects chooses.
     pub(crate) fn is_wide(&self) -> bool {
         match self {
@@ -110,6 +125,18 @@ impl fmt::Display for TargetAddress {
             }
             Self::Name(name, port) => write!(f, "{name}:{port}"),
         }
+    }
+}
+
+fn in_net(net: IpAddr, bits: u8, address: IpAddr) -> bool {
+    let same = |a: u128, b: u128, length: u32| {
+        let rest = length.saturating_sub(bits.into());
+        a.checked_shr(rest).unwrap_or(0) == b.checked_shr(rest).unwrap_or(0)
+    };
+    match (net, address) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => same(a.to_bits().into(), b.to_bits().into(), 32),
+        (IpAddr::V6(a), IpAddr::V6(b)) => same(a.to_bits(), b.to_bits(), 128),
+        _ => false,
     }
 }
 

@@ -15,8 +15,10 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     agents::{self, AgentsArgs},
-    config::{self, Config},
-    daemon, doctor, show,
+    config::{self, Config, ConfigError, DEFAULT_CONTROL},
+    daemon, doctor,
+    holds::{self, HoldsArgs, WordArgs},
+    show,
     trust::{self, Trust},
 };
 
@@ -33,6 +35,9 @@ pub(crate) struct Cli {
     /// The configuration [default: `$CHAPERONE_CONFIG`, else /etc/chaperone/chaperone.toml]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// The control socket [default: the configuration's]
+    #[arg(long, global = true, value_name = "FILE")]
+    socket: Option<PathBuf>,
     /// Print JSON instead of tables
     #[arg(long, global = true)]
     json: bool,
@@ -56,6 +61,12 @@ enum Command {
     Status,
     /// Show live sessions
     Sessions,
+    /// Show what waits for a person
+    Holds(HoldsArgs),
+    /// Let go on what waits for a person
+    Approve(WordArgs),
+    /// Refuse what waits for a person
+    Deny(WordArgs),
     /// Show agents, their runs and programs; enrol programs
     Agents(AgentsArgs),
     /// Show what agents did
@@ -89,6 +100,12 @@ struct LogArgs {
     /// Of this session
     #[arg(long)]
     session: Option<u64>,
+    /// Of this run of an agent
+    #[arg(long)]
+    run: Option<String>,
+    /// Of this class: read, write, destructive, forbidden
+    #[arg(long, value_parser = ["read", "write", "destructive", "forbidden"], hide_possible_values = true)]
+    class: Option<String>,
     /// Whose statement contains this text, in either case
     #[arg(long)]
     text: Option<String>,
@@ -137,6 +154,17 @@ pub(crate) fn run(cli: &Cli) -> ExitCode {
 fn dispatch(cli: &Cli) -> Result<bool> {
     let path = config::path(cli.config.clone());
     let config = || Config::read(&path);
+    // Approvers need not be able to read the configuration.
+    let socket = || match (&cli.socket, config()) {
+        (Some(socket), _) => Ok(socket.clone()),
+        (None, Ok(config)) => Ok(config.daemon.control),
+        (None, Err(ConfigError::Read { source, .. }))
+            if source.kind() == io::ErrorKind::PermissionDenied =>
+        {
+            Ok(PathBuf::from(DEFAULT_CONTROL))
+        }
+        (None, Err(error)) => Err(error),
+    };
     match &cli.command {
         Command::Daemon { detach: true } => daemon::detach(&config()?).map(|()| true),
         Command::Daemon { detach: false } => daemon::run(config()?).map(|()| true),
@@ -147,7 +175,7 @@ fn dispatch(cli: &Cli) -> Result<bool> {
         }
         Command::Doctor => doctor::examine(&path, cli.json),
         Command::Status => {
-            if let Reply::Status(status) = ask(&config()?.daemon.control, &Action::Status)? {
+            if let Reply::Status(status) = ask(&socket()?, &Action::Status)? {
                 let well = status.log.error.is_none();
                 show::status(&status, cli.json)?;
                 return Ok(well);
@@ -155,11 +183,17 @@ fn dispatch(cli: &Cli) -> Result<bool> {
             Ok(false)
         }
         Command::Sessions => {
-            if let Reply::Sessions(sessions) = ask(&config()?.daemon.control, &Action::Sessions)? {
+            if let Reply::Sessions(sessions) = ask(&socket()?, &Action::Sessions)? {
                 show::live_sessions(&sessions, cli.json)?;
             }
             Ok(true)
         }
+        Command::Holds(args) => {
+            let log = || Ok(Reader::open(&config()?.daemon.log)?);
+            holds::run(&socket()?, args, log, cli.json)
+        }
+        Command::Approve(args) => holds::decide(&socket()?, args, true, cli.json),
+        Command::Deny(args) => holds::decide(&socket()?, args, false, cli.json),
         Command::Agents(args) => agents::run(&config()?, args, cli.json),
         Command::Trust { what } => {
             trust::run(&config()?, what.as_ref().unwrap_or(&Trust::Show), cli.json)
@@ -175,6 +209,9 @@ fn log(reader: &Reader, args: &LogArgs, json: bool) -> Result<bool> {
         agent: args.agent.clone(),
         target: args.target.clone(),
         session: args.session.map(Seq),
+        run: args.run.clone(),
+        class: args.class.clone(),
+        before: None,
         text: args.text.clone(),
         status: args.status.clone(),
         limit: Some(args.limit),

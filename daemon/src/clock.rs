@@ -1,8 +1,12 @@
 //! The daemon's clocks.
 
-use std::time::{Instant, SystemTime};
+use std::{
+    cell::Cell,
+    time::{Instant, SystemTime},
+};
 
 use chaperone_model::Timestamp;
+use chaperone_policy::Moment;
 use chaperone_wire::postgres::Now;
 
 /// Both clocks at once; cheap to copy.
@@ -21,4 +25,29 @@ impl Clock {
 
 pub(crate) fn wall() -> Timestamp {
     SystemTime::now().into()
+}
+
+thread_local! {
+    /// The minute since 1970 of which the rest was found out, and the rest.
+    static MINUTE: Cell<(i64, Moment)> =
+        const { Cell::new((i64::MIN, Moment { weekday: 1, minute: 0 })) };
+}
+
+/// The weekday and the minute of the day, in the host's time zone: rules speak of these.
+pub(crate) fn moment() -> Moment {
+    let now = wall().0.div_euclid(60_000_000);
+    MINUTE.with(|minute| {
+        let (known, moment) = minute.get();
+        if known == now {
+            return moment;
+        }
+        let local = jiff::Zoned::now();
+        let moment = Moment {
+            weekday: local.weekday().to_monday_one_offset().unsigned_abs(),
+            minute: u16::from(local.hour().unsigned_abs()) * 60
+                + u16::from(local.minute().unsigned_abs()),
+        };
+        minute.set((now, moment));
+        moment
+    })
 }

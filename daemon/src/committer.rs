@@ -5,7 +5,7 @@
 //! commits for all of them at once. Nothing leaves the thread; the log in turn combines what several
 //! threads commit.
 
-use std::{cell::RefCell, rc::Rc};
+use std::cell::RefCell;
 
 use chaperone_audit::{AuditError, Committed, Log, Receipt};
 use chaperone_model::Record;
@@ -25,7 +25,17 @@ pub(crate) struct Committer {
 
 struct Waiting {
     records: Vec<Record>,
+    safe: Safe,
     answer: oneshot::Sender<Answer>,
+}
+
+/// How safe a record must be before what it is of goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Safe {
+    /// It changes nothing: that it outlives the daemon will do.
+    FromCrash,
+    /// It must outlive a power cut, where the configuration asks for that.
+    FromPowerCut,
 }
 
 impl Committer {
@@ -33,16 +43,16 @@ impl Committer {
         Self { log, durability, queue: RefCell::default(), wake: Notify::new() }
     }
 
-    /// Records are as safe as the configuration asks for when the answer comes.
-    pub(crate) fn commit(&self, records: Vec<Record>) -> oneshot::Receiver<Answer> {
+    /// Records are so safe when the answer comes.
+    pub(crate) fn commit(&self, records: Vec<Record>, safe: Safe) -> oneshot::Receiver<Answer> {
         let (answer, receipts) = oneshot::channel();
-        self.queue.borrow_mut().push(Waiting { records, answer });
+        self.queue.borrow_mut().push(Waiting { records, safe, answer });
         self.wake.notify_one();
         receipts
     }
 
     /// Commits what is queued, again and again.
-    pub(crate) async fn run(self: Rc<Self>) {
+    pub(crate) async fn run(&self) {
         loop {
             self.wake.notified().await;
             let waiting = self.queue.take();
@@ -52,22 +62,31 @@ impl Committer {
 
     /// All or none: whatever keeps one from being committed (a disk that is full) keeps the others.
     fn commit_together(&self, waiting: Vec<Waiting>) {
+        // Those that need no flush do not wait for it.
+        let flushed = self.durability == Durability::Flushed;
+        let (late, soon): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|one| flushed && one.safe == Safe::FromPowerCut);
         let mut records = Vec::new();
-        let mut answers = Vec::with_capacity(waiting.len());
-        for mut one in waiting {
-            answers.push((one.records.len(), one.answer));
-            records.append(&mut one.records);
-        }
+        let mut take = |waiting: Vec<Waiting>| -> Vec<_> {
+            let take = |mut one: Waiting| {
+                let count = one.records.len();
+                records.append(&mut one.records);
+                (count, one.answer)
+            };
+            waiting.into_iter().map(take).collect()
+        };
+        let (soon, late) = (take(soon), take(late));
         match self.log.commit(records) {
-            Ok(committed) => match self.durability {
-                Durability::Committed => answer(Ok(committed.receipts()), answers),
-                Durability::Flushed => {
-                    tokio::task::spawn_local(
-                        async move { answer(flush(committed).await, answers) },
-                    );
+            Ok(mut committed) => {
+                let rest = committed.split_off(soon.iter().map(|(count, _)| count).sum());
+                answer(Ok(committed.receipts()), soon);
+                if late.is_empty() {
+                    drop(rest);
+                } else {
+                    tokio::task::spawn_local(async move { answer(flush(rest).await, late) });
                 }
-            },
-            Err(error) => answer(Err(error), answers),
+            }
+            Err(error) => answer(Err(error), soon.into_iter().chain(late).collect()),
         }
     }
 }
@@ -96,6 +115,8 @@ fn answer(all: Answer, answers: Vec<(usize, oneshot::Sender<Answer>)>) {
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
     use chaperone_audit::Options;
     use chaperone_model::{Event, EventKind, Timestamp};
     use tokio::task::LocalSet;
@@ -115,9 +136,13 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
             LocalSet::new().block_on(&runtime, async {
                 let committer = Rc::new(Committer::new(log.clone(), durability));
-                tokio::task::spawn_local(committer.clone().run());
+                let running = committer.clone();
+                tokio::task::spawn_local(async move { running.run().await });
                 let waiting: Vec<_> = (1..4)
-                    .map(|count| committer.commit((0..count).map(|_| event("e")).collect()))
+                    .map(|count| {
+                        let records = (0..count).map(|_| event("e")).collect();
+                        committer.commit(records, Safe::FromPowerCut)
+                    })
                     .collect();
                 let mut next = 1;
                 for (count, receipts) in (1..4).zip(waiting) {

@@ -17,8 +17,12 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use toml::Spanned;
 
+use crate::secret::Source;
+
 mod agent;
 mod diagnostic;
+mod lint;
+mod rule;
 mod target;
 
 pub(crate) use agent::{Agent, Binaries, Scope, VersionRule};
@@ -30,6 +34,9 @@ pub(crate) use target::{
 /// Where the configuration is, where nothing else is said.
 pub(crate) const DEFAULT_PATH: &str = "/etc/chaperone/chaperone.toml";
 
+/// Where the control socket is, where nothing else is said.
+pub(crate) const DEFAULT_CONTROL: &str = "/run/chaperone/control.sock";
+
 /// A valid configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -37,6 +44,19 @@ pub(crate) struct Config {
     pub(crate) agents: Vec<Agent>,
     pub(crate) targets: Vec<Target>,
     pub(crate) policy: Policy,
+    pub(crate) webhook: Option<Webhook>,
+    /// What is odd about it, though it is valid.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Where it is told what waits for a person.
+#[derive(Clone, Debug)]
+pub(crate) struct Webhook {
+    pub(crate) url: String,
+    /// What messages are signed with.
+    pub(crate) secret: Option<Source>,
+    /// The folder in which messages wait.
+    pub(crate) queue: PathBuf,
 }
 
 #[derive(Clone, Debug)]
@@ -112,11 +132,18 @@ impl Config {
         let agents = agent::check(file.agent).map_err(|(span, message)| at(span, &message))?;
         let (targets, defaults) =
             target::check(file.target, &agents).map_err(|(span, message)| at(span, &message))?;
+        let rules = rule::check(file.rule, &agents, &targets)
+            .map_err(|(span, message)| at(span, &message))?;
+        let warnings = lint::warnings(&rules, &agents, &targets);
+        let rules = rules.into_iter().map(|checked| checked.rule).collect();
+        let webhook = file.webhook.map(RawWebhook::check).transpose();
+        let webhook = webhook.map_err(|(span, message)| at(span, &message))?;
         let mut hash = String::new();
         for byte in Sha256::digest(text.as_bytes()) {
             let _ = write!(hash, "{byte:02x}");
         }
-        Ok(Self { daemon, agents, targets, policy: Policy::new(hash, defaults) })
+        let policy = Policy::new(hash, defaults, rules);
+        Ok(Self { daemon, agents, targets, policy, webhook, warnings })
     }
 
     /// The cgroup to attach to.
@@ -140,6 +167,42 @@ struct File {
     agent: Vec<agent::Raw>,
     #[serde(default)]
     target: Vec<target::Raw>,
+    #[serde(default)]
+    rule: Vec<rule::Raw>,
+    webhook: Option<RawWebhook>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawWebhook {
+    url: Spanned<String>,
+    secret: Option<Spanned<String>>,
+    queue: Option<Spanned<PathBuf>>,
+}
+
+impl RawWebhook {
+    fn check(self) -> Result<Webhook, Misplaced> {
+        let url = self.url.get_ref();
+        let loopback = ["http://127.0.0.1", "http://[::1]", "http://localhost"];
+        let near = loopback.iter().any(|near| {
+            url.strip_prefix(near)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']))
+        });
+        if !url.starts_with("https://") && !near {
+            let message =
+                "a webhook is told statements: its url begins with https://, or is on this host";
+            return Err((self.url.span(), message.into()));
+        }
+        let secret = self
+            .secret
+            .map(|text| text.get_ref().parse().map_err(|message: String| (text.span(), message)))
+            .transpose()?;
+        Ok(Webhook {
+            url: self.url.into_inner(),
+            secret,
+            queue: absolute(self.queue, "/var/lib/chaperone/webhook")?,
+        })
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -187,20 +250,7 @@ impl RawDaemon {
         };
         let drain = match &self.drain {
             None => Duration::from_secs(10),
-            Some(text) => text
-                .get_ref()
-                .parse::<jiff::SignedDuration>()
-                .ok()
-                .and_then(|d| Duration::try_from(d).ok())
-                .ok_or_else(|| {
-                    (
-                        text.span(),
-                        format!(
-                            "{:?} is no duration: write it as \"10s\" or \"2m\"",
-                            text.get_ref()
-                        ),
-                    )
-                })?,
+            Some(text) => duration(text, Duration::MAX)?,
         };
         let max_message = size(self.max_message.as_ref(), 8 << 20, 64 << 10, MAX_MESSAGE)?;
         let response = size(self.response.as_ref(), 64 << 10, 0, 16 << 20)?;
@@ -226,7 +276,7 @@ impl RawDaemon {
             attach,
             listen,
             pins: absolute(self.pins, "/sys/fs/bpf/chaperone")?,
-            control: absolute(self.control, "/run/chaperone/control.sock")?,
+            control: absolute(self.control, DEFAULT_CONTROL)?,
             log: absolute(self.log, "/var/lib/chaperone/log.sqlite")?,
             authority: absolute(self.authority, "/var/lib/chaperone/authority")?,
             enrolled: absolute(self.enrolled, "/var/lib/chaperone/enrolled.toml")?,
@@ -239,6 +289,20 @@ impl RawDaemon {
             max_sessions_per_agent,
         })
     }
+}
+
+/// A span of time, more than none.
+fn duration(text: &Spanned<String>, most: Duration) -> Result<Duration, Misplaced> {
+    let parsed = text.get_ref().parse::<jiff::SignedDuration>().ok();
+    let parsed = parsed.and_then(|duration| Duration::try_from(duration).ok());
+    let parsed = parsed.ok_or_else(|| {
+        let message = format!("{:?} is no duration: write it as \"10s\" or \"2m\"", text.get_ref());
+        (text.span(), message)
+    })?;
+    if parsed.is_zero() && most < Duration::MAX || parsed > most {
+        return Err((text.span(), format!("{:?} is out of range", text.get_ref())));
+    }
+    Ok(parsed)
 }
 
 fn named(name: &Spanned<String>) -> Result<String, String> {

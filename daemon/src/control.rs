@@ -2,24 +2,31 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use chaperone_control::{Action, LiveSession, LogStatus, Reply, Status, decode, encode};
+use chaperone_audit::{Filter, Reader};
+use chaperone_control::{
+    Action, Before, Hold, LiveSession, LogStatus, Reply, Status, decode, encode,
+};
 use chaperone_kernel::Counters;
-use chaperone_model::Timestamp;
+use chaperone_model::{Seq, Timestamp};
+use chaperone_policy::{Approver, approval::Person};
+use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream, unix::UCred},
+    sync::Semaphore,
     time::timeout,
 };
 
 use crate::{
     clock,
     config::{Agent, Scope},
+    inspect::{Destination, inspect},
     shared::Shared,
 };
 
@@ -28,10 +35,16 @@ const LONGEST: u64 = 64 << 10;
 /// How long a caller may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Makes the socket: for root and the folder's group.
+/// Callers who are served at a time: nobody who dawdles is in another's way.
+const CALLERS: usize = 32;
+/// Commands that are shown of what a run did before one of its commands was held.
+const BEFORE: u32 = 5;
+
+/// Makes the socket. Everybody may connect: who is heard is decided by who they are, as the kernel
+/// says, because approvers are of other groups than operations.
 pub(crate) fn bind(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     if let Some(folder) = path.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o750).create(folder)?;
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
     }
     if path.exists() {
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
@@ -40,7 +53,7 @@ pub(crate) fn bind(path: &Path) -> io::Result<std::os::unix::net::UnixListener> 
         fs::remove_file(path)?;
     }
     let listener = std::os::unix::net::UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
@@ -56,12 +69,17 @@ pub(crate) async fn serve(
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "the control socket cannot be used"),
     };
-    let desk = Desk { shared, attach, counters, since: clock::wall() };
+    let desk = Arc::new(Desk { shared, attach, counters, since: clock::wall() });
+    let places = Arc::new(Semaphore::new(CALLERS));
     loop {
-        // One at a time: every action is short, and a caller who dawdles is sent away.
         match listener.accept().await {
             Ok((stream, _)) => {
-                let _ = timeout(PATIENCE, desk.answer(stream)).await;
+                let Ok(place) = places.clone().acquire_owned().await else { return };
+                let desk = desk.clone();
+                tokio::spawn(async move {
+                    let _ = timeout(PATIENCE, desk.answer(stream)).await;
+                    drop(place);
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "the control socket failed");
@@ -81,37 +99,96 @@ struct Desk {
 impl Desk {
     async fn answer(&self, mut stream: UnixStream) -> io::Result<()> {
         let peer = stream.peer_cred()?;
+        // Before anything is read: an agent must not be in anybody's way here.
+        let Some(caller) = self.caller(&peer).await else {
+            let reply = Reply::Refused(
+                "this account may not ask the daemon: root, the socket's group and the approvers of the rules may, agents never".into(),
+            );
+            return stream.write_all(&encode(&reply)).await;
+        };
         let mut line = String::new();
         BufReader::new((&mut stream).take(LONGEST)).read_line(&mut line).await?;
         let reply = match decode(&line) {
-            Ok(action) if self.may(&peer, &action) => self.act(&action),
-            Ok(_) => Reply::Refused("an agent's account may not ask the daemon".into()),
+            Ok(action) => self.act(action, &caller).await,
             Err(error) => Reply::Refused(error),
         };
         stream.write_all(&encode(&reply)).await
     }
 
-    /// The one place where an action is authorised. The socket's mode lets in root and its group;
-    /// an agent is not heard even there.
-    fn may(&self, peer: &UCred, action: &Action) -> bool {
+    /// The one place where it is said who is heard: not an agent, nor what an agent started, and of
+    /// the others root, the group of the socket's folder, and approvers.
+    async fn caller(&self, peer: &UCred) -> Option<Person> {
+        let config = &self.shared.config;
+        let by_user = |agent: &Agent| agent.select.scope == Scope::User(peer.uid());
+        let is_agents =
+            |pid: i32| u32::try_from(pid).is_ok_and(|pid| self.shared.identities.is_agents(pid));
+        // Also one that runs as somebody else by now.
+        if config.agents.iter().any(by_user) || peer.pid().is_none_or(is_agents) {
+            return None;
+        }
+        let uid = peer.uid();
+        let folder = config.daemon.control.parent().map(Path::to_owned);
+        // The user database may be somewhere else, and slow.
+        let (person, gids) = tokio::task::spawn_blocking(move || person(uid)).await.ok()?;
+        let group = folder.and_then(|folder| fs::metadata(folder).ok()).map(|folder| folder.gid());
+        let operates = uid == 0 || group.is_some_and(|group| gids.contains(&group));
+        let approves = config.policy.approvers().any(|approver| match approver {
+            Approver::User(name) => *name == person.name,
+            Approver::Group(name) => person.groups.contains(name),
+        });
+        (operates || approves).then_some(person)
+    }
+
+    async fn act(&self, action: Action, caller: &Person) -> Reply {
+        let approvals = &self.shared.approvals;
         match action {
-            // Also one that runs as somebody else by now.
-            Action::Status | Action::Sessions => {
-                let config = &self.shared.config;
-                let by_user = |agent: &Agent| agent.select.scope == Scope::User(peer.uid());
-                let is_agents = |pid: i32| {
-                    u32::try_from(pid).is_ok_and(|pid| self.shared.identities.is_agents(pid))
-                };
-                !config.agents.iter().any(by_user) && !peer.pid().is_some_and(is_agents)
+            Action::Status => self.status(),
+            Action::Sessions => Reply::Sessions(self.sessions()),
+            Action::Holds => Reply::Holds(approvals.list()),
+            Action::Hold(id) => match approvals.get(id) {
+                Some((hold, place)) => Reply::Hold(Box::new(self.with_more(hold, &place).await)),
+                None => Reply::Refused(format!("nothing waits under {}", id.0)),
+            },
+            // Whether the caller is one of the rule's approvers is the policy's to say.
+            Action::Decide { hold, approve, reason } => {
+                match approvals.decide(hold, caller, approve, reason) {
+                    Ok(done) => Reply::Decided(done),
+                    Err(why) => Reply::Refused(why),
+                }
             }
         }
     }
 
-    fn act(&self, action: &Action) -> Reply {
-        match action {
-            Action::Status => self.status(),
-            Action::Sessions => Reply::Sessions(self.sessions()),
+    /// With what its target says of it, and what the log knows that the same run did before.
+    async fn with_more(&self, mut hold: Hold, place: &Destination) -> Hold {
+        if hold.inspection.is_none() {
+            let found = inspect(&self.shared, place, &hold).await;
+            self.shared.approvals.inspected(hold.id, found.clone());
+            hold.inspection = Some(found);
         }
+        let (path, id) = (self.shared.log.path().to_owned(), hold.id);
+        let filter = Filter {
+            agent: Some(hold.agent.clone()),
+            run: Some(hold.run.clone()),
+            before: Some(id),
+            limit: Some(BEFORE),
+            ..Filter::default()
+        };
+        let read = move || Reader::open(&path).and_then(|reader| reader.commands(&filter));
+        match tokio::task::spawn_blocking(read).await {
+            Ok(Ok(rows)) => {
+                let before = rows.into_iter().map(|row| Before {
+                    id: Seq(row.id),
+                    time: row.time,
+                    statement: row.statement,
+                    status: row.status,
+                });
+                hold.before = before.collect();
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "the log could not be read for an approver"),
+            Err(_) => {}
+        }
+        hold
     }
 
     fn status(&self) -> Reply {
@@ -164,4 +241,21 @@ impl Desk {
         sessions.sort_by_key(|session| session.id);
         sessions
     }
+}
+
+/// An account as the user database has it, and its groups' ids. One without a name goes by its
+/// number.
+fn person(uid: u32) -> (Person, Vec<u32>) {
+    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+    let gids: Vec<Gid> = user
+        .as_ref()
+        .and_then(|user| {
+            let name = std::ffi::CString::new(user.name.as_str()).ok()?;
+            getgrouplist(&name, user.gid).ok()
+        })
+        .unwrap_or_default();
+    let names = gids.iter().filter_map(|gid| Group::from_gid(*gid).ok().flatten());
+    let groups = names.map(|group| group.name).collect();
+    let name = user.map_or_else(|| format!("uid {uid}"), |user| user.name);
+    (Person { uid, name, groups }, gids.iter().map(|gid| gid.as_raw()).collect())
 }

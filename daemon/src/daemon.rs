@@ -20,12 +20,14 @@ use tokio::{
 
 use crate::{
     addresses::{Answers, LOOK_UP_EVERY, TargetAddress},
+    approvals::Listener,
     clock,
     config::{Attach, Config, Target, VersionRule},
     control,
     following::Follower,
     identity::{Identities, Place, enrolled, read_version},
     scoping::Scoping,
+    secret::Source,
     serve::{self, Listeners},
     shared::{Shared, Stage},
     tls::{
@@ -34,6 +36,7 @@ use crate::{
         provider,
     },
     upstream::{self, Upstream},
+    webhook::Webhook,
 };
 
 pub(crate) const HOST_NAME: &str = "/proc/sys/kernel/hostname";
@@ -78,6 +81,10 @@ pub(crate) fn run(config: Config) -> Result<()> {
     let acceptor = Acceptor::new(Arc::new(authority))?;
 
     enrolled::read(&config.daemon.enrolled)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let listener = webhook(&config)?;
 
     let generation = plan.generation;
     let attach = plan.attach.clone();
@@ -92,8 +99,9 @@ pub(crate) fn run(config: Config) -> Result<()> {
     };
     let identities =
         Identities::new(interception.events()?, interception.processes()?, place, log.clone());
-    let shared =
-        Arc::new(Shared::new(config, log, acceptor, upstreams, identities, generation, stage));
+    let shared = Arc::new(Shared::new(
+        config, log, acceptor, upstreams, identities, listener, generation, stage,
+    ));
     shared.identities.reread();
     let mut names = Naming::default();
 
@@ -119,6 +127,7 @@ pub(crate) fn run(config: Config) -> Result<()> {
         for (index, listeners) in listeners.into_iter().enumerate() {
             workers.push(serve::spawn(shared.clone(), index, listeners, interception.notes()?)?);
         }
+        tokio::spawn(shared.approvals.clone().expire());
         tokio::spawn(control::serve(shared.clone(), control, attach, interception.counters()?));
         // Processes are followed before those that run already are looked for, so that none is
         // missed in between.
@@ -159,6 +168,7 @@ pub(crate) fn run(config: Config) -> Result<()> {
         }
         tracing::info!("ending: sessions are given time to finish");
         shared.event(None, EventKind::DaemonStopping, "the daemon was told to stop");
+        shared.approvals.withdraw_all("the daemon stops");
         drain(&shared, &set_stage).await;
         for worker in workers {
             let _ = worker.join();
@@ -166,6 +176,15 @@ pub(crate) fn run(config: Config) -> Result<()> {
         let _ = fs::remove_file(&shared.config.daemon.control);
         Ok(())
     })
+}
+
+/// Where it is told what waits for a person, where somebody wants to know.
+fn webhook(config: &Config) -> Result<Option<Box<dyn Listener>>> {
+    let Some(webhook) = &config.webhook else { return Ok(None) };
+    let secret =
+        webhook.secret.as_ref().map(Source::read).transpose().context("the webhook's secret")?;
+    let webhook = Webhook::start(webhook.url.clone(), secret, &webhook.queue)?;
+    Ok(Some(Box::new(webhook)))
 }
 
 /// All that the targets' configuration names, read.

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod agents;
+mod approvals;
 mod cli;
 mod clock;
 mod committer;
@@ -10,9 +11,15 @@ mod control;
 mod daemon;
 mod doctor;
 mod following;
+mod holds;
 mod identity;
+mod inspect;
 mod lane;
+mod local;
+mod names;
 mod places;
+mod rates;
+mod reader;
 mod relay;
 mod scoping;
 mod secret;
@@ -20,14 +27,20 @@ mod serve;
 mod session;
 mod shared;
 mod show;
+mod summary;
 mod tls;
 mod trust;
 mod upstream;
+mod webhook;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
 fn main() -> ExitCode {
+    // The daemon starts this program as the process that reads statements.
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == reader::ARGUMENT) {
+        return chaperone_sql::sandbox::worker();
+    }
     cli::run(&cli::Cli::parse())
 }

@@ -10,8 +10,7 @@ use std::{
 };
 
 use chaperone_audit::{AuditError, Receipt};
-use chaperone_model::{Closing, EventKind, Intent, Record, Seq, SessionSignedOn, VerdictKind};
-use chaperone_policy::Verdict;
+use chaperone_model::{Closing, EventKind, Record, Seq, SessionSignedOn};
 use chaperone_wire::postgres::{
     CancelKey, ClientStep, Conversation, Event, Limits, Refusal, Rules, Severity, Violation,
     backend_error,
@@ -25,6 +24,10 @@ use crate::{
     shared::{Cancellable, Shared, Stage},
     tls::{Stream, target::lost},
 };
+use deciding::{Batch, Deciding};
+
+mod deciding;
+mod holding;
 
 /// How long the server may take to finish what it was sent, once the session must end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -57,8 +60,11 @@ pub(crate) struct Relay<'a> {
     conversation: Conversation,
     up: AgentLane,
     down: Lane,
-    /// What was looked at is being recorded, and nothing more is looked at meanwhile.
-    recording: Option<oneshot::Receiver<Answer>>,
+    /// What was looked at is being recorded, and nothing more is looked at meanwhile. Beside it
+    /// which commands the records are of, where it is not their own numbers that say it.
+    recording: Option<(oneshot::Receiver<Answer>, Vec<Option<Seq>>)>,
+    /// The command at the front, and how far deciding it has come.
+    deciding: Deciding,
     /// The client needs nothing more: it said good-bye, or its connection ended.
     client_done: Option<String>,
     /// Nothing reaches the client any more.
@@ -85,6 +91,12 @@ pub(crate) struct Relay<'a> {
     client_unflushed: bool,
     server_unflushed: bool,
     events: Vec<Event>,
+    /// What the client is to be told between two messages.
+    notice: Option<Vec<u8>>,
+    /// When the session is over, whatever it does, and the rule that says so.
+    over: Option<(Pin<Box<Sleep>>, Arc<str>)>,
+    /// Rows that a response may have, and the rule that says so.
+    rows: Option<(u64, Arc<str>)>,
 }
 
 /// The daemon ends the session: what the server still owes is awaited, then the client is told.
@@ -103,10 +115,13 @@ impl<'a> Relay<'a> {
         server: Stream,
         rules: Rules,
         signed_on: SessionSignedOn,
+        database: Option<String>,
         ahead: &[u8],
         said: &[u8],
     ) -> Self {
+        let account = Account { user: signed_on.user.clone(), database };
         let config = &session.shared.config.daemon;
+        let bounds = session.bounds(&account);
         let limits = Limits {
             message: config.max_message,
             response: config.response,
@@ -120,6 +135,7 @@ impl<'a> Relay<'a> {
             up: AgentLane::new(Lane::with(ahead)),
             down: Lane::with(said),
             recording: None,
+            deciding: Deciding::new(account),
             client_done: None,
             client_gone: false,
             unread: 0,
@@ -136,6 +152,9 @@ impl<'a> Relay<'a> {
             client_unflushed: false,
             server_unflushed: false,
             events: Vec::new(),
+            notice: None,
+            over: bounds.session.map(|(most, rule)| (Box::pin(tokio::time::sleep(most)), rule)),
+            rows: bounds.rows,
         }
     }
 
@@ -157,6 +176,7 @@ impl<'a> Relay<'a> {
             })
             .await
         };
+        self.give_up_hold("the session ended");
         for outcome in self.conversation.finish(self.shared.clock.now()) {
             self.shared.log.ride_along(Record::Outcome(outcome));
         }
@@ -176,10 +196,12 @@ impl<'a> Relay<'a> {
             let mut moved = false;
             moved |= self.poll_recording(cx);
             moved |= self.poll_from_client(cx, client.as_mut());
+            moved |= self.poll_deciding(cx);
             moved |= self.look_at_client();
             moved |= self.poll_to_server(cx);
             moved |= self.poll_from_server(cx);
             self.look_at_server();
+            self.say_notice();
             moved |= self.poll_to_client(cx, client.as_mut());
             if let Some(ended) = self.ended(cx, &mut client) {
                 return Poll::Ready(ended);
@@ -191,16 +213,15 @@ impl<'a> Relay<'a> {
     }
 
     fn poll_recording(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(recording) = &mut self.recording else {
+        let Some((recording, of)) = &mut self.recording else {
             return false;
         };
         let Poll::Ready(answer) = Pin::new(recording).poll(cx) else {
             return false;
         };
+        let of = std::mem::take(of);
         self.recording = None;
-        self.release(answer.unwrap_or_else(|_| {
-            Err(AuditError::Database("the thread that records has ended".into()))
-        }));
+        self.release(answer.unwrap_or_else(|_| Err(not_recorded())), of);
         true
     }
 
@@ -252,8 +273,15 @@ impl<'a> Relay<'a> {
             self.end(Closing::Daemon, refusal, detail);
             return true;
         }
-        let mut batch = Vec::new();
+        if self.deciding.waits() {
+            return false;
+        }
+        let mut batch = Batch::default();
         self.waiting = false;
+        if !self.decided(&mut batch) {
+            self.record(batch);
+            return true;
+        }
         loop {
             match self.conversation.client(self.up.rest()) {
                 Ok(ClientStep::Need(need)) => {
@@ -281,7 +309,9 @@ impl<'a> Relay<'a> {
                     return true;
                 }
                 Ok(ClientStep::Command { length, command, objection }) => {
-                    batch.push(Record::Intent(self.decide(length, command, objection)));
+                    if !self.read(&mut batch, length, command, objection) {
+                        break;
+                    }
                 }
                 Err(violation) => {
                     // What came before it is honoured.
@@ -291,54 +321,27 @@ impl<'a> Relay<'a> {
                 }
             }
         }
-        let moved = !batch.is_empty() || self.up.has_scanned();
+        let moved = !batch.is_empty() || self.up.has_scanned() || self.deciding.waits();
         self.record(batch);
         moved
     }
 
-    fn decide(
-        &mut self,
-        length: usize,
-        command: chaperone_model::Command,
-        objection: Option<Refusal>,
-    ) -> Intent {
-        let session = self.session;
-        let decision =
-            self.shared.config.policy.decide(&session.target, &session.identity, &command);
-        let (verdict, rule, refusal) = match (objection, decision.verdict) {
-            (None, Verdict::Allow(permit)) => {
-                self.conversation.allowed();
-                self.up.scan_command(length, permit);
-                (VerdictKind::Allow, decision.rule, None)
-            }
-            (None, Verdict::Deny) => {
-                let refusal = Refusal::new("42501", "chaperone does not allow this statement")
-                    .detail(format!("Rule: {}.", decision.rule));
-                (VerdictKind::Deny, decision.rule, Some(refusal))
-            }
-            (Some(refusal), _) => (VerdictKind::Deny, "protocol".into(), Some(refusal)),
-        };
-        if let Some(refusal) = refusal {
-            self.shared.counters.refused.up();
-            let stand_in = self.conversation.refused(refusal);
-            self.up.scan_refused(length, &stand_in);
-        }
-        Intent { at: self.shared.clock.now().wall, session: session.id, command, verdict, rule }
-    }
-
     /// Commits what was decided; what was looked at goes on with the receipts.
-    fn record(&mut self, batch: Vec<Record>) {
+    fn record(&mut self, batch: Batch) {
         if batch.is_empty() {
             if self.up.has_scanned() {
-                self.release(Ok(Vec::new()));
+                self.release(Ok(Vec::new()), Vec::new());
             }
             return;
         }
-        self.session.commands.add(batch.len() as u64);
-        self.recording = Some(self.session.committer.commit(batch));
+        self.session.commands.add(batch.len());
+        let (records, of, durable) = batch.into_parts();
+        self.recording = Some((self.session.local.committer.commit(records, durable), of));
     }
 
-    fn release(&mut self, receipts: Result<Vec<Receipt>, AuditError>) {
+    /// Lets go on what was looked at. `of`: the commands that the receipts are for, where they are
+    /// not for records of commands.
+    fn release(&mut self, receipts: Result<Vec<Receipt>, AuditError>, of: Vec<Option<Seq>>) {
         let receipts = match receipts {
             Ok(receipts) => receipts,
             Err(error) => {
@@ -348,7 +351,11 @@ impl<'a> Relay<'a> {
                 return self.end(Closing::Daemon, unrecorded("this statement", &error), detail);
             }
         };
-        let seqs: Vec<Seq> = receipts.iter().map(Receipt::seq).collect();
+        let mut of = of.into_iter();
+        let seqs: Vec<Seq> = receipts
+            .iter()
+            .map(|receipt| of.next().flatten().unwrap_or_else(|| receipt.seq()))
+            .collect();
         match self.up.release(receipts) {
             Ok(forwarded) => {
                 let mut events = std::mem::take(&mut self.events);
@@ -534,6 +541,7 @@ impl<'a> Relay<'a> {
         client: &mut Stream,
     ) -> Option<(Closing, Option<String>)> {
         self.heed_stage();
+        self.heed_bounds(cx);
         if let Some(ending) = &mut self.ending {
             let late = ending.deadline.as_mut().poll(cx).is_ready();
             let said = self.conversation.is_idle() || self.server_done || late;
@@ -607,6 +615,40 @@ impl<'a> Relay<'a> {
         }
     }
 
+    /// Limits of the policy that lie on a session as a whole, or on what comes back.
+    fn heed_bounds(&mut self, cx: &mut Context<'_>) {
+        if self.ending.is_some() {
+            return;
+        }
+        if let Some((over, rule)) = &mut self.over
+            && over.as_mut().poll(cx).is_ready()
+        {
+            let refusal = Refusal::new(
+                "57P05",
+                "chaperone ends this session: it has lasted as long as one may",
+            )
+            .detail(format!("Rule: {rule}."))
+            .hint("Connect again.");
+            let detail = format!("the session lasted as long as rule {rule} allows");
+            return self.end(Closing::Daemon, refusal, detail);
+        }
+        if let Some((most, rule)) = &self.rows
+            && self.conversation.rows() > *most
+        {
+            let refusal = Refusal::new(
+                "54000",
+                format!("chaperone ends this session: a response has more than {most} rows"),
+            )
+            .detail(format!("Rule: {rule}."))
+            .hint("Ask for fewer rows (LIMIT, or a narrower WHERE).");
+            let detail = format!("a response had more rows than rule {rule} allows");
+            // Nothing more of it is handed on.
+            self.server_done = true;
+            self.down.end();
+            self.end(Closing::Daemon, refusal, detail);
+        }
+    }
+
     fn violated(&mut self, violation: &Violation) {
         self.shared.counters.client_violations.up();
         let detail = format!("the client broke the protocol: {violation}");
@@ -634,4 +676,15 @@ impl<'a> Relay<'a> {
         let _ = Pin::new(&mut *client).poll_write(cx, message);
         let _ = Pin::new(client).poll_flush(cx);
     }
+}
+
+/// Who a session is at the target.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Account {
+    pub(crate) user: Option<String>,
+    pub(crate) database: Option<String>,
+}
+
+fn not_recorded() -> AuditError {
+    AuditError::Database("the thread that records has ended".into())
 }

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    committer::Committer,
+    local::Local,
     session,
     shared::{Shared, Stage},
 };
@@ -65,16 +65,15 @@ pub(crate) fn spawn(
 
 async fn accept_all(shared: Arc<Shared>, listeners: Listeners, notes: Notes) {
     let notes = Rc::new(Mutex::new(notes));
-    let committer = Committer::new(shared.log.clone(), shared.config.daemon.durability);
-    let committer = Rc::new(committer);
-    tokio::task::spawn_local(committer.clone().run());
+    let local = Rc::new(Local::new(&shared));
+    tokio::task::spawn_local(local.clone().commit());
     let mut accepting = JoinSet::new();
     for listener in listeners.0 {
         match TcpListener::from_std(listener) {
             Ok(listener) => {
                 accepting.spawn_local(accept(
                     shared.clone(),
-                    committer.clone(),
+                    local.clone(),
                     listener,
                     notes.clone(),
                 ));
@@ -95,7 +94,7 @@ async fn accept_all(shared: Arc<Shared>, listeners: Listeners, notes: Notes) {
 
 async fn accept(
     shared: Arc<Shared>,
-    committer: Rc<Committer>,
+    local: Rc<Local>,
     listener: TcpListener,
     notes: Rc<Mutex<Notes>>,
 ) {
@@ -139,7 +138,7 @@ async fn accept(
         match shared.places.take(note.agent) {
             Ok(place) => {
                 let serve =
-                    session::serve(shared.clone(), committer.clone(), client, from, note, place);
+                    session::serve(shared.clone(), local.clone(), client, from, note, place);
                 tokio::task::spawn_local(contained(shared.clone(), serve));
             }
             Err(full) => {

@@ -13,11 +13,12 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
 use crate::{
     clock,
-    committer::Committer,
     config::{Agent, AgentTls, NoCredential, Target},
     identity::Watch,
+    inspect::Destination,
+    local::Local,
     places::{Full, Place},
-    relay::Ended,
+    relay::{Account, Ended},
     serve::reset,
     shared::{Counter, Live, Shared, Stage},
     tls::{Stream, target::Connector},
@@ -48,7 +49,7 @@ pub(crate) struct Session {
     pub(crate) original: OriginalAddr,
     /// Commands so far.
     pub(crate) commands: Arc<Counter>,
-    pub(crate) committer: Rc<Committer>,
+    pub(crate) local: Rc<Local>,
     /// The process that connected, as the kernel knows it.
     process: ProcessKey,
     watch: Arc<Watch>,
@@ -57,7 +58,7 @@ pub(crate) struct Session {
 /// Serves one connection whose note was taken.
 pub(crate) async fn serve(
     shared: Arc<Shared>,
-    committer: Rc<Committer>,
+    local: Rc<Local>,
     client: TcpStream,
     from: AgentAddr,
     note: Note,
@@ -138,7 +139,7 @@ pub(crate) async fn serve(
         target_index: note.target as usize,
         original,
         commands,
-        committer,
+        local,
         process: note.process,
         watch,
     };
@@ -207,6 +208,26 @@ impl Session {
         self.shared.identities.look_after(&self.process, &self.watch, refuses);
         let doubt = exec(self.watch.moved().filter(|_| refuses)?);
         Some(doubted(&agent.name, &doubt))
+    }
+
+    /// Where its statements go.
+    pub(crate) fn place(&self, database: &Option<String>) -> Destination {
+        Destination {
+            target: self.target_index,
+            server: self.original,
+            agent: self.identity.agent.clone(),
+            database: database.clone(),
+        }
+    }
+
+    /// What the policy says of sessions as a whole.
+    pub(crate) fn bounds(&self, account: &Account) -> chaperone_policy::Limits {
+        self.shared.config.policy.limits(
+            &self.target,
+            &self.identity,
+            account.database.as_deref(),
+            account.user.as_deref(),
+        )
     }
 
     /// The target, as the configuration has it.

@@ -18,10 +18,12 @@ use chaperone_wire::postgres::CancelKey;
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
+    approvals::{Approvals, Listener},
     clock::{self, Clock},
     config::Config,
     identity::Identities,
     places::{Full, Places},
+    rates::Rates,
     tls::agent::Acceptor,
     upstream::Upstream,
 };
@@ -46,6 +48,9 @@ pub(crate) struct Shared {
     pub(crate) acceptor: Acceptor,
     /// Knows agents' processes.
     pub(crate) identities: Identities,
+    /// Commands that wait for a person.
+    pub(crate) approvals: Arc<Approvals>,
+    pub(crate) rates: Rates,
     /// How to reach the targets, in the order of the configuration.
     pub(crate) upstreams: Vec<Upstream>,
     pub(crate) clock: Clock,
@@ -95,6 +100,7 @@ impl Shared {
         acceptor: Acceptor,
         upstreams: Vec<Upstream>,
         identities: Identities,
+        listener: Option<Box<dyn Listener>>,
         generation: u32,
         stage: watch::Receiver<Stage>,
     ) -> Self {
@@ -107,6 +113,8 @@ impl Shared {
             told: Semaphore::new(TOLD),
             deriving: Semaphore::new(cores.div_ceil(2)),
             config,
+            approvals: Arc::new(Approvals::new(log.clone(), listener)),
+            rates: Rates::start(),
             log,
             acceptor,
             upstreams,
@@ -220,6 +228,8 @@ counters! {
     forwarded,
     /// Commands refused.
     refused,
+    /// Commands that waited for a person.
+    held,
     /// Sessions ended because the log could not be written.
     unrecorded,
     /// Cancel requests that belonged to no session of the same agent.

@@ -7,8 +7,8 @@ use std::{
 };
 
 use anyhow::Result;
-use chaperone_audit::{CommandDetail, CommandRow, EventRow, SessionRow};
-use chaperone_control::{LiveSession, Status};
+use chaperone_audit::{CommandDetail, CommandRow, EventRow, HoldRow, SessionRow};
+use chaperone_control::{Hold, LiveSession, Status};
 use chaperone_model::Timestamp;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
@@ -18,6 +18,10 @@ use crate::{
     config::{Agent, Config},
     daemon,
 };
+
+mod holds;
+
+pub(crate) use holds::{hold, holds, past_holds};
 
 /// Longest statement in a table; the whole of it is in `log show` and in JSON.
 const STATEMENT: usize = 80;
@@ -45,15 +49,7 @@ pub(crate) fn more_commands(rows: &[CommandRow], json: bool) -> Result<()> {
 
 fn command_cells(row: &CommandRow) -> [String; 9] {
     let id = if row.part == 0 { row.id.to_string() } else { format!("{}.{}", row.id, row.part) };
-    let statement = row.statement.as_deref().unwrap_or("(text not known)");
-    let mut line: String = clean(statement).chars().take(STATEMENT).collect();
-    if statement.chars().count() > STATEMENT {
-        line.push('…');
-    }
-    if let Some(parameters) = row.parameters.as_deref().filter(|p| *p != "[]") {
-        let short: String = clean(parameters).chars().take(STATEMENT / 2).collect();
-        line = format!("{line}  {short}");
-    }
+    let line = statement_line(row.statement.as_deref(), row.parameters.as_deref());
     let status = match &row.error_code {
         Some(code) => format!("{} {code}", row.status),
         None => row.status.clone(),
@@ -69,6 +65,20 @@ fn command_cells(row: &CommandRow) -> [String; 9] {
         row.duration_ms.map_or_else(String::new, |ms| format!("{ms:.1}")),
         line,
     ]
+}
+
+/// A statement with its parameters, short, in a line.
+fn statement_line(statement: Option<&str>, parameters: Option<&str>) -> String {
+    let statement = statement.unwrap_or("(text not known)");
+    let mut line: String = clean(statement).chars().take(STATEMENT).collect();
+    if statement.chars().count() > STATEMENT {
+        line.push('…');
+    }
+    if let Some(parameters) = parameters.filter(|p| *p != "[]") {
+        let short: String = clean(parameters).chars().take(STATEMENT / 2).collect();
+        line = format!("{line}  {short}");
+    }
+    line
 }
 
 pub(crate) fn command(detail: &CommandDetail, json: bool) -> Result<()> {
@@ -108,7 +118,11 @@ pub(crate) fn command(detail: &CommandDetail, json: bool) -> Result<()> {
         }
         line("user", &text(c.user.as_ref()));
         line("database", &text(c.database.as_ref()));
+        line("class", &text(c.class.as_ref()));
         line("verdict", &format!("{} ({})", c.verdict, c.rule));
+        line("approval", &text(c.approval.as_ref()));
+        line("policy", &text(c.policy.as_ref()));
+        line("reading", &text(c.summary.as_ref()));
         line("statement", c.statement.as_deref().unwrap_or("(text not known)"));
         line("parameters", &text(c.parameters.as_ref()));
         if c.parameters_cut {

@@ -72,6 +72,9 @@ const PACKAGES: &[Package] = &[
     package_unless("rust-web-src", BUILD, has_bpf_compiler),
     package_unless("llvm-22-dev", BUILD, tools::has_bpf_linker),
     package_unless("libzstd-dev", BUILD, tools::has_bpf_linker),
+    // To make the bindings of PostgreSQL's grammar.
+    package("libclang-22-dev", BUILD),
+    package("clang-22", BUILD),
     package_unless("postgresql", SERVERS, || postgres_bin().is_some()),
     package("util-linux", SERVERS),
     package("sqlite3", SERVERS),

@@ -2,7 +2,7 @@
 //!
 //! Does not belong here: transactions, and which number a record gets.
 
-use chaperone_model::{Record, Ref, Seq};
+use chaperone_model::{Record, Ref, Rung, Seq};
 use rusqlite::{Connection, params};
 
 /// Writes one record at its place; `first` is the number of the first of its batch. What is to be
@@ -103,7 +103,7 @@ pub(crate) fn insert(
             ],
         ),
         Record::Intent(r) => run(
-            "INSERT INTO intent VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO intent VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             params![
                 seq,
                 r.at.0,
@@ -114,8 +114,32 @@ pub(crate) fn insert(
                 r.command.parameters,
                 r.command.parameters_cut,
                 r.verdict.as_str(),
-                r.rule
+                r.rule,
+                r.rung.map(Rung::as_str),
+                r.summary,
+                r.approval.map(|hold| hold.0.cast_signed())
             ],
+        ),
+        Record::HoldOpened(r) => run(
+            "INSERT INTO hold_opened VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            params![
+                seq,
+                r.at.0,
+                number(r.hold),
+                r.approvers,
+                r.quorum,
+                r.deadline.0,
+                r.wait,
+                r.digest.to_string()
+            ],
+        ),
+        Record::HoldVoted(r) => run(
+            "INSERT INTO hold_voted VALUES (?, ?, ?, ?, ?, ?, ?)",
+            params![seq, r.at.0, r.hold.0.cast_signed(), r.approves, r.uid, r.person, r.reason],
+        ),
+        Record::HoldEnded(r) => run(
+            "INSERT INTO hold_ended VALUES (?, ?, ?, ?, ?)",
+            params![seq, r.at.0, r.hold.0.cast_signed(), r.how.as_str(), r.detail],
         ),
         Record::Outcome(r) => run(
             "INSERT INTO outcome VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -167,7 +191,10 @@ pub(crate) const LARGEST: usize = 512 << 20;
 pub(crate) fn weight(record: &Record) -> usize {
     let text = |t: &Option<String>| t.as_ref().map_or(0, String::len);
     200 + match record {
-        Record::Intent(r) => text(&r.command.text) + text(&r.command.parameters),
+        Record::Intent(r) => text(&r.command.text) + text(&r.command.parameters) + text(&r.summary),
+        Record::HoldOpened(r) => 200 + r.approvers.len(),
+        Record::HoldVoted(r) => text(&r.reason) + r.person.len(),
+        Record::HoldEnded(r) => text(&r.detail),
         Record::Outcome(r) => {
             text(&r.error_message)
                 + text(&r.notices)

@@ -14,6 +14,7 @@ mod writer;
 
 pub use error::AuditError;
 pub use query::{
-    BinaryRow, CommandDetail, CommandRow, EventRow, Filter, Part, Reader, RunRow, SessionRow,
+    BinaryRow, CommandDetail, CommandRow, EventRow, Filter, HoldRow, Part, Reader, RunRow,
+    SessionRow,
 };
 pub use writer::{Committed, Log, Options, Receipt, Stats};

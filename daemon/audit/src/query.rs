@@ -12,8 +12,8 @@ use crate::{AuditError, schema};
 
 mod rows;
 
-pub use rows::{BinaryRow, CommandDetail, CommandRow, EventRow, Part, RunRow, SessionRow};
-use rows::{binary_row, command_row, event_row, run_row, session_row};
+pub use rows::{BinaryRow, CommandDetail, CommandRow, EventRow, HoldRow, Part, RunRow, SessionRow};
+use rows::{binary_row, command_row, event_row, hold_row, run_row, session_row};
 
 /// Which commands to show. What is `None` is not asked for.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +28,12 @@ pub struct Filter {
     pub target: Option<String>,
     /// Of this session.
     pub session: Option<Seq>,
+    /// Of this run of an agent.
+    pub run: Option<String>,
+    /// Of a class: `read`, `write`, `destructive`, `forbidden`.
+    pub class: Option<String>,
+    /// Recorded before this one.
+    pub before: Option<Seq>,
     /// Whose statement contains this text; letters of either case, nothing else is special.
     pub text: Option<String>,
     /// With this status.
@@ -171,6 +177,20 @@ impl Reader {
         Ok(rows)
     }
 
+    /// The newest commands that waited for a person, oldest first.
+    ///
+    /// # Errors
+    /// [`AuditError`].
+    pub fn holds(&self, limit: u32) -> Result<Vec<HoldRow>, AuditError> {
+        let mut rows = self
+            .0
+            .prepare("SELECT * FROM holds ORDER BY id DESC LIMIT ?")?
+            .query_map([limit], hold_row)?
+            .collect::<Result<Vec<_>, _>>()?;
+        rows.reverse();
+        Ok(rows)
+    }
+
     /// The newest runs of agents, oldest first.
     ///
     /// # Errors
@@ -220,6 +240,9 @@ impl Reader {
             ":target": filter.target,
             ":session": filter.session.map(|s| s.0.cast_signed()),
             ":status": filter.status,
+            ":run": filter.run,
+            ":class": filter.class,
+            ":before": filter.before.map(|s| s.0.cast_signed()),
             ":text": plain,
             ":after": after.map(|s| s.0.cast_signed()),
             ":last": last.map(|s| s.0.cast_signed()),
@@ -253,7 +276,8 @@ fn sql(which: &Rows, filter: &Filter) -> String {
         "SELECT * FROM commands WHERE {place}
          AND (:since IS NULL OR time_us >= :since) AND (:until IS NULL OR time_us < :until)
          AND (:agent IS NULL OR agent = :agent) AND (:target IS NULL OR target = :target)
-         AND (:status IS NULL OR status = :status)
+         AND (:status IS NULL OR status = :status) AND (:run IS NULL OR run = :run)
+         AND (:class IS NULL OR class = :class) AND (:before IS NULL OR id < :before)
          AND (:text IS NULL OR instr(lower(statement), lower(:text)) > 0)
          ORDER BY {order}"
     )

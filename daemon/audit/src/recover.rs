@@ -1,11 +1,17 @@
-//! What an earlier daemon left open, as the records that close it.
+//! What an earlier daemon left open, as the records that close it. What waited for a person was
+//! never sent, and is not approved by a restart.
 //!
 //! Does not belong here: how they are written.
 
-use chaperone_model::{Closing, CommandStatus, Outcome, Record, Seq, SessionClosed, Timestamp};
+use std::collections::HashSet;
+
+use chaperone_model::{
+    Closing, CommandStatus, HoldEnd, HoldEnded, Outcome, Record, Seq, SessionClosed, Timestamp,
+};
 use rusqlite::Connection;
 
-/// An outcome `unknown` for every command without one, and an end for every session without one.
+/// An outcome for every command without one: `unknown`, or `refused` where it waited for a person;
+/// and an end for every session and hold without one.
 ///
 /// Walks all commands once (0.27 s for a million, measured).
 pub(crate) fn left_open(connection: &Connection) -> rusqlite::Result<Vec<Record>> {
@@ -14,6 +20,11 @@ pub(crate) fn left_open(connection: &Connection) -> rusqlite::Result<Vec<Record>
         connection,
         "SELECT seq FROM intent i WHERE NOT EXISTS (SELECT 1 FROM outcome o WHERE o.intent = i.seq)",
     )?;
+    let holds = numbers(
+        connection,
+        "SELECT hold FROM hold_opened h WHERE NOT EXISTS (SELECT 1 FROM hold_ended e WHERE e.hold = h.hold)",
+    )?;
+    let waiting: HashSet<Seq> = holds.iter().copied().collect();
     let sessions = numbers(
         connection,
         "SELECT seq FROM session_opened s
@@ -21,7 +32,16 @@ pub(crate) fn left_open(connection: &Connection) -> rusqlite::Result<Vec<Record>
     )?;
     let unknown = intents
         .into_iter()
-        .map(|intent| Record::Outcome(Outcome::new(intent, CommandStatus::Unknown, at)));
+        .map(|intent| {
+            let waited = waiting.contains(&intent);
+            let status = if waited { CommandStatus::Refused } else { CommandStatus::Unknown };
+            Record::Outcome(Outcome::new(intent, status, at))
+        })
+        .collect::<Vec<_>>();
+    let withdrawn = holds.into_iter().map(|hold| {
+        let detail = Some("the daemon was restarted".into());
+        Record::HoldEnded(HoldEnded { at, hold, how: HoldEnd::Withdrawn, detail })
+    });
     let closed = sessions.into_iter().map(|session| {
         Record::SessionClosed(SessionClosed {
             at,
@@ -32,7 +52,7 @@ pub(crate) fn left_open(connection: &Connection) -> rusqlite::Result<Vec<Record>
             bytes_down: 0,
         })
     });
-    Ok(unknown.chain(closed).collect())
+    Ok(unknown.into_iter().chain(withdrawn).chain(closed).collect())
 }
 
 fn numbers(connection: &Connection, sql: &str) -> rusqlite::Result<Vec<Seq>> {

@@ -19,13 +19,13 @@ const APPLICATION_ID: i32 = 0x6368_6170;
 const FIRST: u32 = 3;
 /// The first makes [`FIRST`], each other brings its layout to the next; what has been released is
 /// never changed.
-const STEPS: [&str; 1] = [include_str!("schema/log.sql")];
+const STEPS: [&str; 2] = [include_str!("schema/log.sql"), include_str!("schema/holds.sql")];
 /// The layout that this version writes: one more a step.
-const LAYOUT: u32 = 3;
+const LAYOUT: u32 = 4;
 const _: () = assert!((LAYOUT - FIRST + 1) as usize == STEPS.len());
 
 /// The tables of records.
-pub(crate) const TABLES: [&str; 10] = [
+pub(crate) const TABLES: [&str; 13] = [
     "daemon_started",
     "run",
     "process",
@@ -34,6 +34,9 @@ pub(crate) const TABLES: [&str; 10] = [
     "session_signed_on",
     "intent",
     "outcome",
+    "hold_opened",
+    "hold_voted",
+    "hold_ended",
     "session_closed",
     "event",
 ];

@@ -91,6 +91,11 @@ impl Committed {
         self.seqs.into_iter().map(Receipt).collect()
     }
 
+    /// Takes away those behind the first `count`.
+    pub fn split_off(&mut self, count: usize) -> Self {
+        Self { seqs: self.seqs.split_off(count.min(self.seqs.len())), shared: self.shared.clone() }
+    }
+
     /// The receipts once the records are on the disk as well: they survive a power cut.
     ///
     /// # Errors

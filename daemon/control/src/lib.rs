@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use chaperone_model::{Seq, Timestamp};
+use chaperone_model::{Reading, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// What the daemon can be asked to do.
@@ -21,6 +21,19 @@ pub enum Action {
     Status,
     /// Which sessions are live?
     Sessions,
+    /// Which commands wait for a person?
+    Holds,
+    /// One of them, with all that is known of it.
+    Hold(Seq),
+    /// The caller's word on one of them.
+    Decide {
+        /// Which.
+        hold: Seq,
+        /// Whether the caller is for it.
+        approve: bool,
+        /// Why, in their words.
+        reason: Option<String>,
+    },
 }
 
 /// What it answers.
@@ -31,6 +44,12 @@ pub enum Reply {
     Status(Status),
     /// To [`Action::Sessions`].
     Sessions(Vec<LiveSession>),
+    /// To [`Action::Holds`].
+    Holds(Vec<Hold>),
+    /// To [`Action::Hold`].
+    Hold(Box<Hold>),
+    /// To [`Action::Decide`]: what came of it, in a sentence.
+    Decided(String),
     /// It cannot; a sentence says why.
     Refused(String),
 }
@@ -69,6 +88,87 @@ pub struct LogStatus {
     pub lost: u64,
     /// Why the last commit failed, where it did.
     pub error: Option<String>,
+}
+
+/// A command that waits for a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Its id: the number of the command's record.
+    pub id: Seq,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when.
+    pub deadline: Timestamp,
+    /// Whether the agent waits for it (`stay`) or was told to come again (`retry`).
+    pub wait: String,
+    /// The agent.
+    pub agent: String,
+    /// Its version.
+    pub version: Option<String>,
+    /// Which of its runs.
+    pub run: String,
+    /// The agent's first process and what came of it, down to the one that connected.
+    pub lineage: String,
+    /// What is doubtful about who it is.
+    pub doubts: Vec<String>,
+    /// The session.
+    pub session: Seq,
+    /// Whether the session was inside a transaction.
+    pub in_transaction: bool,
+    /// The target.
+    pub target: String,
+    /// The database.
+    pub database: Option<String>,
+    /// The account at the target.
+    pub user: Option<String>,
+    /// The rule that holds it.
+    pub rule: String,
+    /// Who may approve it: `group:…`, `user:…`.
+    pub approvers: Vec<String>,
+    /// How many of them it takes.
+    pub quorum: u32,
+    /// Who has approved it so far.
+    pub approved_by: Vec<String>,
+    /// How long an approval lasts, and how often it can be used.
+    pub lasts: String,
+    /// The statement as sent.
+    pub statement: Option<String>,
+    /// The statement laid out.
+    pub laid_out: Option<String>,
+    /// Its parameters, as a JSON array.
+    pub parameters: Option<String>,
+    /// What was read out of it.
+    pub reading: Option<Reading>,
+    /// What the target expects of it; for [`Action::Hold`] alone.
+    pub inspection: Option<Inspection>,
+    /// What the same run did just before, the newest last; for [`Action::Hold`] alone.
+    pub before: Vec<Before>,
+}
+
+/// What the target itself says of a statement, without running it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inspection {
+    /// Rows that it would touch, as the server's planner estimates.
+    pub estimated_rows: Option<u64>,
+    /// Rows in each relation, as the server's statistics say.
+    pub relations: Vec<(String, u64)>,
+    /// Foreign keys by which it reaches further, a sentence each.
+    pub cascades: Vec<String>,
+    /// Why something is not known.
+    pub unknown: Option<String>,
+}
+
+/// An earlier command of the same run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Before {
+    /// Its id.
+    pub id: Seq,
+    /// When, in UTC.
+    pub time: String,
+    /// The statement.
+    pub statement: Option<String>,
+    /// What came of it.
+    pub status: String,
 }
 
 /// A live session.

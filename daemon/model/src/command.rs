@@ -1,6 +1,10 @@
 //! One unit that policy decides.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
+
+use crate::{Reading, Seq};
 
 /// What an agent asks a target to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +22,26 @@ pub struct Command {
     pub parameters: Option<String>,
     /// Whether `parameters` was cut.
     pub parameters_cut: bool,
+    /// What was read out of its text; for `Bind`, `Execute` and `Fetch` when the text was sent to be
+    /// parsed.
+    pub reading: Option<Arc<Reading>>,
+    /// The hold whose approval covers it, for what is run after it was approved.
+    pub approval: Option<Seq>,
+}
+
+impl Command {
+    /// A command of which no more is known yet.
+    pub fn new(kind: CommandKind, text: Option<String>) -> Self {
+        Self {
+            kind,
+            text,
+            statement: None,
+            parameters: None,
+            parameters_cut: false,
+            reading: None,
+            approval: None,
+        }
+    }
 }
 
 /// The kinds of command.
@@ -28,6 +52,8 @@ pub enum CommandKind {
     Query,
     /// A statement is sent to be parsed, and not run yet.
     Prepare,
+    /// A prepared statement that a person must approve is given its parameters.
+    Bind,
     /// A prepared statement is run.
     Execute,
     /// More rows of a statement that is already running are asked for.
@@ -44,6 +70,7 @@ impl CommandKind {
         match self {
             Self::Query => "query",
             Self::Prepare => "prepare",
+            Self::Bind => "bind",
             Self::Execute => "execute",
             Self::Fetch => "fetch",
             Self::Cancel => "cancel",

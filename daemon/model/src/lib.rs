@@ -7,6 +7,7 @@
 mod address;
 mod command;
 mod identity;
+mod reading;
 mod record;
 mod time;
 
@@ -15,9 +16,12 @@ pub use command::{Command, CommandKind};
 pub use identity::{
     AgentName, Digest, Doubt, Identity, Process, Run, STEP, Script, Version, VersionSource,
 };
+pub use reading::{
+    Access, Column, NameUse, QualifiedName, Reading, Relation, Rung, Statement, UNREADABLE,
+};
 pub use record::{
-    Closing, CommandStatus, DaemonStarted, Event, EventKind, Intent, Outcome, ProcessSeen, Record,
-    Ref, Response, RunSeen, Seq, SessionClosed, SessionOpened, SessionSignedOn, SessionStarted,
-    VerdictKind,
+    Closing, CommandStatus, DaemonStarted, Event, EventKind, HoldEnd, HoldEnded, HoldOpened,
+    HoldVoted, Intent, Outcome, ProcessSeen, Record, Ref, Response, RunSeen, Seq, SessionClosed,
+    SessionOpened, SessionSignedOn, SessionStarted, VerdictKind,
 };
 pub use time::Timestamp;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AgentAddr, AgentName, Command, OriginalAddr, Process, Protocol, Run, TargetName, Timestamp,
-    Version,
+    AgentAddr, AgentName, Command, Digest, OriginalAddr, Process, Protocol, Run, Rung, TargetName,
+    Timestamp, Version,
 };
 
 /// A record's place in the log: 1, 2, 3 … without gaps, over all kinds of records.
@@ -54,6 +54,12 @@ pub enum Record {
     Intent(Intent),
     /// What came of a command, or of one statement of it.
     Outcome(Outcome),
+    /// A command waits for a person; the command's sequence number stands for the hold.
+    HoldOpened(HoldOpened),
+    /// A person's word on it.
+    HoldVoted(HoldVoted),
+    /// It waits no longer.
+    HoldEnded(HoldEnded),
     /// The session ended.
     SessionClosed(SessionClosed),
     /// Something else that an auditor wants to know.
@@ -173,16 +179,103 @@ pub struct Intent {
     pub verdict: VerdictKind,
     /// The rule that said it.
     pub rule: Arc<str>,
+    /// How much it can do, where that was looked at.
+    pub rung: Option<Rung>,
+    /// What it is and touches, as a JSON object, with the statements that are first sent here.
+    pub summary: Option<String>,
+    /// The hold whose approval let it through.
+    pub approval: Option<Seq>,
+}
+
+/// See [`Record::HoldOpened`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HoldOpened {
+    /// When.
+    pub at: Timestamp,
+    /// The command.
+    pub hold: Ref,
+    /// Who may approve it, as the rule says.
+    pub approvers: String,
+    /// How many of them it takes.
+    pub quorum: u32,
+    /// Until when.
+    pub deadline: Timestamp,
+    /// Whether the agent waits for it (`stay`) or comes again (`retry`).
+    pub wait: &'static str,
+    /// SHA-256 of the text and the parameters: the approval is for these alone.
+    pub digest: Digest,
+}
+
+/// See [`Record::HoldVoted`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HoldVoted {
+    /// When.
+    pub at: Timestamp,
+    /// The hold.
+    pub hold: Seq,
+    /// Whether they are for it.
+    pub approves: bool,
+    /// The account, as the kernel says.
+    pub uid: u32,
+    /// Its name.
+    pub person: String,
+    /// Why, in their words.
+    pub reason: Option<String>,
+}
+
+/// See [`Record::HoldEnded`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HoldEnded {
+    /// When.
+    pub at: Timestamp,
+    /// The hold.
+    pub hold: Seq,
+    /// How.
+    pub how: HoldEnd,
+    /// A sentence for the auditor.
+    pub detail: Option<String>,
+}
+
+/// How a hold ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HoldEnd {
+    /// Enough approvers were for it.
+    Approved,
+    /// One was against it.
+    Denied,
+    /// Nobody decided in time.
+    Expired,
+    /// It was no longer asked for.
+    Withdrawn,
+}
+
+impl HoldEnd {
+    /// The name that the log uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Approved => "approved",
+            Self::Denied => "denied",
+            Self::Expired => "expired",
+            Self::Withdrawn => "withdrawn",
+        }
+    }
 }
 
 /// What policy said of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum VerdictKind {
     /// It may be forwarded.
     Allow,
     /// It may not, and was not.
     Deny,
+    /// It may, once a person has said so.
+    Hold,
+    /// It was forwarded, because the target is only observed; else it would not have been.
+    WouldDeny,
+    /// It was forwarded, because the target is only observed; else a person would have been asked.
+    WouldHold,
 }
 
 impl VerdictKind {
@@ -191,6 +284,9 @@ impl VerdictKind {
         match self {
             Self::Allow => "allow",
             Self::Deny => "deny",
+            Self::Hold => "hold",
+            Self::WouldDeny => "would-deny",
+            Self::WouldHold => "would-hold",
         }
     }
 }

@@ -1,14 +1,25 @@
-//! Rules and verdicts: pure functions of (policy, identity, command).
+//! Rules and verdicts: pure functions of (policy, identity, command, circumstances).
 //!
-//! The only place where a [`Permit`] is made. Does not belong here: I/O, clocks, and the other
-//! proof, the log's receipt.
+//! The only place where a [`Permit`] is made. Does not belong here: I/O, clocks, how the rules are
+//! written down, and the other proof, the log's receipt.
 
 use std::{collections::HashMap, sync::Arc};
 
-use chaperone_model::{Command, Identity, TargetName};
+use chaperone_model::{
+    CommandKind, Identity, Reading, Rung, Statement, TargetName, UNREADABLE, VerdictKind,
+};
 
-/// The proof that policy allowed one command. Neither made elsewhere nor copied; forwarding
-/// consumes it.
+pub mod approval;
+mod rule;
+mod terms;
+mod when;
+
+pub use rule::{Limits, Rule, Then};
+pub use terms::{Approver, Bind, Terms, Wait};
+pub use when::{ColumnGlob, NameGlob, Span, Versions, When};
+pub use wildmatch::WildMatch;
+
+/// The proof that a command may go on. Neither made elsewhere nor copied; forwarding consumes it.
 #[derive(Debug)]
 #[must_use = "a permit that is dropped forwards nothing"]
 pub struct Permit(());
@@ -18,8 +29,10 @@ pub struct Permit(());
 pub enum Verdict {
     /// It may be forwarded.
     Allow(Permit),
-    /// It may not.
-    Deny,
+    /// It may not; with the rule's own words, where it has some.
+    Deny(Option<Arc<str>>),
+    /// It may, once a person has said so.
+    Hold(Arc<Terms>),
 }
 
 /// A verdict and the rule that it comes from.
@@ -29,6 +42,42 @@ pub struct Decision {
     pub verdict: Verdict,
     /// Which rule says it.
     pub rule: Arc<str>,
+    /// What it would say if the target was not only observed.
+    pub would: Option<VerdictKind>,
+    /// Which statement of the reading decided.
+    pub statement: Option<usize>,
+}
+
+/// A moment as rules speak of it, in the host's time zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// 1 is Monday, 7 Sunday (ISO 8601).
+    pub weekday: u8,
+    /// Of the day, from 0.
+    pub minute: u16,
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Where it would go.
+    pub target: &'a TargetName,
+    /// Who asks.
+    pub identity: &'a Identity,
+    /// In which database, where that is known.
+    pub database: Option<&'a str>,
+    /// As which account at the target, where that is known.
+    pub user: Option<&'a str>,
+    /// As what it came.
+    pub kind: CommandKind,
+    /// What was read out of it. `None` is a statement that nobody could read, but for `Cancel`.
+    pub reading: Option<&'a Reading>,
+    /// Where the server looks for names without a schema, where that is known.
+    pub search_path: Option<&'a [String]>,
+    /// When.
+    pub moment: Moment,
+    /// This agent's commands on this target in the last minute, with this one.
+    pub rate: u64,
 }
 
 /// What a target says where no rule matches.
@@ -40,25 +89,67 @@ pub enum Fallback {
     Deny,
 }
 
+/// Whether verdicts are carried out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// They are.
+    #[default]
+    Enforce,
+    /// They are only recorded.
+    Observe,
+}
+
 /// The policy in force.
 #[derive(Clone, Debug)]
 pub struct Policy {
     hash: String,
-    targets: HashMap<TargetName, (Fallback, Arc<str>)>,
+    targets: HashMap<TargetName, (Fallback, Mode, Arc<str>)>,
+    rules: Vec<Rule>,
     unknown: Arc<str>,
+    forbidden: Arc<str>,
+    needs_rate: bool,
+}
+
+/// How strict an answer is, and what it is.
+enum Answer<'a> {
+    Allow,
+    Hold(&'a Arc<Terms>),
+    Deny(Option<Arc<str>>),
+}
+
+impl Answer<'_> {
+    fn strictness(&self) -> u8 {
+        match self {
+            Self::Allow => 0,
+            Self::Hold(_) => 1,
+            Self::Deny(_) => 2,
+        }
+    }
 }
 
 impl Policy {
-    /// A policy of the targets' defaults. `hash` names the configuration that it was read from.
-    pub fn new(hash: String, defaults: impl IntoIterator<Item = (TargetName, Fallback)>) -> Self {
-        let targets = defaults
+    /// A policy of targets and rules. `hash` names the configuration that it was read from.
+    pub fn new(
+        hash: String,
+        targets: impl IntoIterator<Item = (TargetName, Fallback, Mode)>,
+        rules: Vec<Rule>,
+    ) -> Self {
+        let targets = targets
             .into_iter()
-            .map(|(name, fallback)| {
+            .map(|(name, fallback, mode)| {
                 let rule = format!("default of target {name}").into();
-                (name, (fallback, rule))
+                (name, (fallback, mode, rule))
             })
             .collect();
-        Self { hash, targets, unknown: "unknown target".into() }
+        let needs_rate = rules.iter().any(Rule::needs_rate);
+        Self {
+            hash,
+            targets,
+            rules,
+            unknown: "unknown target".into(),
+            forbidden: "forbidden unless a rule allows it".into(),
+            needs_rate,
+        }
     }
 
     /// SHA-256 of what the policy was read from, in hexadecimal.
@@ -66,54 +157,164 @@ impl Policy {
         &self.hash
     }
 
+    /// The rules.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// Whether [`Asked::rate`] matters.
+    pub fn needs_rate(&self) -> bool {
+        self.needs_rate
+    }
+
+    /// All who may approve something.
+    pub fn approvers(&self) -> impl Iterator<Item = &Approver> {
+        self.rules.iter().filter_map(Rule::terms).flat_map(|terms| &terms.approvers)
+    }
+
     /// Decides one command. A target that the policy does not know is refused.
-    pub fn decide(
+    pub fn decide(&self, asked: &Asked<'_>) -> Decision {
+        let Some((fallback, mode, default)) = self.targets.get(asked.target) else {
+            return Decision {
+                verdict: Verdict::Deny(None),
+                rule: self.unknown.clone(),
+                would: None,
+                statement: None,
+            };
+        };
+        let (answer, rule, statement) = self.strictest(asked, *fallback, default);
+        let rule = rule.clone();
+        let (verdict, kind) = match answer {
+            Answer::Allow => (Verdict::Allow(Permit(())), None),
+            Answer::Deny(message) => (Verdict::Deny(message), Some(VerdictKind::WouldDeny)),
+            Answer::Hold(terms) => (Verdict::Hold(terms.clone()), Some(VerdictKind::WouldHold)),
+        };
+        match (mode, kind) {
+            (Mode::Observe, Some(_)) => {
+                Decision { verdict: Verdict::Allow(Permit(())), rule, would: kind, statement }
+            }
+            _ => Decision { verdict, rule, would: None, statement },
+        }
+    }
+
+    /// The limits of sessions as a whole: of those that match, the strictest.
+    pub fn limits(
         &self,
         target: &TargetName,
-        _identity: &Identity,
-        _command: &Command,
-    ) -> Decision {
-        match self.targets.get(target) {
-            Some((Fallback::Allow, rule)) => {
-                Decision { verdict: Verdict::Allow(Permit(())), rule: rule.clone() }
+        identity: &Identity,
+        database: Option<&str>,
+        user: Option<&str>,
+    ) -> Limits {
+        let asked = Asked {
+            target,
+            identity,
+            database,
+            user,
+            kind: CommandKind::Query,
+            reading: None,
+            search_path: None,
+            moment: Moment { weekday: 1, minute: 0 },
+            rate: 0,
+        };
+        let mut limits = Limits::default();
+        if self.targets.get(target).is_none_or(|(_, mode, _)| *mode == Mode::Observe) {
+            return limits;
+        }
+        for rule in &self.rules {
+            if let Then::Limit { rows, session, .. } = &rule.then
+                && rule.when.may_match_session(&asked)
+            {
+                if let Some(rows) = rows
+                    && limits.rows.as_ref().is_none_or(|(known, _)| rows < known)
+                {
+                    limits.rows = Some((*rows, rule.name.clone()));
+                }
+                if let Some(session) = session
+                    && limits.session.as_ref().is_none_or(|(known, _)| session < known)
+                {
+                    limits.session = Some((*session, rule.name.clone()));
+                }
             }
-            Some((Fallback::Deny, rule)) => Decision { verdict: Verdict::Deny, rule: rule.clone() },
-            None => Decision { verdict: Verdict::Deny, rule: self.unknown.clone() },
+        }
+        limits
+    }
+
+    fn strictest<'a>(
+        &'a self,
+        asked: &Asked<'_>,
+        fallback: Fallback,
+        default: &'a Arc<str>,
+    ) -> (Answer<'a>, &'a Arc<str>, Option<usize>) {
+        let single = |statement: Statement| {
+            let (answer, rule) = self.of_statement(asked, &statement, fallback, default);
+            (answer, rule, None)
+        };
+        let Some(reading) = asked.reading else {
+            return single(if asked.kind == CommandKind::Cancel {
+                Statement::new("CANCEL", Rung::Read, "it only cancels")
+            } else {
+                let why = "its text is not known";
+                Statement { opaque: true, ..Statement::new(UNREADABLE, Rung::Destructive, why) }
+            });
+        };
+        let mut found: Option<(Answer<'a>, &'a Arc<str>, Option<usize>)> = None;
+        for (index, statement) in reading.statements.iter().enumerate() {
+            let (answer, rule) = self.of_statement(asked, statement, fallback, default);
+            if found.as_ref().is_none_or(|(known, ..)| answer.strictness() > known.strictness()) {
+                found = Some((answer, rule, Some(index)));
+            }
+        }
+        found.unwrap_or_else(|| single(Statement::new("", Rung::Read, "it holds no statement")))
+    }
+
+    /// The strictest matching rule holds; where none matches, the default.
+    fn of_statement<'a>(
+        &'a self,
+        asked: &Asked<'_>,
+        statement: &Statement,
+        fallback: Fallback,
+        default: &'a Arc<str>,
+    ) -> (Answer<'a>, &'a Arc<str>) {
+        let mut found: Option<(Answer<'a>, &'a Arc<str>)> = None;
+        let mut lifted = statement.rung < Rung::Forbidden;
+        for rule in &self.rules {
+            let Some(answer) = rule.answer(asked, statement) else { continue };
+            lifted |= rule.when.classes.contains(&Rung::Forbidden);
+            if found.as_ref().is_none_or(|(known, _)| answer.strictness() > known.strictness()) {
+                found = Some((answer, &rule.name));
+            }
+        }
+        match found {
+            Some((answer, rule)) if lifted || answer.strictness() == 2 => (answer, rule),
+            _ if !lifted => (Answer::Deny(None), &self.forbidden),
+            Some(found) => found,
+            None => match fallback {
+                Fallback::Allow => (Answer::Allow, default),
+                Fallback::Deny => (Answer::Deny(None), default),
+            },
+        }
+    }
+}
+
+impl Rule {
+    fn answer(&self, asked: &Asked<'_>, statement: &Statement) -> Option<Answer<'_>> {
+        match &self.then {
+            Then::Allow => self.when.surely_matches(asked, statement).then_some(Answer::Allow),
+            Then::Deny(message) => {
+                self.when.may_match(asked, statement).then(|| Answer::Deny(message.clone()))
+            }
+            Then::Hold(terms) => {
+                self.when.may_match(asked, statement).then_some(Answer::Hold(terms))
+            }
+            Then::Limit { statements: Some(most), .. } => (asked.rate > *most
+                && self.when.may_match(asked, statement))
+            .then(|| {
+                Answer::Deny(Some(format!("at most {most} statements a minute are allowed").into()))
+            }),
+            Then::Limit { statements: None, .. } => None,
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use chaperone_model::{AgentName, CommandKind, Run};
-
-    use super::*;
-
-    #[test]
-    fn p2_an_unknown_target_is_refused() {
-        let policy = Policy::new(
-            String::new(),
-            [(TargetName("a".into()), Fallback::Allow), (TargetName("b".into()), Fallback::Deny)],
-        );
-        let identity = Identity {
-            agent: AgentName("x".into()),
-            version: None,
-            run: Run { name: "r".into(), unit: None, container: None },
-            lineage: [].into(),
-            comm: String::new(),
-            doubts: Vec::new(),
-        };
-        let command = Command {
-            kind: CommandKind::Query,
-            text: None,
-            statement: None,
-            parameters: None,
-            parameters_cut: false,
-        };
-        let verdict =
-            |name: &str| policy.decide(&TargetName(name.into()), &identity, &command).verdict;
-        assert!(matches!(verdict("a"), Verdict::Allow(_)));
-        assert!(matches!(verdict("b"), Verdict::Deny));
-        assert!(matches!(verdict("c"), Verdict::Deny));
-    }
-}
+mod tests;

@@ -8,13 +8,16 @@ pub(super) fn suggest(message: &str) -> String {
     let Some(wrong) = quoted.next().filter(|_| message.starts_with("unknown ")) else {
         return message.to_owned();
     };
-    let near = quoted.map(|name| (distance(wrong, name), name)).min();
-    match near {
-        Some((distance, name)) if distance <= 2.max(wrong.len() / 3) => {
-            format!("{message}\ndid you mean `{name}`?")
-        }
-        _ => message.to_owned(),
+    match nearest(wrong, quoted) {
+        Some(name) => format!("{message}\ndid you mean `{name}`?"),
+        None => message.to_owned(),
     }
+}
+
+/// What may have been meant.
+pub(super) fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let (distance, name) = known.map(|name| (distance(wrong, name), name)).min()?;
+    (distance <= 2.max(wrong.len() / 3)).then_some(name)
 }
 
 /// Levenshtein's distance.

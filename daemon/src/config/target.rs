@@ -3,7 +3,7 @@
 use std::{collections::HashSet, fmt, ops::Range, path::PathBuf, str::FromStr};
 
 use chaperone_model::{AgentName, Protocol, TargetName};
-use chaperone_policy::Fallback;
+use chaperone_policy::{Fallback, Mode};
 use chaperone_wire::postgres::{Method, is_setting};
 use rustls::pki_types::ServerName;
 use serde::{
@@ -29,6 +29,8 @@ pub(crate) struct Target {
     pub(crate) parameters: Vec<String>,
     /// Whether the server is told by `application_name` who it is.
     pub(crate) attribution: bool,
+    /// Whether verdicts are carried out.
+    pub(crate) policy_mode: Mode,
 }
 
 /// The daemon's connections to a target.
@@ -128,7 +130,7 @@ impl Target {
 pub(crate) struct NoCredential;
 
 /// What holds where no rule matches.
-type Defaults = Vec<(TargetName, Fallback)>;
+type Defaults = Vec<(TargetName, Fallback, Mode)>;
 
 /// Checks all targets, against the agents that they may name.
 pub(super) fn check(raw: Vec<Raw>, agents: &[Agent]) -> Result<(Vec<Target>, Defaults), Misplaced> {
@@ -209,7 +211,8 @@ pub(super) fn check(raw: Vec<Raw>, agents: &[Agent]) -> Result<(Vec<Target>, Def
             parameters.push(name.into_inner());
         }
         let name = TargetName(name.into());
-        defaults.push((name.clone(), target.default.into()));
+        let mode = target.mode.into();
+        defaults.push((name.clone(), target.default.into(), mode));
         targets.push(Target {
             name,
             protocol,
@@ -220,6 +223,7 @@ pub(super) fn check(raw: Vec<Raw>, agents: &[Agent]) -> Result<(Vec<Target>, Def
             replication: target.replication,
             parameters,
             attribution: target.attribution,
+            policy_mode: mode,
         });
     }
     Ok((targets, defaults))
@@ -257,6 +261,8 @@ pub(super) struct Raw {
     address: Spanned<Vec<Spanned<String>>>,
     #[serde(default)]
     default: RawFallback,
+    #[serde(default)]
+    mode: RawMode,
     tls: Option<RawTlsOrMode>,
     #[serde(default)]
     agent_tls: AgentTls,
@@ -279,6 +285,23 @@ enum RawFallback {
     #[default]
     Allow,
     Deny,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawMode {
+    #[default]
+    Enforce,
+    Observe,
+}
+
+impl From<RawMode> for Mode {
+    fn from(raw: RawMode) -> Self {
+        match raw {
+            RawMode::Enforce => Self::Enforce,
+            RawMode::Observe => Self::Observe,
+        }
+    }
 }
 
 impl From<RawFallback> for Fallback {

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use chaperone_model::{
-    Closing, Command, CommandKind, CommandStatus, Intent, Outcome, Record, VerdictKind,
+    Closing, Command, CommandKind, CommandStatus, Intent, Outcome, Record, Rung, VerdictKind,
 };
-use chaperone_policy::Verdict;
+use chaperone_policy::{Asked, Verdict};
 use chaperone_wire::postgres::CancelKey;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::Session;
-use crate::{clock, config::AgentTls, relay::Ended, tls::target::ConnectError};
+use crate::{clock, committer::Safe, config::AgentTls, relay::Ended, tls::target::ConnectError};
 
 /// How long a server may take to deal with it.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -29,25 +29,44 @@ impl Session {
             || format!("cancel server process {}", key.process),
             |of| format!("cancel the running command of session {}", of.session.0),
         );
-        let command = Command {
-            kind: CommandKind::Cancel,
-            text: Some(text),
-            statement: None,
-            parameters: None,
-            parameters_cut: false,
-        };
-        let decision = shared.config.policy.decide(&self.target, &self.identity, &command);
+        let command = Command::new(CommandKind::Cancel, Some(text));
+        let decision = shared.config.policy.decide(&Asked {
+            target: &self.target,
+            identity: &self.identity,
+            database: None,
+            user: None,
+            kind: command.kind,
+            reading: None,
+            search_path: None,
+            moment: clock::moment(),
+            rate: 0,
+        });
+        // What it asks for is that less is done: that needs nobody's word.
+        let would = decision.would;
         let in_the_clear = !encrypted && self.target().agent_tls == AgentTls::Require;
         let (permit, rule) = match (&of, decision.verdict) {
             // Whoever listens has seen its key.
             _ if in_the_clear => (None, "the target takes only encrypted connections".into()),
             (Some(_), Verdict::Allow(permit)) => (Some(permit), decision.rule),
-            (Some(_), Verdict::Deny) => (None, decision.rule),
+            (Some(_), Verdict::Deny(_) | Verdict::Hold(_)) => (None, decision.rule),
             (None, _) => (None, "cancel requests reach own sessions only".into()),
         };
-        let verdict = if permit.is_some() { VerdictKind::Allow } else { VerdictKind::Deny };
-        let intent = Intent { at: clock::wall(), session: self.id, command, verdict, rule };
-        let receipt = match self.committer.commit(vec![Record::Intent(intent)]).await {
+        let verdict = match permit {
+            Some(_) => would.unwrap_or(VerdictKind::Allow),
+            None => VerdictKind::Deny,
+        };
+        let intent = Intent {
+            at: clock::wall(),
+            session: self.id,
+            command,
+            verdict,
+            rule,
+            rung: Some(Rung::Read),
+            summary: None,
+            approval: None,
+        };
+        let records = vec![Record::Intent(intent)];
+        let receipt = match self.local.committer.commit(records, Safe::FromCrash).await {
             Ok(Ok(mut receipts)) => receipts.pop(),
             Ok(Err(error)) => return self.unrecorded(&error),
             Err(_) => None,
@@ -61,7 +80,11 @@ impl Session {
             shared.counters.forwarded.up();
             // Both are spent here: this is the command that they are for.
             drop((permit, receipt));
-            if self.send_cancel(packet).await.is_ok() {
+            // What waits for a person is not at the server yet.
+            let waits = of.is_some_and(|of| {
+                shared.approvals.withdraw_session(of.session, "the client cancelled it")
+            });
+            if waits || self.send_cancel(packet).await.is_ok() {
                 CommandStatus::Ok
             } else {
                 CommandStatus::Error

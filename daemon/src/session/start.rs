@@ -118,7 +118,8 @@ impl Session {
             sign_on: if held.is_some() { SigningOn::Held } else { SigningOn::Relayed },
             replication: target.replication,
         };
-        Ok(Relay::new(self, server, rules, signed_on, ahead, &said))
+        let database = startup.database().map(str::to_owned);
+        Ok(Relay::new(self, server, rules, signed_on, database, ahead, &said))
     }
 
     /// What the client is to hear first where it asked for more than it gets: in place of what the

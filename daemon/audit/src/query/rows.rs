@@ -30,7 +30,7 @@ pub struct CommandRow {
     pub user: Option<String>,
     /// The database, as the agent said.
     pub database: Option<String>,
-    /// `query`, `prepare`, `execute`, `fetch`, `cancel`, `call`.
+    /// `query`, `prepare`, `bind`, `execute`, `fetch`, `cancel`, `call`.
     pub kind: String,
     /// The statement.
     pub statement: Option<String>,
@@ -38,10 +38,18 @@ pub struct CommandRow {
     pub parameters: Option<String>,
     /// Whether some of them were not kept.
     pub parameters_cut: bool,
-    /// `allow` or `deny`.
+    /// `allow`, `deny`, `hold`, or, where the target is only observed, `would-deny`, `would-hold`.
     pub verdict: String,
     /// The rule that said so.
     pub rule: String,
+    /// How much it can do: `read`, `write`, `destructive`, `forbidden`.
+    pub class: Option<String>,
+    /// What it is and touches, as a JSON object.
+    pub summary: Option<String>,
+    /// The hold whose approval let it through.
+    pub approval: Option<u64>,
+    /// SHA-256 of the policy in force.
+    pub policy: Option<String>,
     /// `ok`, `error`, `suspended`, `skipped`, `refused`, `unknown`, `pending`.
     pub status: String,
     /// The target's word for what was done.
@@ -186,6 +194,47 @@ pub struct SessionRow {
     pub bytes_down: Option<u64>,
 }
 
+/// A row of the view `holds`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HoldRow {
+    /// Number of the command's record.
+    pub id: u64,
+    /// When it was held, in UTC.
+    pub time: String,
+    /// The agent.
+    pub agent: Option<String>,
+    /// Its version.
+    pub agent_version: Option<String>,
+    /// Which of its runs.
+    pub run: Option<String>,
+    /// The target.
+    pub target: Option<String>,
+    /// The statement.
+    pub statement: Option<String>,
+    /// Its parameters, as a JSON array.
+    pub parameters: Option<String>,
+    /// How much it can do.
+    pub class: Option<String>,
+    /// The rule that held it.
+    pub rule: String,
+    /// Who may approve it.
+    pub approvers: String,
+    /// How many of them it takes.
+    pub quorum: u32,
+    /// Until when, in UTC.
+    pub deadline: String,
+    /// `open`, `approved`, `denied`, `expired`, `withdrawn`.
+    pub state: String,
+    /// When it ended, in UTC.
+    pub ended: Option<String>,
+    /// A sentence on how.
+    pub detail: Option<String>,
+    /// What people said, as a JSON array.
+    pub words: String,
+    /// Commands that an approval let through later.
+    pub uses: u64,
+}
+
 /// A row of the view `runs`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RunRow {
@@ -270,6 +319,10 @@ pub(super) fn command_row(row: &Row<'_>) -> rusqlite::Result<CommandRow> {
         parameters_cut: row.get("parameters_cut")?,
         verdict: row.get("verdict")?,
         rule: row.get("rule")?,
+        class: row.get("class")?,
+        summary: row.get("summary")?,
+        approval: row.get("approval")?,
+        policy: row.get("policy")?,
         status: row.get("status")?,
         tag: row.get("tag")?,
         rows: row.get("rows")?,
@@ -287,6 +340,29 @@ pub(super) fn command_row(row: &Row<'_>) -> rusqlite::Result<CommandRow> {
         script_digest: row.get("script_digest")?,
         doubts: row.get("doubts")?,
         outcome: row.get("outcome")?,
+    })
+}
+
+pub(super) fn hold_row(row: &Row<'_>) -> rusqlite::Result<HoldRow> {
+    Ok(HoldRow {
+        id: row.get("id")?,
+        time: row.get("time")?,
+        agent: row.get("agent")?,
+        agent_version: row.get("agent_version")?,
+        run: row.get("run")?,
+        target: row.get("target")?,
+        statement: row.get("statement")?,
+        parameters: row.get("parameters")?,
+        class: row.get("class")?,
+        rule: row.get("rule")?,
+        approvers: row.get("approvers")?,
+        quorum: row.get("quorum")?,
+        deadline: row.get("deadline")?,
+        state: row.get("state")?,
+        ended: row.get("ended")?,
+        detail: row.get("detail")?,
+        words: row.get("words")?,
+        uses: row.get("uses")?,
     })
 }
 

@@ -72,15 +72,12 @@ fn intent(session: u64, kind: CommandKind, text: Option<&str>, statement: Option
     Record::Intent(Intent {
         at: Timestamp(2_500_000),
         session: Seq(session),
-        command: Command {
-            kind,
-            text: text.map(Into::into),
-            statement,
-            parameters: None,
-            parameters_cut: false,
-        },
+        command: Command { statement, ..Command::new(kind, text.map(Into::into)) },
         verdict: VerdictKind::Allow,
         rule: "r".into(),
+        rung: None,
+        summary: None,
+        approval: None,
     })
 }
 

@@ -18,15 +18,12 @@ pub(crate) fn intent(session: u64, text: &str) -> Record {
     Record::Intent(Intent {
         at: Timestamp(1),
         session: Seq(session),
-        command: Command {
-            kind: CommandKind::Query,
-            text: Some(text.into()),
-            statement: None,
-            parameters: None,
-            parameters_cut: false,
-        },
+        command: Command::new(CommandKind::Query, Some(text.into())),
         verdict: VerdictKind::Allow,
         rule: "r".into(),
+        rung: None,
+        summary: None,
+        approval: None,
     })
 }
 

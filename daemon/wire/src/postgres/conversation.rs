@@ -3,9 +3,9 @@
 //! Bytes of both sides are shown to it in order; it says how many may go on, which of them are a
 //! command that must be decided and recorded first, and what came of each command.
 
-use std::{collections::VecDeque, rc::Rc, time::Duration};
+use std::{collections::VecDeque, rc::Rc, sync::Arc, time::Duration};
 
-use chaperone_model::{Command, CommandKind, CommandStatus, Outcome, Seq, Timestamp};
+use chaperone_model::{Command, CommandKind, CommandStatus, Outcome, Reading, Seq, Timestamp};
 
 use super::{
     budget::Budget,
@@ -176,6 +176,19 @@ struct Pending {
     runs: Ran,
     /// Of a `Parse`: what it prepares.
     prepared: Option<Prepared>,
+    /// Of a `Bind` that must be decided: the portal that it makes.
+    bound: Option<Portal>,
+}
+
+/// What is to be remembered of a command that is allowed.
+#[derive(Debug, Default)]
+pub struct Allowed {
+    /// What was read out of it.
+    pub reading: Option<Arc<Reading>>,
+    /// Of a `Prepare` of this text: each `Bind` of it is a command of its own and must be decided.
+    pub asks: Option<Arc<str>>,
+    /// Of a `Bind`: the hold whose approval covers what is run of it.
+    pub approval: Option<Seq>,
 }
 
 /// Answers that may be due at a time; beyond that the client waits.
@@ -239,6 +252,19 @@ impl Conversation {
         !self.skipping && self.expect.iter().all(Expect::may_stay_unanswered)
     }
 
+    /// Whether a transaction is open, as far as the server has said.
+    pub fn in_transaction(&self) -> bool {
+        self.in_transaction
+    }
+
+    /// Rows that have come of the command that the server works at.
+    pub fn rows(&self) -> u64 {
+        match self.expect.front() {
+            Some(Expect::Query(running) | Expect::Execute(running)) => running.rows(),
+            _ => 0,
+        }
+    }
+
     /// Whether nothing would be lost if the session ended now.
     pub fn is_at_rest(&self) -> bool {
         self.is_idle() && !self.in_transaction
@@ -255,14 +281,24 @@ impl Conversation {
     }
 
     /// The pending command was allowed; its bytes may go on once it is recorded.
-    pub fn allowed(&mut self) {
-        let Some(Pending { mut expect, extended, runs, prepared }) = self.pending.take() else {
+    pub fn allowed(&mut self, allowed: Allowed) {
+        let Some(Pending { mut expect, extended, runs, mut prepared, bound }) = self.pending.take()
+        else {
             return;
         };
         let answered = self.is_answered();
         self.batches.run(runs);
         match &mut expect {
+            Expect::Decided(_, name) => {
+                if let Some(mut portal) = bound {
+                    portal.approval = allowed.approval;
+                    self.bound(name, portal);
+                }
+            }
             Expect::Parse(_, name) => {
+                if let Some(prepared) = &mut prepared {
+                    (prepared.reading, prepared.asks) = (allowed.reading, allowed.asks);
+                }
                 self.statements.change(name, self.batches.current(), prepared);
             }
             Expect::Query(running) | Expect::Execute(running) => {
@@ -311,9 +347,10 @@ impl Conversation {
         let unrecorded = self.expect.iter_mut().rev().filter(|expect| expect.is_unrecorded());
         for (seq, expect) in seqs.into_iter().rev().zip(unrecorded) {
             match expect {
-                Expect::Query(running) | Expect::Parse(running, _) | Expect::Execute(running) => {
-                    running.recorded(seq, now);
-                }
+                Expect::Query(running)
+                | Expect::Parse(running, _)
+                | Expect::Decided(running, _)
+                | Expect::Execute(running) => running.recorded(seq, now),
                 Expect::RefusedQuery(refused) | Expect::RefusedExecute(refused) => {
                     refused.seq = Some(seq);
                 }
@@ -328,7 +365,10 @@ impl Conversation {
         let mut outcomes: Vec<_> = self.held.take().into_iter().collect();
         for mut expect in self.expect.drain(..) {
             outcomes.extend(match &mut expect {
-                Expect::Query(running) | Expect::Parse(running, _) | Expect::Execute(running)
+                Expect::Query(running)
+                | Expect::Parse(running, _)
+                | Expect::Decided(running, _)
+                | Expect::Execute(running)
                     if !running.ended =>
                 {
                     running.outcome(CommandStatus::Unknown, None, None, now)
@@ -346,10 +386,10 @@ impl Conversation {
 }
 
 fn command(kind: CommandKind, text: Option<String>, statement: Option<u64>) -> Command {
-    Command { kind, text, statement, parameters: None, parameters_cut: false }
+    Command { statement, ..Command::new(kind, text) }
 }
 
-fn too_long(header: Header) -> Violation {
+pub(super) fn too_long(header: Header) -> Violation {
     let length = i64::try_from(header.length).unwrap_or(i64::MAX);
     Violation::Length { tag: Tag(header.tag), length }
 }

@@ -41,6 +41,8 @@ pub(crate) enum Expect {
     Parse(Running, Box<[u8]>),
     /// `BindComplete`, of a portal of this name.
     Bind(Box<[u8]>),
+    /// The same of a `Bind` that was decided and recorded on its own.
+    Decided(Running, Box<[u8]>),
     /// A row description or `NoData`, before it the parameters' types.
     Describe(Described),
     /// `CloseComplete`.
@@ -88,9 +90,10 @@ impl Expect {
     /// Whether it is a command that has not been recorded, and so not been sent.
     pub(crate) fn is_unrecorded(&self) -> bool {
         match self {
-            Self::Query(running) | Self::Parse(running, _) | Self::Execute(running) => {
-                running.seq.is_none()
-            }
+            Self::Query(running)
+            | Self::Parse(running, _)
+            | Self::Decided(running, _)
+            | Self::Execute(running) => running.seq.is_none(),
             Self::RefusedQuery(refused) | Self::RefusedExecute(refused) => refused.seq.is_none(),
             _ => false,
         }
@@ -162,6 +165,10 @@ impl Running {
 
     pub(crate) fn count(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
+    }
+
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
     }
 
     pub(crate) fn count_row(&mut self) {

@@ -9,6 +9,7 @@ mod frame;
 mod frontend;
 mod large_objects;
 mod negotiation;
+mod own;
 mod parameters;
 mod reach;
 mod reply;
@@ -20,10 +21,13 @@ mod startup;
 mod statements;
 mod value;
 
-pub use conversation::{ClientStep, Conversation, Limits, Now, Rules, ServerStep, SigningOn};
+pub use conversation::{
+    Allowed, ClientStep, Conversation, Limits, Now, Rules, ServerStep, SigningOn,
+};
 pub use expect::{Event, ServerError};
 pub use frame::Violation;
 pub use negotiation::{Negotiation, Told};
+pub use own::{Answer, Row, question};
 pub use parameters::is_setting;
 pub use reply::{Refusal, Severity, backend_error};
 pub use salted::{Derivation, Derived, SaltedKeys};

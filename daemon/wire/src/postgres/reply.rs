@@ -42,13 +42,16 @@ pub enum Severity {
     Error,
     /// The session ends.
     Fatal,
+    /// Nothing failed: the client is told something.
+    Notice,
 }
 
-/// An `ErrorResponse`.
+/// An `ErrorResponse`, or a `NoticeResponse`.
 pub fn backend_error(severity: Severity, refusal: &Refusal) -> Vec<u8> {
-    let severity = match severity {
-        Severity::Error => "ERROR",
-        Severity::Fatal => "FATAL",
+    let (tag, severity) = match severity {
+        Severity::Error => (b'E', "ERROR"),
+        Severity::Fatal => (b'E', "FATAL"),
+        Severity::Notice => (b'N', "NOTICE"),
     };
     let mut body = Vec::with_capacity(128);
     let mut field = |name: u8, value: &str| {
@@ -69,7 +72,7 @@ pub fn backend_error(severity: Severity, refusal: &Refusal) -> Vec<u8> {
     }
     field(b'R', "chaperone");
     body.push(0);
-    message(b'E', &body)
+    message(tag, &body)
 }
 
 /// A simple query that fails with a syntax error wherever the server is in a transaction, so that

@@ -8,7 +8,10 @@ use std::{
     cell::OnceCell,
     collections::{HashMap, VecDeque},
     rc::Rc,
+    sync::Arc,
 };
+
+use chaperone_model::{Reading, Seq};
 
 use super::{
     budget::Share,
@@ -167,6 +170,10 @@ pub(crate) struct Prepared {
     pub(crate) types: Types,
     pub(crate) description: Description,
     pub(crate) reach: Reach,
+    /// What was read out of its text.
+    pub(crate) reading: Option<Arc<Reading>>,
+    /// Each `Bind` of it must be decided; its text.
+    pub(crate) asks: Option<Arc<str>>,
     /// How many commands that may rename others were sent before it.
     pub(crate) renames: u64,
     /// SQL's `DEALLOCATE` or `DISCARD` ran since: the name may now be free.
@@ -200,6 +207,9 @@ pub(crate) struct Portal {
     pub(crate) results: Formats,
     pub(crate) parameters: Parameters,
     pub(crate) reach: Reach,
+    pub(crate) reading: Option<Arc<Reading>>,
+    /// The hold whose approval covers what is run of it.
+    pub(crate) approval: Option<Seq>,
     /// As of a [`Prepared`].
     pub(crate) renames: u64,
     /// SQL's `ROLLBACK` ran since, perhaps to a savepoint: the name may now be free.

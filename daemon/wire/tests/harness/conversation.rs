@@ -52,7 +52,7 @@ pub(crate) fn play(input: &[u8]) {
                 Ok(ClientStep::Command { length, objection, .. }) => {
                     up.drain(..length);
                     match objection {
-                        None => conversation.allowed(),
+                        None => conversation.allowed(<_>::default()),
                         Some(refusal) => drop(conversation.refused(refusal)),
                     }
                     seq += 1;

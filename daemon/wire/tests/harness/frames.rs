@@ -187,7 +187,7 @@ impl Run {
                         None => {
                             assert_eq!(length, frame, "a command is allowed as a whole");
                             hides_nothing(&bytes[..length], command.kind, command.text.as_deref());
-                            self.conversation.allowed();
+                            self.conversation.allowed(<_>::default());
                             self.up.pass(bytes, length);
                         }
                         Some(refusal) => {

@@ -118,8 +118,13 @@ impl Conversation {
         };
         let capture = Capture::new(self.limits.response);
         let expect = Expect::Query(Running::new(Reach::block_renames(&text), Some(capture)));
-        self.pending =
-            Some(Pending { expect, extended: false, runs: Ran::Anything, prepared: None });
+        self.pending = Some(Pending {
+            expect,
+            extended: false,
+            runs: Ran::Anything,
+            prepared: None,
+            bound: None,
+        });
         Ok(Some((command(CommandKind::Query, Some(text), None), objection)))
     }
 
@@ -156,8 +161,13 @@ impl Conversation {
         command.parameters = Some(parameters);
         command.parameters_cut = cut;
         let expect = Expect::Query(Running::new(false, None));
-        self.pending =
-            Some(Pending { expect, extended: false, runs: Ran::Nothing, prepared: None });
+        self.pending = Some(Pending {
+            expect,
+            extended: false,
+            runs: Ran::Nothing,
+            prepared: None,
+            bound: None,
+        });
         Ok(ClientStep::Command { length: header.length, command, objection: None })
     }
 
@@ -199,7 +209,8 @@ impl Conversation {
         let length = bytes.len().min(header.length);
         self.client_rest = Rest::Discard(header.length - length);
         let expect = Expect::Query(Running::new(false, None));
-        self.pending = Some(Pending { expect, extended, runs: Ran::Nothing, prepared: None });
+        self.pending =
+            Some(Pending { expect, extended, runs: Ran::Nothing, prepared: None, bound: None });
         ClientStep::Command { length, command, objection: Some(objection) }
     }
 }

@@ -34,6 +34,8 @@ impl Conversation {
             types: Types::new(parse.types, |bytes| self.descriptions.take(bytes)),
             description: <_>::default(),
             reach: Reach::of(&text),
+            reading: None,
+            asks: None,
             renames: self.batches.renames(),
             perhaps_gone: false,
         };
@@ -42,6 +44,7 @@ impl Conversation {
             extended: true,
             runs: Ran::Nothing,
             prepared: Some(prepared),
+            bound: None,
         });
         Ok(Some((command(CommandKind::Prepare, Some(text), Some(number)), refusal)))
     }
@@ -82,8 +85,11 @@ impl Conversation {
         let (text, cut) = bind.parameters(types, room);
         let reach = prepared.as_ref().map_or(Reach::UNKNOWN, |prepared| prepared.reach);
         let share = self.parameters.take(text.len());
+        let asks = prepared.as_ref().and_then(|prepared| prepared.asks.clone());
         let portal = Portal {
             statement: prepared.as_ref().map(|prepared| prepared.number),
+            reading: prepared.as_ref().and_then(|prepared| prepared.reading.clone()),
+            approval: None,
             description: prepared.map(|p| p.description.clone()).unwrap_or_default(),
             results: bind.results.first(COLUMNS),
             parameters: Parameters::new(text, cut, share),
@@ -92,13 +98,34 @@ impl Conversation {
             perhaps_gone: false,
             executed: false,
         };
-        if let Some(before) = self.portals.change(bind.portal, batch, Some(portal)) {
+        // To plan it the server may run functions already.
+        let runs = if reach.reading { Ran::Anything } else { Ran::Plain };
+        if let Some(text) = asks {
+            let text = Some(text.as_ref().to_owned());
+            let mut command = command(CommandKind::Bind, text, portal.statement);
+            command.parameters = Some(portal.parameters.text.clone());
+            command.parameters_cut = portal.parameters.cut;
+            command.reading.clone_from(&portal.reading);
+            self.pending = Some(Pending {
+                expect: Expect::Decided(Running::new(false, None), bind.portal.into()),
+                extended: true,
+                runs,
+                prepared: None,
+                bound: Some(portal),
+            });
+            return Ok(ClientStep::Command { length: header.length, command, objection: None });
+        }
+        self.bound(bind.portal, portal);
+        self.batches.run(runs);
+        Ok(self.extended(header, Expect::Bind(bind.portal.into())))
+    }
+
+    /// A portal is made.
+    pub(super) fn bound(&mut self, name: &[u8], portal: Portal) {
+        if let Some(before) = self.portals.change(name, self.batches.current(), Some(portal)) {
             // Should it come back, it comes without them: they must not pile up in there.
             before.parameters = Parameters::forgotten();
         }
-        // To plan it the server may run functions already.
-        self.batches.run(if reach.reading { Ran::Anything } else { Ran::Plain });
-        Ok(self.extended(header, Expect::Bind(bind.portal.into())))
     }
 
     pub(super) fn execute(&mut self, message: &[u8]) -> Read {
@@ -124,6 +151,8 @@ impl Conversation {
         let mut capture = Capture::new(self.limits.response);
         if let Some(portal) = portal {
             found.statement = portal.statement;
+            found.reading.clone_from(&portal.reading);
+            found.approval = portal.approval;
             if portal.executed {
                 found.kind = CommandKind::Fetch;
             } else {
@@ -144,6 +173,7 @@ impl Conversation {
             extended: true,
             runs: if reach.reading { Ran::Anything } else { Ran::Plain },
             prepared: None,
+            bound: None,
         });
         Ok(Some((found, refusal)))
     }

@@ -253,7 +253,9 @@ impl Conversation {
                 self.complete(CommandStatus::Suspended, None, None, now, events);
                 self.answered();
             }
-            (b'1', Some(Expect::Parse(..))) | (b'I', Some(Expect::Execute(_))) => {
+            (b'1', Some(Expect::Parse(..)))
+            | (b'2', Some(Expect::Decided(..)))
+            | (b'I', Some(Expect::Execute(_))) => {
                 self.complete(CommandStatus::Ok, None, None, now, events);
                 self.answered();
             }

@@ -17,7 +17,9 @@ impl Conversation {
             Some(Expect::Parse(_, name) | Expect::CloseStatement(name)) => {
                 self.statements.made(&name);
             }
-            Some(Expect::Bind(name) | Expect::ClosePortal(name)) => self.portals.made(&name),
+            Some(Expect::Bind(name) | Expect::Decided(_, name) | Expect::ClosePortal(name)) => {
+                self.portals.made(&name);
+            }
             Some(Expect::Query(running) | Expect::Execute(running)) if running.renames => {
                 self.batches.renamed();
             }
@@ -35,6 +37,10 @@ impl Conversation {
             match expect {
                 Expect::Parse(mut running, name) => {
                     self.statements.not_made(&name);
+                    skipped(&mut running, &mut self.held, now, events);
+                }
+                Expect::Decided(mut running, name) => {
+                    self.portals.not_made(&name);
                     skipped(&mut running, &mut self.held, now, events);
                 }
                 Expect::CloseStatement(name) => self.statements.not_made(&name),
@@ -162,7 +168,9 @@ impl Conversation {
                 running.count(header.length);
                 self.complete(CommandStatus::Error, None, Some(error), now, events);
             }
-            Some(Expect::Parse(running, _) | Expect::Execute(running)) => {
+            Some(
+                Expect::Parse(running, _) | Expect::Decided(running, _) | Expect::Execute(running),
+            ) => {
                 running.count(header.length);
                 self.complete(CommandStatus::Error, None, Some(error), now, events);
                 self.skipping = true;
@@ -235,8 +243,12 @@ impl Conversation {
     }
 
     pub(super) fn running(&mut self, change: impl FnOnce(&mut Running)) {
-        if let Some(Expect::Query(running) | Expect::Execute(running) | Expect::Parse(running, _)) =
-            self.expect.front_mut()
+        if let Some(
+            Expect::Query(running)
+            | Expect::Execute(running)
+            | Expect::Parse(running, _)
+            | Expect::Decided(running, _),
+        ) = self.expect.front_mut()
         {
             change(running);
         }

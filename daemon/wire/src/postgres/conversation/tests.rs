@@ -91,7 +91,7 @@ impl Talk {
                     let refusal = objection.or(self.deny.then(|| Refusal::new("42501", "no")));
                     match refusal {
                         None => {
-                            self.conversation.allowed();
+                            self.conversation.allowed(<_>::default());
                             self.to_server.extend(bytes);
                         }
                         Some(refusal) => self.to_server.extend(self.conversation.refused(refusal)),

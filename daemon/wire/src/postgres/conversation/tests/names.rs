@@ -217,14 +217,14 @@ fn p1_answers_to_what_was_not_sent_yet_are_found_out() {
         let (signed_on, mut events) = ([message(b'R', &[0; 4]), ready(b"I")].concat(), Vec::new());
         conversation.server(&signed_on, now(), &mut events).expect("signed on");
         assert!(matches!(conversation.client(&bytes), Ok(ClientStep::Command { .. })));
-        conversation.allowed();
+        conversation.allowed(<_>::default());
         assert!(conversation.server(&answer, now(), &mut events).is_err(), "{answer:?}");
 
         // An end needs no occasion, and takes no other's place.
         let mut conversation = Conversation::new(limits(), RULES);
         conversation.server(&signed_on, now(), &mut events).expect("signed on");
         assert!(matches!(conversation.client(&bytes), Ok(ClientStep::Command { .. })));
-        conversation.allowed();
+        conversation.allowed(<_>::default());
         let fatal = message(b'E', b"SFATAL\0VFATAL\0C57P01\0Mover\0\0");
         assert!(conversation.server(&fatal, now(), &mut events).is_ok());
         conversation.recorded([Seq(5)], now(), &mut events);

@@ -1,0 +1,343 @@
+//! When a rule matches.
+//!
+//! Not everything is known of a statement: a name without a schema, a function that nobody read. A
+//! rule that makes things stricter matches where it may apply, one that allows only where it surely
+//! does.
+
+use chaperone_model::{
+    Access, AgentName, Column, Doubt, QualifiedName, Relation, Rung, Statement, TargetName,
+    UNREADABLE, VersionSource,
+};
+use semver::{Version, VersionReq};
+use wildmatch::WildMatch;
+
+use crate::{Asked, Moment};
+
+/// How far something matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Match {
+    No,
+    Perhaps,
+    Surely,
+}
+
+impl From<bool> for Match {
+    fn from(matches: bool) -> Self {
+        if matches { Self::Surely } else { Self::No }
+    }
+}
+
+/// Conditions, of which all must hold; of the values of one, any. An empty list is no condition.
+#[derive(Clone, Debug, Default)]
+pub struct When {
+    /// The agent.
+    pub agents: Vec<AgentName>,
+    /// Its version.
+    pub versions: Vec<Versions>,
+    /// Its run.
+    pub runs: Vec<WildMatch>,
+    /// Whether all its programs are enrolled.
+    pub enrolled: Option<bool>,
+    /// The target.
+    pub targets: Vec<TargetName>,
+    /// The database.
+    pub databases: Vec<WildMatch>,
+    /// The account at the target.
+    pub users: Vec<WildMatch>,
+    /// The rung.
+    pub classes: Vec<Rung>,
+    /// The kind of statement.
+    pub kinds: Vec<WildMatch>,
+    /// A relation that it touches.
+    pub relations: Vec<NameGlob>,
+    /// A column that it touches.
+    pub columns: Vec<ColumnGlob>,
+    /// What relations and columns are touched for.
+    pub access: Option<Access>,
+    /// A function that it calls.
+    pub functions: Vec<NameGlob>,
+    /// Whether what it changes is bounded.
+    pub selective: Option<bool>,
+    /// Whether it takes along what depends on what it names.
+    pub cascade: Option<bool>,
+    /// Times of the day.
+    pub times: Vec<Span>,
+    /// Days of the week, 1 is Monday.
+    pub days: Vec<u8>,
+    /// More commands a minute than this.
+    pub rate: Option<u64>,
+}
+
+/// Versions, as Cargo writes requirements; or one text exactly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Versions {
+    /// Semantic versions.
+    Range(VersionReq),
+    /// Exactly this.
+    Exactly(String),
+}
+
+/// A span of the day, in minutes; one that ends before it begins goes over midnight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The first minute.
+    pub from: u16,
+    /// The first minute that no longer belongs to it.
+    pub until: u16,
+}
+
+impl Span {
+    fn has(self, minute: u16) -> bool {
+        if self.from < self.until {
+            (self.from..self.until).contains(&minute)
+        } else {
+            minute >= self.from || minute < self.until
+        }
+    }
+}
+
+/// A pattern for a relation or function, with or without a schema.
+#[derive(Clone, Debug)]
+pub struct NameGlob {
+    schema: WildMatch,
+    any_schema: bool,
+    name: WildMatch,
+}
+
+impl NameGlob {
+    /// `schema.name` or `name`; `*` stands for anything.
+    pub fn new(text: &str) -> Self {
+        let (schema, name) = text.rsplit_once('.').unwrap_or(("*", text));
+        Self {
+            schema: WildMatch::new(schema),
+            any_schema: schema == "*",
+            name: WildMatch::new(name),
+        }
+    }
+
+    fn matches(&self, name: &QualifiedName, search_path: Option<&[String]>) -> Match {
+        if !self.name.matches(&name.name) {
+            return Match::No;
+        }
+        match (&name.schema, search_path) {
+            _ if self.any_schema => Match::Surely,
+            (Some(schema), _) => self.schema.matches(schema).into(),
+            (None, None) => Match::Perhaps,
+            (None, Some(path)) => {
+                let matching = path.iter().filter(|schema| self.schema.matches(schema)).count();
+                // Temporary relations come before all others.
+                if matching == 0 { Match::No } else { Match::Perhaps }
+            }
+        }
+    }
+}
+
+/// A pattern for a column: `schema.relation.column` or `relation.column`.
+#[derive(Clone, Debug)]
+pub struct ColumnGlob {
+    relation: NameGlob,
+    column: WildMatch,
+}
+
+impl ColumnGlob {
+    /// `None` where no relation is named.
+    pub fn new(text: &str) -> Option<Self> {
+        let (relation, column) = text.rsplit_once('.')?;
+        Some(Self { relation: NameGlob::new(relation), column: WildMatch::new(column) })
+    }
+
+    fn matches(
+        &self,
+        column: &Column,
+        relations: &[Relation],
+        search_path: Option<&[String]>,
+    ) -> Match {
+        let named = match column.name.as_str() {
+            // All of them: which there are is not known here.
+            "*" => Match::Perhaps,
+            name => self.column.matches(name).into(),
+        };
+        let of = match &column.relation {
+            Some(relation) => self.relation.matches(relation, search_path),
+            // One of those that the statement names, or of none that it names.
+            None => {
+                let may = relations
+                    .iter()
+                    .any(|r| self.relation.matches(&r.name, search_path) > Match::No);
+                if may || relations.is_empty() { Match::Perhaps } else { Match::No }
+            }
+        };
+        named.min(of)
+    }
+}
+
+impl When {
+    /// Whether it may apply.
+    pub(crate) fn may_match(&self, asked: &Asked<'_>, statement: &Statement) -> bool {
+        self.of_session(asked) > Match::No
+            && self.of_moment(asked.moment, asked.rate)
+            && self.may_match_statement(statement, asked.search_path)
+    }
+
+    /// Whether it certainly applies.
+    pub(crate) fn surely_matches(&self, asked: &Asked<'_>, statement: &Statement) -> bool {
+        self.of_session(asked) == Match::Surely
+            && self.of_moment(asked.moment, asked.rate)
+            && self.surely_matches_statement(statement, asked.search_path)
+    }
+
+    /// Whether it may apply to a session as a whole.
+    pub(crate) fn may_match_session(&self, asked: &Asked<'_>) -> bool {
+        self.of_session(asked) > Match::No
+    }
+
+    /// Whether it says something of statements.
+    pub fn is_of_statements(&self) -> bool {
+        !self.classes.is_empty()
+            || !self.kinds.is_empty()
+            || !self.relations.is_empty()
+            || !self.columns.is_empty()
+            || !self.functions.is_empty()
+            || self.access.is_some()
+            || self.selective.is_some()
+            || self.cascade.is_some()
+    }
+
+    fn of_session(&self, asked: &Asked<'_>) -> Match {
+        let identity = asked.identity;
+        if !self.targets.is_empty() && !self.targets.contains(asked.target)
+            || !self.agents.is_empty() && !self.agents.contains(&identity.agent)
+            || !self.runs.is_empty() && !self.runs.iter().any(|run| run.matches(&identity.run.name))
+        {
+            return Match::No;
+        }
+        let unenrolled =
+            || identity.doubts.iter().any(|doubt| matches!(doubt, Doubt::Unenrolled { .. }));
+        if self.enrolled.is_some_and(|enrolled| enrolled == unenrolled()) {
+            return Match::No;
+        }
+        let versions = if self.versions.is_empty() {
+            Match::Surely
+        } else {
+            match &identity.version {
+                // What the agent says of itself decides nothing.
+                Some(version) if version.source != VersionSource::Said => {
+                    let matches = self.versions.iter().map(|v| v.matches(&version.text));
+                    matches.max().unwrap_or(Match::No)
+                }
+                _ => Match::Perhaps,
+            }
+        };
+        let name = |globs: &[WildMatch], name: Option<&str>| match name {
+            _ if globs.is_empty() => Match::Surely,
+            Some(name) => globs.iter().any(|glob| glob.matches(name)).into(),
+            None => Match::Perhaps,
+        };
+        versions.min(name(&self.databases, asked.database)).min(name(&self.users, asked.user))
+    }
+
+    fn of_moment(&self, moment: Moment, rate: u64) -> bool {
+        (self.days.is_empty() || self.days.contains(&moment.weekday))
+            && (self.times.is_empty() || self.times.iter().any(|span| span.has(moment.minute)))
+            && self.rate.is_none_or(|most| rate > most)
+    }
+
+    fn may_match_statement(&self, statement: &Statement, path: Option<&[String]>) -> bool {
+        // It may do what its text does not show.
+        let hidden = statement.opaque;
+        let unknown = statement.kind == UNREADABLE;
+        let touches = |access| self.access.is_none_or(|asked| asked == access);
+        let (relations, columns) = (&statement.relations, &statement.columns);
+        (self.classes.is_empty() || self.classes.contains(&statement.rung))
+            && (self.kinds.is_empty()
+                || unknown
+                || self.kinds.iter().any(|kind| kind.matches(&statement.kind)))
+            && (self.relations.is_empty()
+                || hidden
+                || relations.iter().filter(|r| touches(r.access)).any(|relation| {
+                    self.relations.iter().any(|g| g.matches(&relation.name, path) > Match::No)
+                }))
+            && (self.columns.is_empty()
+                || hidden
+                || columns.iter().filter(|c| touches(c.access)).any(|column| {
+                    self.columns.iter().any(|g| g.matches(column, relations, path) > Match::No)
+                }))
+            && (self.access.is_none()
+                || hidden
+                || !self.relations.is_empty()
+                || !self.columns.is_empty()
+                || relations.iter().any(|relation| touches(relation.access)))
+            && (self.functions.is_empty()
+                || hidden
+                || statement
+                    .functions
+                    .iter()
+                    .any(|name| self.functions.iter().any(|g| g.matches(name, path) > Match::No)))
+            && self.selective.is_none_or(|asked| {
+                statement.selective.map_or(hidden && !asked, |selective| selective == asked)
+            })
+            && self.cascade.is_none_or(|asked| statement.cascade == asked || (hidden && asked))
+    }
+
+    fn surely_matches_statement(&self, statement: &Statement, path: Option<&[String]>) -> bool {
+        let shown = !statement.opaque;
+        let touches = |access| self.access.is_none_or(|asked| asked == access);
+        let (relations, columns) = (&statement.relations, &statement.columns);
+        (self.classes.is_empty() || self.classes.contains(&statement.rung))
+            && (self.kinds.is_empty()
+                || self.kinds.iter().any(|kind| kind.matches(&statement.kind)))
+            && (self.relations.is_empty()
+                || shown
+                    && !relations.is_empty()
+                    && relations.iter().all(|relation| {
+                        touches(relation.access)
+                            && self
+                                .relations
+                                .iter()
+                                .any(|g| g.matches(&relation.name, path) == Match::Surely)
+                    }))
+            && (self.columns.is_empty()
+                || shown
+                    && !columns.is_empty()
+                    && columns.iter().all(|column| {
+                        touches(column.access)
+                            && self
+                                .columns
+                                .iter()
+                                .any(|g| g.matches(column, relations, path) == Match::Surely)
+                    }))
+            && (self.access.is_none()
+                || shown && relations.iter().all(|relation| touches(relation.access)))
+            && (self.functions.is_empty()
+                || !statement.functions.is_empty()
+                    && statement.functions.iter().all(|name| {
+                        self.functions.iter().any(|g| g.matches(name, path) == Match::Surely)
+                    }))
+            && self.selective.is_none_or(|asked| statement.selective == Some(asked))
+            && self.cascade.is_none_or(|asked| shown && statement.cascade == asked)
+    }
+}
+
+impl Versions {
+    fn matches(&self, version: &str) -> Match {
+        match self {
+            Self::Exactly(exactly) => (exactly == version).into(),
+            Self::Range(range) => match lenient(version) {
+                Some(version) => range.matches(&version).into(),
+                None => Match::Perhaps,
+            },
+        }
+    }
+}
+
+/// `1.4` is `1.4.0`, and a `v` before it is passed over.
+fn lenient(text: &str) -> Option<Version> {
+    let text = text.strip_prefix('v').unwrap_or(text);
+    Version::parse(text).ok().or_else(|| {
+        let dots = text.bytes().filter(|byte| *byte == b'.').count();
+        let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        (plain && dots < 2)
+            .then(|| Version::parse(&format!("{text}{}", ".0".repeat(2 - dots))).ok())
+            .flatten()
+    })
+}

@@ -1,0 +1,2 @@
+//! Stub.
+pub fn worker() -> std::process::ExitCode { std::process::ExitCode::FAILURE }

@@ -1,0 +1,372 @@
+//! Deciding one command: it is read, policy says what it says, and what comes of that is recorded.
+//!
+//! Does not belong here: what becomes of a command that waits for a person (`holding`).
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use chaperone_model::{Command, CommandKind, Intent, Reading, Record, Rung, Seq, VerdictKind};
+use chaperone_policy::{Asked, Decision, Permit, Verdict, Wait, approval::Running};
+use chaperone_wire::postgres::{Allowed, Refusal};
+
+use super::{
+    Account, Relay,
+    holding::{Heard, Holding, Reference},
+};
+use crate::{committer::Safe, names::Names, summary};
+
+/// Approved portals whose approval is still known.
+const PORTALS: usize = 1000;
+
+/// How far deciding has come, and what a session knows that decisions depend on.
+pub(super) struct Deciding {
+    pub(super) account: Account,
+    pub(super) names: Names,
+    /// What may be run of portals that a person approved.
+    approved: HashMap<Seq, Running>,
+    pub(super) turn: Turn,
+}
+
+/// What the command at the front waits for.
+pub(super) enum Turn {
+    /// There is none.
+    Free,
+    /// To be read.
+    Reading(Pending, Pin<Box<dyn Future<Output = Arc<Reading>>>>),
+    /// It has been read.
+    Read(Pending),
+    /// To be recorded as held, then for a person.
+    Holding(Pending, Holding),
+    /// A person, or the lack of one, has decided.
+    Heard(Pending, Reference, Heard),
+}
+
+/// A command at the front of the lane.
+pub(super) struct Pending {
+    pub(super) length: usize,
+    pub(super) command: Command,
+    /// Why it cannot be allowed whatever policy says.
+    pub(super) objection: Option<Refusal>,
+}
+
+/// What is recorded together.
+#[derive(Default)]
+pub(super) struct Batch {
+    records: Vec<Record>,
+    /// Which command a record is about, where it is not one itself.
+    of: Vec<Option<Seq>>,
+    above_read: bool,
+}
+
+impl Batch {
+    pub(super) fn add(&mut self, record: Record, of: Option<Seq>, rung: Rung) {
+        self.records.push(record);
+        self.of.push(of);
+        self.above_read |= rung > Rung::Read;
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.records.len() as u64
+    }
+
+    pub(super) fn into_parts(self) -> (Vec<Record>, Vec<Option<Seq>>, Safe) {
+        let safe = if self.above_read { Safe::FromPowerCut } else { Safe::FromCrash };
+        (self.records, self.of, safe)
+    }
+}
+
+impl Deciding {
+    pub(super) fn new(account: Account) -> Self {
+        Self { account, names: Names::default(), approved: HashMap::new(), turn: Turn::Free }
+    }
+
+    /// Whether something is waited for before anything more can be looked at.
+    pub(super) fn waits(&self) -> bool {
+        matches!(self.turn, Turn::Reading(..) | Turn::Holding(..))
+    }
+}
+
+impl Relay<'_> {
+    /// Goes on with what the command at the front waits for. Answers whether it waits no longer.
+    pub(super) fn poll_deciding(&mut self, cx: &mut Context<'_>) -> bool {
+        // What came before it goes first.
+        if self.recording.is_some() {
+            return false;
+        }
+        match std::mem::replace(&mut self.deciding.turn, Turn::Free) {
+            Turn::Reading(mut pending, mut reading) => match reading.as_mut().poll(cx) {
+                Poll::Pending => {
+                    self.deciding.turn = Turn::Reading(pending, reading);
+                    false
+                }
+                Poll::Ready(reading) => {
+                    pending.command.reading = Some(reading);
+                    self.deciding.turn = Turn::Read(pending);
+                    true
+                }
+            },
+            Turn::Holding(pending, holding) => self.poll_holding(cx, pending, holding),
+            other => {
+                self.deciding.turn = other;
+                false
+            }
+        }
+    }
+
+    /// Finishes with the command at the front, where there is one that waits no longer. Answers
+    /// whether the next may be looked at.
+    pub(super) fn decided(&mut self, batch: &mut Batch) -> bool {
+        match std::mem::replace(&mut self.deciding.turn, Turn::Free) {
+            Turn::Read(pending) => self.decide(batch, pending),
+            Turn::Heard(pending, reference, heard) => {
+                self.heard(batch, pending, &reference, heard);
+                true
+            }
+            other => {
+                self.deciding.turn = other;
+                !self.deciding.waits()
+            }
+        }
+    }
+
+    /// Decides a command whose text is known already, and has others read. Answers whether the next
+    /// may be looked at.
+    pub(super) fn read(
+        &mut self,
+        batch: &mut Batch,
+        length: usize,
+        mut command: Command,
+        objection: Option<Refusal>,
+    ) -> bool {
+        let readers = &self.session.local.readers;
+        if let (None, Some(text)) = (&objection, &command.text)
+            && command.reading.is_none()
+            && command.kind != CommandKind::Cancel
+        {
+            let Some(reading) = readers.known(text) else {
+                let (local, text) = (self.session.local.clone(), text.clone());
+                let agent = self.session.identity.agent.clone();
+                let reading = Box::pin(async move { local.readers.read(&text, &agent.0).await });
+                self.deciding.turn = Turn::Reading(Pending { length, command, objection }, reading);
+                return false;
+            };
+            command.reading = Some(reading);
+        }
+        self.decide(batch, Pending { length, command, objection })
+    }
+
+    fn decide(&mut self, batch: &mut Batch, mut pending: Pending) -> bool {
+        if let Some(reading) = pending.command.reading.take() {
+            pending.command.reading = Some(self.deciding.names.settle(reading));
+        }
+        if let Some(refusal) = pending.objection.take() {
+            self.refuse(batch, pending, VerdictKind::Deny, "protocol".into(), refusal);
+            return true;
+        }
+        if let Some(hold) = pending.command.approval
+            && let Some(running) = self.deciding.approved.get(&hold)
+        {
+            let (permit, rule) = (running.permit(), running.rule().clone());
+            self.pass(batch, pending, permit, VerdictKind::Allow, rule, Allowed::default());
+            return true;
+        }
+        let Decision { verdict, rule, would, statement } = self.ask(&pending.command);
+        match verdict {
+            Verdict::Allow(permit) => {
+                let kind = would.unwrap_or(VerdictKind::Allow);
+                self.pass(batch, pending, permit, kind, rule, Allowed::default());
+                true
+            }
+            Verdict::Deny(message) => {
+                let refusal = denied(&rule, message.as_deref(), &pending.command, statement);
+                self.refuse(batch, pending, VerdictKind::Deny, rule, refusal);
+                true
+            }
+            Verdict::Hold(terms) if pending.command.kind == CommandKind::Prepare => {
+                // Nothing of it runs before it has its parameters.
+                let asks = pending.command.text.as_deref().map(Into::into);
+                let allowed = Allowed { asks, ..Allowed::default() };
+                let permit = terms.prepare();
+                self.pass(batch, pending, permit, VerdictKind::Hold, rule, allowed);
+                true
+            }
+            Verdict::Hold(terms) => {
+                let binding = self.binding(&pending, &terms);
+                if let Some((hold, permit, running)) = self.shared.approvals.redeem(&binding) {
+                    pending.command.approval = Some(hold);
+                    let allowed = self.approved(&pending.command, hold, running);
+                    self.pass(batch, pending, permit, VerdictKind::Allow, rule, allowed);
+                    return true;
+                }
+                if self.shared.approvals.has_room(&self.session.identity.agent).is_err() {
+                    let refusal = Refusal::new(
+                        "53400",
+                        "too many statements of this agent wait for a person, and chaperone holds no more",
+                    )
+                    .detail(format!("Rule: {rule}."))
+                    .hint("Come again when some have been decided.");
+                    self.refuse(batch, pending, VerdictKind::Deny, rule, refusal);
+                    return true;
+                }
+                if terms.wait == Wait::Retry
+                    && let Some(hold) = self.shared.approvals.pending(&binding)
+                {
+                    let refusal = super::holding::come_again(hold, &terms, &pending.command);
+                    self.refuse(batch, pending, VerdictKind::Hold, rule, refusal);
+                    return true;
+                }
+                self.hold(pending, terms, binding);
+                false
+            }
+        }
+    }
+
+    fn ask(&self, command: &Command) -> Decision {
+        let session = self.session;
+        let policy = &session.shared.config.policy;
+        let account = &self.deciding.account;
+        let rate = if policy.needs_rate() {
+            session.shared.rates.count(&session.identity.agent, &session.target)
+        } else {
+            0
+        };
+        policy.decide(&Asked {
+            target: &session.target,
+            identity: &session.identity,
+            database: account.database.as_deref(),
+            user: account.user.as_deref(),
+            kind: command.kind,
+            reading: command.reading.as_deref(),
+            search_path: None,
+            moment: crate::clock::moment(),
+            rate,
+        })
+    }
+
+    /// Remembers what a person's approval of a command covers.
+    pub(super) fn approved(&mut self, command: &Command, hold: Seq, running: Running) -> Allowed {
+        if command.kind != CommandKind::Bind {
+            return Allowed::default();
+        }
+        if self.deciding.approved.len() >= PORTALS {
+            // What runs of those is asked for again.
+            self.deciding.approved.clear();
+        }
+        self.deciding.approved.insert(hold, running);
+        Allowed { approval: Some(hold), ..Allowed::default() }
+    }
+
+    /// The command goes on, once that is recorded.
+    fn pass(
+        &mut self,
+        batch: &mut Batch,
+        pending: Pending,
+        permit: Permit,
+        verdict: VerdictKind,
+        rule: Arc<str>,
+        allowed: Allowed,
+    ) {
+        let Pending { length, command, .. } = pending;
+        self.let_pass(length, &command, permit, allowed);
+        self.intend(batch, command, verdict, rule);
+    }
+
+    pub(super) fn let_pass(
+        &mut self,
+        length: usize,
+        command: &Command,
+        permit: Permit,
+        allowed: Allowed,
+    ) {
+        let runs = !matches!(command.kind, CommandKind::Prepare | CommandKind::Bind);
+        match &command.reading {
+            Some(reading) if runs => self.deciding.names.learn(reading),
+            None if runs => self.deciding.names.lose(),
+            _ => {}
+        }
+        self.conversation.allowed(Allowed { reading: command.reading.clone(), ..allowed });
+        self.up.scan_command(length, permit);
+    }
+
+    /// The command does not go on, and the agent is told why.
+    fn refuse(
+        &mut self,
+        batch: &mut Batch,
+        pending: Pending,
+        verdict: VerdictKind,
+        rule: Arc<str>,
+        refusal: Refusal,
+    ) {
+        let Pending { length, command, .. } = pending;
+        self.stand_in(length, refusal);
+        self.intend(batch, command, verdict, rule);
+    }
+
+    pub(super) fn stand_in(&mut self, length: usize, refusal: Refusal) {
+        self.shared.counters.refused.up();
+        let stand_in = self.conversation.refused(refusal);
+        self.up.scan_refused(length, &stand_in);
+    }
+
+    fn intend(&self, batch: &mut Batch, command: Command, verdict: VerdictKind, rule: Arc<str>) {
+        let intent = self.intent(command, verdict, rule);
+        let rung = intent.rung.unwrap_or(Rung::Destructive);
+        batch.add(Record::Intent(intent), None, rung);
+    }
+
+    pub(super) fn intent(&self, command: Command, verdict: VerdictKind, rule: Arc<str>) -> Intent {
+        Intent {
+            at: self.shared.clock.now().wall,
+            session: self.session.id,
+            verdict,
+            rule,
+            rung: command.reading.as_ref().map(|reading| reading.rung()),
+            // With the statement's text, once.
+            summary: command
+                .text
+                .is_some()
+                .then(|| command.reading.as_deref().map(summary::of))
+                .flatten(),
+            approval: command.approval,
+            command,
+        }
+    }
+}
+
+/// What an agent is told of a statement that a rule denies.
+fn denied(
+    rule: &str,
+    message: Option<&str>,
+    command: &Command,
+    statement: Option<usize>,
+) -> Refusal {
+    let told = message.map_or_else(
+        || "chaperone does not allow this statement".to_owned(),
+        |message| format!("chaperone does not allow this statement: {message}"),
+    );
+    Refusal::new("42501", told)
+        .detail(format!("Rule: {rule}. {}", class(command, statement)))
+        .hint("Do it in another way, or ask operations to change the rule.")
+}
+
+/// What the deciding statement is, in a sentence.
+pub(super) fn class(command: &Command, statement: Option<usize>) -> String {
+    let Some(reading) = command.reading.as_deref() else {
+        return "Which statement it is, is not known here.".into();
+    };
+    let statements = &reading.statements;
+    let strictest = || statements.iter().max_by_key(|statement| statement.rung);
+    match statement.and_then(|index| statements.get(index)).or_else(strictest) {
+        Some(one) => format!("{} is {}: {}.", one.kind, one.rung, one.reason),
+        None => "It holds no statement.".into(),
+    }
+}

@@ -1,0 +1,345 @@
+//! A command that waits for a person: recorded, announced, waited for, and gone on with.
+//!
+//! Does not belong here: who may say what (`approvals`, and the policy behind it).
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use chaperone_control::Hold;
+use chaperone_model::{
+    CommandKind, CommandStatus, Digest, HoldEnd, HoldEnded, HoldOpened, Outcome, Record, Ref, Rung,
+    Seq, Timestamp,
+};
+use chaperone_policy::{
+    Terms, Wait,
+    approval::{Ballot, Binding},
+};
+use chaperone_wire::postgres::{Refusal, Severity, backend_error};
+use sha2::Digest as _;
+use tokio::sync::oneshot;
+
+use super::{
+    Relay,
+    deciding::{Batch, Pending, Turn, class},
+};
+use crate::{
+    approvals::{Word, after},
+    clock,
+};
+
+/// The statement waits for a person, or an approver's word is awaited by the agent itself.
+const HELD: &str = "YH001";
+/// Nobody decided in time.
+const EXPIRED: &str = "YH002";
+/// PostgreSQL's own `query_canceled`.
+const CANCELED: &str = "57014";
+
+/// A hold that the session waits for.
+pub(super) struct Holding {
+    pub(super) reference: Reference,
+    word: oneshot::Receiver<Word>,
+}
+
+/// Which hold, and under which terms.
+pub(super) struct Reference {
+    pub(super) hold: Seq,
+    terms: Arc<Terms>,
+}
+
+/// What was heard of it.
+pub(super) type Heard = Word;
+
+impl Relay<'_> {
+    /// The command waits for a person: that is recorded, and told to both. Nothing of it was sent.
+    pub(super) fn hold(&mut self, pending: Pending, terms: Arc<Terms>, binding: Binding) {
+        let at = clock::wall();
+        let deadline = after(at, terms.deadline);
+        let verdict = chaperone_model::VerdictKind::Hold;
+        let intent = self.intent(pending.command.clone(), verdict, terms.rule.clone());
+        let approvers: Vec<String> = terms.approvers.iter().map(ToString::to_string).collect();
+        let opened = HoldOpened {
+            at,
+            hold: Ref::InBatch(0),
+            approvers: approvers.join(", "),
+            quorum: terms.quorum,
+            deadline,
+            wait: wait(terms.wait),
+            digest: Digest(binding.digest),
+        };
+        // Committed here: it is known under its number, and its flush can wait for the approval's.
+        let records = vec![Record::Intent(intent), Record::HoldOpened(opened)];
+        let mut receipts = match self.shared.log.commit(records) {
+            Ok(committed) => committed.receipts(),
+            Err(error) => return self.release(Err(error), Vec::new()),
+        };
+        receipts.truncate(1);
+        let Some(hold) = receipts.first().map(chaperone_audit::Receipt::seq) else { return };
+        self.session.commands.add(1);
+        self.shared.counters.held.up();
+        let identity = &self.session.identity;
+        let account = &self.deciding.account;
+        let shown = Hold {
+            id: hold,
+            since: at,
+            deadline,
+            wait: wait(terms.wait).into(),
+            agent: identity.agent.to_string(),
+            version: identity.version.as_ref().map(|version| version.text.clone()),
+            run: identity.run.name.to_string(),
+            lineage: identity.lineage_line(),
+            doubts: identity.doubts.iter().map(ToString::to_string).collect(),
+            session: self.session.id,
+            in_transaction: self.conversation.in_transaction(),
+            target: self.session.target.to_string(),
+            database: account.database.clone(),
+            user: account.user.clone(),
+            rule: terms.rule.to_string(),
+            approvers,
+            quorum: terms.quorum,
+            approved_by: Vec::new(),
+            lasts: lasts(&terms),
+            statement: pending.command.text.clone(),
+            laid_out: None,
+            parameters: pending.command.parameters.clone(),
+            reading: pending.command.reading.as_deref().cloned(),
+            inspection: None,
+            before: Vec::new(),
+        };
+        let uids = identity.lineage.iter().flat_map(|p| [Some(p.uid), p.login_uid]).flatten();
+        let ballot = Ballot::new(terms.clone(), binding.clone(), uids.collect());
+        let word = self.shared.approvals.open(
+            shown,
+            self.session.place(&account.database),
+            ballot,
+            binding,
+        );
+        if let Some(text) = pending.command.text.clone() {
+            let (local, shared) = (self.session.local.clone(), self.shared.clone());
+            tokio::task::spawn_local(async move {
+                if let Some(laid_out) = local.readers.lay_out(&text).await {
+                    shared.approvals.lay_out(hold, laid_out);
+                }
+            });
+        }
+        if terms.wait == Wait::Retry {
+            self.stand_in(pending.length, come_again(hold, &terms, &pending.command));
+            return self.release(Ok(receipts), Vec::new());
+        }
+        let until = show(deadline);
+        let notice = Refusal::new(
+            HELD,
+            format!("chaperone holds this statement until a person approves it (id {})", hold.0),
+        )
+        .detail(format!("Rule: {}. {}", terms.rule, class(&pending.command, None)))
+        .hint(format!(
+            "It goes on once approved, and is refused at {until}. Cancel it to withdraw it."
+        ));
+        self.notice = Some(backend_error(Severity::Notice, &notice));
+        self.deciding.turn =
+            Turn::Holding(pending, Holding { reference: Reference { hold, terms }, word });
+    }
+
+    /// Between two messages of the server's, tells the client what it is to be told.
+    pub(super) fn say_notice(&mut self) {
+        let between = self.conversation.at_boundary() && self.down.rest().is_empty();
+        if let Some(notice) = self.notice.take_if(|_| between) {
+            self.down.replace(0, &notice);
+            self.down.clear();
+        }
+    }
+
+    /// Waits for a person's word. Answers whether it has come.
+    pub(super) fn poll_holding(
+        &mut self,
+        cx: &mut Context<'_>,
+        pending: Pending,
+        mut holding: Holding,
+    ) -> bool {
+        let heard = match Pin::new(&mut holding.word).poll(cx) {
+            Poll::Ready(word) => {
+                word.unwrap_or_else(|_| Word::Withdrawn("the daemon ended it".into()))
+            }
+            Poll::Pending => {
+                let left = self.client_done.is_some();
+                self.deciding.turn = Turn::Holding(pending, holding);
+                if left {
+                    self.give_up_hold("the client left");
+                    // What it sent behind the statement is not looked at, either.
+                    self.up.withdraw();
+                    self.terminated = true;
+                }
+                return left;
+            }
+        };
+        self.deciding.turn = Turn::Heard(pending, holding.reference, heard);
+        true
+    }
+
+    /// A person has decided, or nobody has: the command goes on, or does not.
+    pub(super) fn heard(
+        &mut self,
+        batch: &mut Batch,
+        mut pending: Pending,
+        reference: &Reference,
+        heard: Heard,
+    ) {
+        let Reference { hold, terms } = reference;
+        let rule = &terms.rule;
+        let class = class(&pending.command, None);
+        let refused = |code, message: String| {
+            Refusal::new(code, message).detail(format!("Rule: {rule}. Id: {}. {class}", hold.0))
+        };
+        let (how, detail, refusal) = match heard {
+            Word::Approved(permit, running) => {
+                pending.command.approval = Some(*hold);
+                let allowed = self.approved(&pending.command, *hold, running);
+                self.let_pass(pending.length, &pending.command, permit, allowed);
+                let ended = ended(*hold, HoldEnd::Approved, None);
+                return batch.add(ended, Some(*hold), Rung::Destructive);
+            }
+            Word::Denied { person, reason } => {
+                let why = reason.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+                let refusal = refused("42501", format!("{person} denied this statement{why}"))
+                    .hint("Do it in another way, or talk to them.");
+                let detail = reason.map_or(person.clone(), |why| format!("{person}: {why}"));
+                (HoldEnd::Denied, Some(detail), refusal)
+            }
+            Word::Expired => (
+                HoldEnd::Expired,
+                None,
+                refused(EXPIRED, "nobody approved this statement in time".into())
+                    .hint("Ask an approver, and run it again."),
+            ),
+            Word::Withdrawn(why) => {
+                let refusal = refused(
+                    CANCELED,
+                    format!("this statement no longer waits for a person: {why}"),
+                );
+                (HoldEnd::Withdrawn, Some(why), refusal)
+            }
+        };
+        self.stand_in(pending.length, refusal);
+        batch.add(ended(*hold, how, detail), Some(*hold), Rung::Read);
+    }
+
+    /// The session waits no longer for a person's word on what was never sent.
+    pub(super) fn give_up_hold(&mut self, why: &str) {
+        let hold = match std::mem::replace(&mut self.deciding.turn, Turn::Free) {
+            Turn::Holding(_, Holding { reference, .. }) | Turn::Heard(_, reference, _) => {
+                reference.hold
+            }
+            other => {
+                self.deciding.turn = other;
+                return;
+            }
+        };
+        self.shared.approvals.forget(hold, why);
+        self.shared.log.ride_along(ended(hold, HoldEnd::Withdrawn, Some(why.into())));
+        let outcome = Outcome::new(hold, CommandStatus::Refused, clock::wall());
+        self.shared.log.ride_along(Record::Outcome(outcome));
+    }
+
+    /// What an approval of a command is for, exactly.
+    pub(super) fn binding(&self, pending: &Pending, terms: &Terms) -> Binding {
+        let identity = &self.session.identity;
+        let account = &self.deciding.account;
+        let mut hash = sha2::Sha256::new();
+        let command = &pending.command;
+        let rest = self.up.rest();
+        let message = rest.get(..pending.length).unwrap_or(rest);
+        match &command.text {
+            Some(text) => {
+                hash.update((text.len() as u64).to_be_bytes());
+                hash.update(text);
+                // Parameters as they were sent: what the log keeps of them may be cut.
+                if command.kind == CommandKind::Bind {
+                    hash.update(behind_names(message));
+                } else if command.parameters.is_some() {
+                    hash.update(message);
+                }
+            }
+            // It is this session's alone.
+            None => {
+                hash.update(self.session.id.0.to_be_bytes());
+                hash.update(command.statement.unwrap_or(0).to_be_bytes());
+                hash.update(message);
+                hash.update(command.parameters.as_deref().unwrap_or(""));
+                hash.update(clock::wall().0.to_be_bytes());
+            }
+        }
+        Binding {
+            digest: hash.finalize().into(),
+            agent: identity.agent.clone(),
+            run: terms.run(identity),
+            target: self.session.target.clone(),
+            database: account.database.clone(),
+            user: account.user.clone(),
+        }
+    }
+}
+
+/// A `Bind` without the names of its portal and its statement, which differ from one time to the
+/// next (protocol-message-formats).
+fn behind_names(message: &[u8]) -> &[u8] {
+    let mut rest = message.get(5..).unwrap_or(&[]);
+    for _ in 0..2 {
+        let end = rest.iter().position(|byte| *byte == 0).map_or(rest.len(), |end| end + 1);
+        rest = rest.get(end..).unwrap_or(&[]);
+    }
+    rest
+}
+
+/// What an agent is told that is to come again.
+pub(super) fn come_again(hold: Seq, terms: &Terms, command: &chaperone_model::Command) -> Refusal {
+    Refusal::new(HELD, format!("this statement needs a person's approval (id {})", hold.0))
+        .detail(format!("Rule: {}. {}", terms.rule, class(command, None)))
+        .hint("Run the same statement again once it is approved.")
+}
+
+fn ended(hold: Seq, how: HoldEnd, detail: Option<String>) -> Record {
+    Record::HoldEnded(HoldEnded { at: clock::wall(), hold, how, detail })
+}
+
+fn wait(wait: Wait) -> &'static str {
+    match wait {
+        Wait::Stay => "stay",
+        Wait::Retry => "retry",
+    }
+}
+
+fn lasts(terms: &Terms) -> String {
+    let time = jiff::SignedDuration::try_from(terms.lifetime)
+        .map_or_else(|_| "for ever".into(), |time| format!("for {time:#}"));
+    match terms.uses {
+        Some(1) => format!("once, {time}"),
+        Some(uses) => format!("{uses} times, {time}"),
+        None => time,
+    }
+}
+
+/// A moment for people: UTC, to the second.
+pub(crate) fn show(at: Timestamp) -> String {
+    jiff::Timestamp::from_microsecond(at.0)
+        .and_then(|at| at.round(jiff::Unit::Second))
+        .map_or_else(|_| "?".into(), |at| at.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bind_is_compared_without_its_names() {
+        let bind = |portal: &str, statement: &str| {
+            [b"B\0\0\0\x20", portal.as_bytes(), b"\0", statement.as_bytes(), b"\0\0\x01value"]
+                .concat()
+        };
+        assert_eq!(behind_names(&bind("", "s")), behind_names(&bind("p7", "")));
+        assert_eq!(behind_names(&bind("", "s")), b"\0\x01value");
+        assert_eq!(behind_names(b"B"), b"");
+    }
+}
