@@ -1,2 +1,123 @@
-//! Stub.
-pub fn worker() -> std::process::ExitCode { std::process::ExitCode::FAILURE }
+//! The process that reads SQL: PostgreSQL's grammar is C, and whatever a text does to it ends here.
+//!
+//! The daemon starts its own program again with a Unix stream socket as standard input. That process
+//! first locks itself in (`lock`) and says that it has; then it answers one task after the other
+//! until the socket ends. It is given texts alone, and its answers are checked for size and form and
+//! believed for their content: one that a text took over can say what it likes of other texts until
+//! it ends, and no more than that.
+//!
+//! Here is what runs in that process. Does not belong here: the daemon's side (`readers`), and how a
+//! text is read (`read`).
+
+mod bounds;
+pub(crate) mod frame;
+mod lock;
+pub(crate) mod process;
+
+use std::process::ExitCode;
+
+use chaperone_model::Reading;
+use frame::{Answer, Frame, Task};
+use nix::errno::Errno;
+
+use crate::{read, template};
+
+/// What such a process is to do, and with which text; and what comes of it.
+pub type Work = fn(Asked, &str) -> Vec<u8>;
+
+/// What is asked of such a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// To read a text.
+    Reading,
+    /// To lay it out for a person.
+    Layout,
+}
+
+/// The `main` of the process that reads. Standard input is the daemon's socket.
+pub fn worker() -> ExitCode {
+    run(answer)
+}
+
+/// The same with another way of working: tests have one that misbehaves.
+#[doc(hidden)]
+pub fn run(work: Work) -> ExitCode {
+    match lock::locked_in(move || serve(work)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Whoever started this may be gone; then nobody needs to know.
+            let _ = send(&frame::encode(error.to_string().as_bytes()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What it answers: see [`Answer`] and `readers`.
+#[doc(hidden)]
+pub fn answer(asked: Asked, text: &str) -> Vec<u8> {
+    match asked {
+        Asked::Reading => {
+            let (reading, slots) = match bounds::refused(text) {
+                Some(why) => (Reading::unreadable(why), None),
+                None => read::read_with_slots(text),
+            };
+            // A bulk of rows may have more slots than all else; nobody would keep them.
+            let slots = slots.filter(|_| text.len() <= template::TEXT_MOST);
+            let answer = encode(&Answer { reading, slots });
+            if answer.len() <= frame::ANSWER_MOST {
+                return answer;
+            }
+            let reading = Reading::unreadable("it names more than a reading can hold");
+            encode(&Answer { reading, slots: None })
+        }
+        Asked::Layout => {
+            let layout = bounds::refused(text).is_none().then(|| read::lay_out(text)).flatten();
+            encode(&layout.filter(|layout| layout.len() <= frame::ANSWER_MOST / 2))
+        }
+    }
+}
+
+/// Serves until the socket ends or cannot be used.
+fn serve(work: Work) {
+    // Nothing to say is: it is locked in.
+    let Ok(()) = send(&frame::encode(b"")) else { return };
+    let mut received = Vec::with_capacity(frame::REQUEST_MOST);
+    let mut bytes = vec![0; frame::REQUEST_MOST];
+    loop {
+        let count = match nix::unistd::read(std::io::stdin(), &mut bytes) {
+            Ok(0) => return,
+            Ok(count) => count,
+            Err(Errno::EINTR) => continue,
+            Err(_) => return,
+        };
+        received.extend_from_slice(&bytes[..count]);
+        // There is one task at a time: a frame is all that was received.
+        match frame::decode(&received, frame::REQUEST_MOST) {
+            Ok(Frame::Part) => {}
+            Ok(Frame::Whole(payload)) => {
+                let Some((asked, text)) = Task::parse(payload) else { return };
+                let answer = frame::encode(&work(asked, text));
+                received.clear();
+                let Ok(()) = send(&answer) else { return };
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+fn send(mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        // The socket is open for both ways.
+        match nix::unistd::write(std::io::stdin(), bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn encode(answer: &impl serde::Serialize) -> Vec<u8> {
+    // No type here has what JSON cannot say; an empty answer is refused by the daemon.
+    serde_json::to_vec(answer).unwrap_or_default()
+}

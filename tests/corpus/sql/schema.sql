@@ -32,6 +32,7 @@ GRANT shop_ops TO agent WITH ADMIN OPTION;
 DO $$
 BEGIN
     EXECUTE format('GRANT ALL ON DATABASE %I TO agent', current_database());
+    EXECUTE format('GRANT CREATE ON DATABASE %I TO shop_ops', current_database());
     EXECUTE format('ALTER ROLE agent IN DATABASE %I RESET ALL', current_database());
 END
 $$;
@@ -266,9 +267,10 @@ ALTER FUNCTION purge_orders() OWNER TO shop_owner;
 GRANT EXECUTE ON FUNCTION purge_orders() TO agent;
 
 -- Read like nothing in particular, and delete: a view, a function that says that
--- it is stable (so that the planner alone runs it, under a bare EXPLAIN), and, in
--- a schema of their own, a function with the name of a built-in one, an operator,
--- a cast and a domain's check.
+-- it is stable (so that the planner alone runs it, under a bare EXPLAIN), one that
+-- can be written as if it were a column of customers, and, in a schema of their
+-- own, a function with the name of a built-in one, an operator, a cast and a
+-- domain's check.
 
 CREATE VIEW order_health AS SELECT 'ok' AS health, purge_orders() AS seen;
 ALTER VIEW order_health OWNER TO agent;
@@ -277,6 +279,11 @@ CREATE FUNCTION order_limit() RETURNS integer
     LANGUAGE plpgsql STABLE
     AS $$ BEGIN PERFORM public.purge_orders(); RETURN 10; END $$;
 ALTER FUNCTION order_limit() OWNER TO agent;
+
+CREATE FUNCTION contact(customers) RETURNS text
+    LANGUAGE sql VOLATILE
+    AS 'DELETE FROM public.order_items; SELECT $1.name';
+ALTER FUNCTION contact(customers) OWNER TO agent;
 
 CREATE SCHEMA shadow;
 CREATE FUNCTION shadow.lower(text) RETURNS text

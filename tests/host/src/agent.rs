@@ -1,7 +1,7 @@
 //! Programs that run as an agent: under its user id, inside the test's cgroup, told nothing.
 
 use std::{
-    io::Write,
+    io::{Read, Write},
     path::Path,
     process::{Child, Command, Output, Stdio},
 };
@@ -50,6 +50,21 @@ impl Running {
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.0.as_ref().map_or(0, Child::id)
+    }
+
+    /// The next line that it says.
+    ///
+    /// # Errors
+    /// Where it says no more.
+    pub fn hear(&mut self) -> Result<String> {
+        let out = self.0.as_mut().and_then(|child| child.stdout.as_mut()).context("its output")?;
+        let mut line = Vec::new();
+        let mut byte = [0];
+        // What comes behind the line is for `finish`.
+        while out.read(&mut byte)? == 1 && byte[0] != b'\n' {
+            line.push(byte[0]);
+        }
+        Ok(String::from_utf8(line)?)
     }
 
     /// Writes to its standard input.

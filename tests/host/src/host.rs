@@ -222,6 +222,16 @@ impl Host {
         agent::run(self.agent_command(uid, program, args), "")
     }
 
+    /// Runs a program of the host's, which is no agent's.
+    ///
+    /// # Errors
+    /// As [`Host::agent`].
+    pub fn outside(&self, program: &str, args: &[&str]) -> Result<Finished> {
+        let mut command = std::process::Command::new(program);
+        command.args(args);
+        agent::run(self.with_settings(command), "")
+    }
+
     /// Starts a program as the agent.
     ///
     /// # Errors

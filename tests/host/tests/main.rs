@@ -4,6 +4,7 @@
 mod acceptance;
 mod clients;
 mod drivers;
+mod holds;
 mod hostile;
 mod identity;
 mod interception;

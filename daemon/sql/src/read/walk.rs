@@ -1,0 +1,741 @@
+//! Everything below a statement: each node type that is listed is looked through whole, and any
+//! other makes the statement destructive.
+
+use chaperone_model::{
+    Access, Column, QualifiedName, Relation, Rung, Statement,
+};
+use pg_query::{
+    Node, NodeEnum,
+    protobuf::{
+        ColumnRef, CommonTableExpr, CteCycleClause, DeleteStmt, FuncCall, InsertStmt, IntoClause, JoinExpr,
+        JsonBehavior, JsonOutput, JsonTablePathSpec, JsonValueExpr, MergeStmt, MergeWhenClause,
+        OnConflictClause, RangeVar, ReturningClause, SelectStmt, UpdateStmt, WindowDef, WithClause,
+        CmdType, OnConflictAction,
+    },
+};
+
+use super::{bounds::{bounds, text}, functions};
+
+/// One statement, as far as it has been looked through.
+pub(super) struct Walk {
+    pub(super) statement: Statement,
+    /// The names that `WITH` gave to queries, where the walk is.
+    queries: Vec<String>,
+    /// What stands in `FROM`, level by level: the name by which columns refer to it, and the relation
+    /// where it is one.
+    levels: Vec<Vec<(String, Option<QualifiedName>)>>,
+    /// A literal's value mattered.
+    pub(super) literal: bool,
+}
+
+impl Walk {
+    pub(super) fn new(kind: impl Into<String>) -> Self {
+        Self {
+            statement: Statement::new(kind, Rung::Read, "it only reads"),
+            queries: Vec::new(),
+            levels: Vec::new(),
+            literal: false,
+        }
+    }
+
+    pub(super) fn raise(&mut self, rung: Rung, reason: impl Into<String>) {
+        if rung > self.statement.rung {
+            (self.statement.rung, self.statement.reason) = (rung, reason.into());
+        }
+    }
+
+    fn unknown(&mut self, what: &str) {
+        self.raise(Rung::Destructive, format!("{what} is not known to be harmless"));
+        self.statement.opaque = true;
+    }
+
+    pub(super) fn touch(&mut self, relation: Option<&RangeVar>, access: Access) {
+        let Some(relation) = relation else { return };
+        let name = name_of(relation);
+        let touched = Relation { name, access };
+        if !self.statement.relations.contains(&touched) {
+            self.statement.relations.push(touched);
+        }
+    }
+
+    fn level(&mut self) -> Option<&mut Vec<(String, Option<QualifiedName>)>> {
+        self.levels.last_mut()
+    }
+
+    /// A statement that can stand within another.
+    pub(super) fn query(&mut self, node: &NodeEnum) {
+        match node {
+            NodeEnum::SelectStmt(select) => self.select(select),
+            NodeEnum::InsertStmt(insert) => self.insert(insert),
+            NodeEnum::UpdateStmt(update) => self.update(update),
+            NodeEnum::DeleteStmt(delete) => self.delete(delete),
+            NodeEnum::MergeStmt(merge) => self.merge(merge),
+            _ => self.unknown("a statement within it"),
+        }
+    }
+
+    pub(super) fn select(&mut self, select: &SelectStmt) {
+        let SelectStmt {
+            distinct_clause,
+            into_clause,
+            target_list,
+            from_clause,
+            where_clause,
+            group_clause,
+            group_distinct: _,
+            having_clause,
+            window_clause,
+            values_lists,
+            sort_clause,
+            limit_offset,
+            limit_count,
+            limit_option: _,
+            locking_clause,
+            with_clause,
+            op: _,
+            all: _,
+            larg,
+            rarg,
+        } = select;
+        let queries = self.queries.len();
+        self.with(with_clause.as_ref());
+        self.levels.push(Vec::new());
+        if let Some(into) = into_clause {
+            self.into(into);
+        }
+        // What columns refer to comes first.
+        self.all(from_clause);
+        self.distinct(distinct_clause);
+        self.all(target_list);
+        self.maybe(where_clause.as_deref());
+        self.all(group_clause);
+        self.maybe(having_clause.as_deref());
+        self.all(window_clause);
+        self.all(values_lists);
+        self.all(sort_clause);
+        self.maybe(limit_offset.as_deref());
+        self.maybe(limit_count.as_deref());
+        if !locking_clause.is_empty() {
+            self.raise(Rung::Write, "it locks rows");
+        }
+        for half in [larg, rarg].into_iter().flatten() {
+            self.select(half);
+        }
+        self.levels.pop();
+        self.queries.truncate(queries);
+    }
+
+    pub(super) fn into(&mut self, into: &IntoClause) {
+        self.raise(Rung::Destructive, "it makes a table");
+        self.touch(into.rel.as_ref(), Access::Write);
+    }
+
+    fn with(&mut self, with: Option<&WithClause>) {
+        let Some(WithClause { ctes, recursive, location: _ }) = with else { return };
+        let names = ctes.iter().filter_map(|cte| match &cte.node {
+            Some(NodeEnum::CommonTableExpr(cte)) => Some(cte.ctename.clone()),
+            _ => None,
+        });
+        if *recursive {
+            self.queries.extend(names);
+        }
+        for cte in ctes {
+            let Some(NodeEnum::CommonTableExpr(cte)) = &cte.node else {
+                self.unknown("a query within it");
+                continue;
+            };
+            let CommonTableExpr {
+                ctename,
+                aliascolnames: _,
+                ctematerialized: _,
+                ctequery,
+                search_clause: _,
+                cycle_clause,
+                location: _,
+                cterecursive: _,
+                cterefcount: _,
+                ctecolnames: _,
+                ctecoltypes: _,
+                ctecoltypmods: _,
+                ctecolcollations: _,
+            } = &**cte;
+            // It sees what its statement sees, and none of its columns.
+            let levels = std::mem::take(&mut self.levels);
+            match ctequery.as_deref().and_then(|query| query.node.as_ref()) {
+                Some(query) => self.query(query),
+                None => self.unknown("a query within it"),
+            }
+            self.levels = levels;
+            if let Some(cycle) = cycle_clause {
+                let CteCycleClause { cycle_mark_value, cycle_mark_default, .. } = &**cycle;
+                self.maybe(cycle_mark_value.as_deref());
+                self.maybe(cycle_mark_default.as_deref());
+            }
+            if !recursive {
+                self.queries.push(ctename.clone());
+            }
+        }
+    }
+
+    fn insert(&mut self, insert: &InsertStmt) {
+        let InsertStmt {
+            relation,
+            cols,
+            select_stmt,
+            on_conflict_clause,
+            returning_clause,
+            with_clause,
+            r#override: _,
+        } = insert;
+        let queries = self.queries.len();
+        self.raise(Rung::Write, "it adds rows");
+        self.with(with_clause.as_ref());
+        self.target(relation.as_ref());
+        self.targets(cols);
+        if let Some(select) = select_stmt.as_deref().and_then(|node| node.node.as_ref()) {
+            // It does not see the target's columns.
+            let levels = std::mem::take(&mut self.levels);
+            self.query(select);
+            self.levels = levels;
+        }
+        if let Some(conflict) = on_conflict_clause {
+            let OnConflictClause { action, infer, target_list, where_clause, location: _ } = &**conflict;
+            if *action == OnConflictAction::OnconflictUpdate as i32 {
+                self.raise(Rung::Write, "it adds or changes rows");
+            }
+            if let Some(infer) = infer {
+                self.all(&infer.index_elems);
+                self.maybe(infer.where_clause.as_deref());
+            }
+            self.targets(target_list);
+            self.maybe(where_clause.as_deref());
+        }
+        self.returning(returning_clause.as_ref());
+        self.levels.pop();
+        self.queries.truncate(queries);
+    }
+
+    fn update(&mut self, update: &UpdateStmt) {
+        let UpdateStmt {
+            relation,
+            target_list,
+            where_clause,
+            from_clause,
+            returning_clause,
+            with_clause,
+        } = update;
+        let queries = self.queries.len();
+        self.with(with_clause.as_ref());
+        self.bounded("it changes rows", "it changes rows that it does not bound", where_clause.as_deref());
+        self.target(relation.as_ref());
+        self.all(from_clause);
+        self.targets(target_list);
+        self.maybe(where_clause.as_deref());
+        self.returning(returning_clause.as_ref());
+        self.levels.pop();
+        self.queries.truncate(queries);
+    }
+
+    fn delete(&mut self, delete: &DeleteStmt) {
+        let DeleteStmt { relation, using_clause, where_clause, returning_clause, with_clause } = delete;
+        let queries = self.queries.len();
+        self.with(with_clause.as_ref());
+        self.bounded("it removes rows", "it removes rows that it does not bound", where_clause.as_deref());
+        self.target(relation.as_ref());
+        self.all(using_clause);
+        self.maybe(where_clause.as_deref());
+        self.returning(returning_clause.as_ref());
+        self.levels.pop();
+        self.queries.truncate(queries);
+    }
+
+    fn merge(&mut self, merge: &MergeStmt) {
+        let MergeStmt {
+            relation,
+            source_relation,
+            join_condition,
+            merge_when_clauses,
+            returning_clause,
+            with_clause,
+        } = merge;
+        let queries = self.queries.len();
+        self.with(with_clause.as_ref());
+        self.raise(Rung::Write, "it merges rows");
+        self.target(relation.as_ref());
+        self.maybe(source_relation.as_deref());
+        self.maybe(join_condition.as_deref());
+        let joined = bounds(join_condition.as_deref(), &mut self.literal);
+        for clause in merge_when_clauses {
+            let Some(NodeEnum::MergeWhenClause(clause)) = &clause.node else {
+                self.unknown("a part of it");
+                continue;
+            };
+            let MergeWhenClause {
+                match_kind,
+                command_type,
+                r#override: _,
+                condition,
+                target_list,
+                values,
+            } = &**clause;
+            let changes = [CmdType::CmdUpdate as i32, CmdType::CmdDelete as i32].contains(command_type);
+            if changes {
+                // Rows that the source does not match are not bounded by how it is joined.
+                let matched = *match_kind == pg_query::protobuf::MergeMatchKind::MergeWhenMatched as i32;
+                let selective = matched && joined || bounds(condition.as_deref(), &mut self.literal);
+                self.selective(selective, "it merges rows that it does not bound");
+            }
+            self.maybe(condition.as_deref());
+            self.targets(target_list);
+            self.all(values);
+        }
+        self.returning(returning_clause.as_ref());
+        self.levels.pop();
+        self.queries.truncate(queries);
+    }
+
+    fn bounded(&mut self, bounded: &str, unbounded: &str, condition: Option<&Node>) {
+        self.raise(Rung::Write, bounded);
+        let selective = bounds(condition, &mut self.literal);
+        self.selective(selective, unbounded);
+    }
+
+    fn selective(&mut self, selective: bool, unbounded: &str) {
+        let all = self.statement.selective.unwrap_or(true) && selective;
+        self.statement.selective = Some(all);
+        if !selective {
+            self.raise(Rung::Destructive, unbounded);
+        }
+    }
+
+    /// The relation that rows are changed of; a query of `WITH` cannot be one. Opens a level.
+    fn target(&mut self, relation: Option<&RangeVar>) {
+        self.touch(relation, Access::Write);
+        let Some(relation) = relation else { return self.levels.push(Vec::new()) };
+        let name = name_of(relation);
+        let system = ["pg_catalog", "information_schema", "pg_toast"];
+        let in_system = name.schema.as_deref().is_some_and(|schema| system.contains(&schema));
+        if in_system || name.schema.is_none() && name.name.starts_with("pg_") {
+            self.raise(Rung::Destructive, "it changes the system's own catalog");
+        }
+        self.levels.push(vec![(alias(relation), Some(name))]);
+    }
+
+    fn returning(&mut self, returning: Option<&ReturningClause>) {
+        let Some(ReturningClause { options: _, exprs }) = returning else { return };
+        self.all(exprs);
+    }
+
+    /// `DISTINCT` without `ON` is a list of one empty node.
+    fn distinct(&mut self, nodes: &[Node]) {
+        for node in nodes.iter().filter(|node| node.node.is_some()) {
+            self.node(node);
+        }
+    }
+
+    /// Columns that are given values.
+    fn targets(&mut self, targets: &[Node]) {
+        for target in targets {
+            let Some(NodeEnum::ResTarget(target)) = &target.node else {
+                self.unknown("a part of it");
+                continue;
+            };
+            if !target.name.is_empty() {
+                let of = self.levels.last().and_then(|level| level.first()).and_then(|(_, r)| r.clone());
+                self.column(of, target.name.clone(), Access::Write);
+            }
+            self.all(&target.indirection);
+            self.maybe(target.val.as_deref());
+        }
+    }
+
+    fn column(&mut self, relation: Option<QualifiedName>, name: String, access: Access) {
+        let column = Column { relation, name, access };
+        if !self.statement.columns.contains(&column) {
+            self.statement.columns.push(column);
+        }
+    }
+
+    pub(super) fn all(&mut self, nodes: &[Node]) {
+        for node in nodes {
+            self.node(node);
+        }
+    }
+
+    pub(super) fn maybe(&mut self, node: Option<&Node>) {
+        if let Some(node) = node {
+            self.node(node);
+        }
+    }
+
+    fn node(&mut self, node: &Node) {
+        let Some(node) = &node.node else { return self.unknown("a part of it") };
+        match node {
+            NodeEnum::AConst(_)
+            | NodeEnum::ParamRef(_)
+            | NodeEnum::SqlvalueFunction(_)
+            | NodeEnum::SetToDefault(_)
+            | NodeEnum::AStar(_)
+            | NodeEnum::String(_)
+            | NodeEnum::Integer(_)
+            | NodeEnum::TypeName(_)
+            | NodeEnum::MergeSupportFunc(_)
+            | NodeEnum::CurrentOfExpr(_) => {}
+            NodeEnum::ColumnRef(column) => self.column_ref(column),
+            NodeEnum::FuncCall(call) => self.call(call),
+            NodeEnum::AExpr(e) => {
+                // Operators are the schema owners': agents can make none without a person's word.
+                self.maybe(e.lexpr.as_deref());
+                self.maybe(e.rexpr.as_deref());
+            }
+            NodeEnum::BoolExpr(e) => self.all(&e.args),
+            NodeEnum::List(list) => self.all(&list.items),
+            NodeEnum::AIndices(i) => {
+                self.maybe(i.lidx.as_deref());
+                self.maybe(i.uidx.as_deref());
+            }
+            NodeEnum::AIndirection(i) => {
+                self.maybe(i.arg.as_deref());
+                self.all(&i.indirection);
+                // A field of a whole row can be a function of it.
+                self.fields(&i.indirection);
+            }
+            NodeEnum::AArrayExpr(a) => self.all(&a.elements),
+            NodeEnum::NamedArgExpr(n) => self.maybe(n.arg.as_deref()),
+            NodeEnum::TypeCast(c) => self.maybe(c.arg.as_deref()),
+            NodeEnum::CollateClause(c) => self.maybe(c.arg.as_deref()),
+            NodeEnum::SubLink(l) => {
+                self.maybe(l.testexpr.as_deref());
+                match l.subselect.as_deref().and_then(|select| select.node.as_ref()) {
+                    Some(select) => self.query(select),
+                    None => self.unknown("a subquery"),
+                }
+            }
+            NodeEnum::CaseExpr(c) => {
+                self.maybe(c.arg.as_deref());
+                self.all(&c.args);
+                self.maybe(c.defresult.as_deref());
+            }
+            NodeEnum::CaseWhen(w) => {
+                self.maybe(w.expr.as_deref());
+                self.maybe(w.result.as_deref());
+            }
+            NodeEnum::CoalesceExpr(c) => self.all(&c.args),
+            NodeEnum::MinMaxExpr(m) => self.all(&m.args),
+            NodeEnum::NullTest(t) => self.maybe(t.arg.as_deref()),
+            NodeEnum::BooleanTest(t) => self.maybe(t.arg.as_deref()),
+            NodeEnum::RowExpr(r) => self.all(&r.args),
+            NodeEnum::GroupingSet(g) => self.all(&g.content),
+            NodeEnum::GroupingFunc(g) => self.all(&g.args),
+            NodeEnum::SortBy(s) => self.maybe(s.node.as_deref()),
+            NodeEnum::WindowDef(w) => self.window(w),
+            NodeEnum::ResTarget(t) => {
+                self.all(&t.indirection);
+                self.maybe(t.val.as_deref());
+            }
+            NodeEnum::MultiAssignRef(m) => self.maybe(m.source.as_deref()),
+            NodeEnum::IndexElem(e) => self.maybe(e.expr.as_deref()),
+            NodeEnum::RangeVar(relation) => self.range(relation),
+            NodeEnum::JoinExpr(join) => self.join(join),
+            NodeEnum::RangeSubselect(s) => {
+                // LATERAL or not, it sees at most what stands around it.
+                match s.subquery.as_deref().and_then(|select| select.node.as_ref()) {
+                    Some(select) => self.query(select),
+                    None => self.unknown("a subquery"),
+                }
+                let name = s.alias.as_ref().map(|a| a.aliasname.clone()).unwrap_or_default();
+                self.stand((name, None));
+            }
+            NodeEnum::RangeFunction(f) => {
+                for item in &f.functions {
+                    // Each is a list of the call and the definitions of its columns.
+                    match &item.node {
+                        Some(NodeEnum::List(list)) => self.maybe(list.items.first()),
+                        _ => self.node(item),
+                    }
+                }
+                let name = f.alias.as_ref().map(|a| a.aliasname.clone()).unwrap_or_default();
+                self.stand((name, None));
+            }
+            NodeEnum::RangeTableSample(s) => {
+                self.maybe(s.relation.as_deref());
+                self.all(&s.args);
+                self.maybe(s.repeatable.as_deref());
+            }
+            NodeEnum::RangeTableFunc(f) => {
+                self.maybe(f.docexpr.as_deref());
+                self.maybe(f.rowexpr.as_deref());
+                self.all(&f.namespaces);
+                self.all(&f.columns);
+                let name = f.alias.as_ref().map(|a| a.aliasname.clone()).unwrap_or_default();
+                self.stand((name, None));
+            }
+            NodeEnum::RangeTableFuncCol(c) => {
+                self.maybe(c.colexpr.as_deref());
+                self.maybe(c.coldefexpr.as_deref());
+            }
+            NodeEnum::XmlExpr(x) => {
+                self.all(&x.named_args);
+                self.all(&x.args);
+            }
+            NodeEnum::XmlSerialize(x) => self.maybe(x.expr.as_deref()),
+            NodeEnum::JsonFuncExpr(j) => {
+                self.json_value(j.context_item.as_deref());
+                self.maybe(j.pathspec.as_deref());
+                self.all(&j.passing);
+                self.json_output(j.output.as_ref());
+                self.json_behavior(j.on_empty.as_deref());
+                self.json_behavior(j.on_error.as_deref());
+            }
+            NodeEnum::JsonArgument(a) => self.json_value(a.val.as_deref()),
+            NodeEnum::JsonValueExpr(v) => self.json_value(Some(v)),
+            NodeEnum::JsonKeyValue(k) => {
+                self.maybe(k.key.as_deref());
+                self.json_value(k.value.as_deref());
+            }
+            NodeEnum::JsonTable(t) => {
+                self.json_value(t.context_item.as_deref());
+                self.json_path(t.pathspec.as_deref());
+                self.all(&t.passing);
+                self.all(&t.columns);
+                self.json_behavior(t.on_error.as_deref());
+                let name = t.alias.as_ref().map(|a| a.aliasname.clone()).unwrap_or_default();
+                self.stand((name, None));
+            }
+            NodeEnum::JsonTableColumn(c) => {
+                self.json_path(c.pathspec.as_deref());
+                self.all(&c.columns);
+                self.json_behavior(c.on_empty.as_deref());
+                self.json_behavior(c.on_error.as_deref());
+            }
+            NodeEnum::JsonObjectConstructor(c) => self.all(&c.exprs),
+            NodeEnum::JsonArrayConstructor(c) => self.all(&c.exprs),
+            NodeEnum::JsonArrayQueryConstructor(c) => {
+                match c.query.as_deref().and_then(|query| query.node.as_ref()) {
+                    Some(query) => self.query(query),
+                    None => self.unknown("a subquery"),
+                }
+            }
+            NodeEnum::JsonObjectAgg(a) => {
+                if let Some(constructor) = &a.constructor {
+                    self.json_aggregate(constructor);
+                }
+                if let Some(arg) = &a.arg {
+                    self.maybe(arg.key.as_deref());
+                    self.json_value(arg.value.as_deref());
+                }
+            }
+            NodeEnum::JsonArrayAgg(a) => {
+                if let Some(constructor) = &a.constructor {
+                    self.json_aggregate(constructor);
+                }
+                self.json_value(a.arg.as_deref());
+            }
+            NodeEnum::JsonParseExpr(e) => self.json_value(e.expr.as_deref()),
+            NodeEnum::JsonScalarExpr(e) => self.maybe(e.expr.as_deref()),
+            NodeEnum::JsonSerializeExpr(e) => self.json_value(e.expr.as_deref()),
+            NodeEnum::JsonIsPredicate(p) => self.maybe(p.expr.as_deref()),
+            NodeEnum::SelectStmt(select) => self.select(select),
+            _ => self.unknown("a part of it"),
+        }
+    }
+
+    fn window(&mut self, window: &WindowDef) {
+        self.all(&window.partition_clause);
+        self.all(&window.order_clause);
+        self.maybe(window.start_offset.as_deref());
+        self.maybe(window.end_offset.as_deref());
+    }
+
+    fn json_value(&mut self, value: Option<&JsonValueExpr>) {
+        let Some(value) = value else { return };
+        self.maybe(value.raw_expr.as_deref());
+        self.maybe(value.formatted_expr.as_deref());
+    }
+
+    fn json_output(&mut self, _output: Option<&JsonOutput>) {
+        // A type, and a format.
+    }
+
+    fn json_path(&mut self, path: Option<&JsonTablePathSpec>) {
+        if let Some(path) = path {
+            self.maybe(path.string.as_deref());
+        }
+    }
+
+    fn json_behavior(&mut self, behavior: Option<&JsonBehavior>) {
+        if let Some(behavior) = behavior {
+            self.maybe(behavior.expr.as_deref());
+        }
+    }
+
+    fn json_aggregate(&mut self, aggregate: &pg_query::protobuf::JsonAggConstructor) {
+        self.maybe(aggregate.agg_filter.as_deref());
+        self.all(&aggregate.agg_order);
+        if let Some(over) = &aggregate.over {
+            self.window(over);
+        }
+    }
+
+    fn join(&mut self, join: &JoinExpr) {
+        self.maybe(join.larg.as_deref());
+        self.maybe(join.rarg.as_deref());
+        self.maybe(join.quals.as_deref());
+        for name in join.using_clause.iter().filter_map(text) {
+            self.column(None, name.to_owned(), Access::Read);
+        }
+        if join.is_natural {
+            self.column(None, "*".into(), Access::Read);
+        }
+        if let Some(alias) = &join.alias {
+            self.stand((alias.aliasname.clone(), None));
+        }
+    }
+
+    fn stand(&mut self, what: (String, Option<QualifiedName>)) {
+        if let Some(level) = self.level() {
+            level.push(what);
+        }
+    }
+
+    fn range(&mut self, relation: &RangeVar) {
+        let name = name_of(relation);
+        let is_query = name.schema.is_none() && self.queries.contains(&name.name);
+        if is_query {
+            return self.stand((alias(relation), None));
+        }
+        self.touch(Some(relation), Access::Read);
+        self.stand((alias(relation), Some(name)));
+    }
+
+    fn column_ref(&mut self, column: &ColumnRef) {
+        let mut parts: Vec<&str> = Vec::new();
+        for field in &column.fields {
+            match &field.node {
+                Some(NodeEnum::AStar(_)) => parts.push("*"),
+                _ => parts.push(text(field).unwrap_or("*")),
+            }
+        }
+        match parts.as_slice() {
+            [name] => {
+                let (name, level) = ((*name).to_owned(), self.levels.last().map(Vec::as_slice));
+                let of = match level {
+                    Some([(_, relation)]) if self.levels.len() == 1 => relation.clone(),
+                    _ => None,
+                };
+                // The name of what stands in FROM is the whole row of it.
+                let row = self.levels.iter().flatten().find(|(alias, _)| *alias == name).cloned();
+                if let Some((_, relation)) = row {
+                    self.column(relation, "*".into(), Access::Read);
+                }
+                self.column(of, name, Access::Read);
+            }
+            [qualifier, name] => {
+                let found = self
+                    .levels
+                    .iter()
+                    .rev()
+                    .flatten()
+                    .find(|(alias, _)| alias == qualifier)
+                    .map(|(_, relation)| relation.clone());
+                let (name, of) = ((*name).to_owned(), found.flatten());
+                self.field(&name);
+                self.column(of, name, Access::Read);
+            }
+            [.., schema, relation, name] => {
+                let of = QualifiedName {
+                    schema: Some((*schema).to_owned()),
+                    name: (*relation).to_owned(),
+                };
+                let name = (*name).to_owned();
+                self.field(&name);
+                self.column(Some(of), name, Access::Read);
+            }
+            [] => self.unknown("a column"),
+        }
+    }
+
+    fn fields(&mut self, indirection: &[Node]) {
+        for name in indirection.iter().filter_map(text).map(str::to_owned).collect::<Vec<_>>() {
+            self.field(&name);
+        }
+    }
+
+    /// `row.name` calls the function `name` of a row where the row has no such column
+    /// (`ParseFuncOrColumn`, src/backend/parser/parse_func.c). Which of both it is only the catalog
+    /// tells; of PostgreSQL's own functions those that do harm are known.
+    fn field(&mut self, name: &str) {
+        let function = QualifiedName { schema: None, name: name.to_owned() };
+        if let Some(rung @ (Rung::Forbidden | Rung::Write)) = functions::rung(&function) {
+            self.raise(rung, format!("it may call {name}"));
+        }
+    }
+
+    fn call(&mut self, call: &FuncCall) {
+        let FuncCall {
+            funcname,
+            args,
+            agg_order,
+            agg_filter,
+            over,
+            agg_within_group: _,
+            agg_star: _,
+            agg_distinct: _,
+            func_variadic: _,
+            funcformat: _,
+            location: _,
+        } = call;
+        let names: Vec<&str> = funcname.iter().filter_map(text).collect();
+        self.function(&names);
+        self.all(args);
+        self.all(agg_order);
+        self.maybe(agg_filter.as_deref());
+        if let Some(over) = over {
+            self.window(over);
+        }
+    }
+
+    pub(super) fn function(&mut self, names: &[&str]) {
+        let function = match names {
+            [name] => QualifiedName { schema: None, name: (*name).to_owned() },
+            [.., schema, name] => {
+                QualifiedName { schema: Some((*schema).to_owned()), name: (*name).to_owned() }
+            }
+            [] => return self.unknown("a function"),
+        };
+        match functions::rung(&function) {
+            Some(Rung::Read) => {}
+            Some(rung) => self.raise(rung, format!("it calls {function}")),
+            None => {
+                self.raise(
+                    Rung::Destructive,
+                    format!("it calls {function}, which is not known to be harmless"),
+                );
+                self.statement.opaque = true;
+            }
+        }
+        if !self.statement.functions.contains(&function) {
+            self.statement.functions.push(function);
+        }
+    }
+}
+
+/// A relation's name. The database's can only be the session's own.
+pub(super) fn name_of(relation: &RangeVar) -> QualifiedName {
+    let schema = (!relation.schemaname.is_empty()).then(|| cut(&relation.schemaname));
+    QualifiedName { schema, name: cut(&relation.relname) }
+}
+
+fn alias(relation: &RangeVar) -> String {
+    relation.alias.as_ref().map_or_else(|| cut(&relation.relname), |alias| alias.aliasname.clone())
+}
+
+/// As the server cuts names: to 63 bytes, between characters (`truncate_identifier`,
+/// src/backend/parser/scansup.c).
+pub(super) fn cut(name: &str) -> String {
+    let mut end = name.len().min(63);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    name.get(..end).unwrap_or(name).to_owned()
+}
