@@ -32,7 +32,8 @@ pub fn read_with_slots(text: &str) -> (Reading, Option<Vec<Slot>>) {
             let (mut reading, literal) = statement::read(&parsed.protobuf);
             second::compare(text, &mut reading);
             // A slot where the rung is at its worst brings nothing.
-            let reusable = !literal && reading.disagreement.is_none() && reading.rung() < Rung::Forbidden;
+            let reusable =
+                !literal && reading.disagreement.is_none() && reading.rung() < Rung::Forbidden;
             let slots = reusable.then(|| slots::of(text)).flatten();
             (reading, slots)
         }

@@ -276,7 +276,8 @@ SELECT purge_orders()
 SELECT order_total(3)
 --- destructive SELECT
 SELECT run_text('SELECT 1')
---- destructive SELECT
+--- read SELECT
+--: catalog: the text alone does not show that this view deletes; who made it needed a person's word
 SELECT * FROM order_health
 --- destructive SELECT
 SELECT set_config('work_mem', '8MB', false)
@@ -299,11 +300,14 @@ SELECT database_to_xml(true, false, '')
 SELECT word FROM ts_stat('SELECT search FROM documents')
 --- destructive SELECT
 SELECT ts_rewrite('a & b'::tsquery, 'SELECT ''a''::tsquery, ''c''::tsquery')
---- destructive SELECT
+--- forbidden SELECT
+--: stricter than the ladder's own words: it reaches other sessions or the server itself
 SELECT pg_logical_emit_message(false, 'x', 'y')
---- destructive SELECT
+--- forbidden SELECT
+--: stricter than the ladder's own words: it reaches other sessions or the server itself
 SELECT pg_terminate_backend(0)
---- destructive SELECT
+--- forbidden SELECT
+--: stricter than the ladder's own words: it reaches other sessions or the server itself
 SELECT pg_cancel_backend(0)
 --- destructive SELECT
 --: judgement: a session's lock that outlives the statement; on no list
@@ -313,13 +317,16 @@ SELECT pg_advisory_xact_lock_shared(1, 2)
 --- destructive SELECT
 --: judgement: holds a connection for as long as it likes; on no list
 SELECT pg_sleep(0)
---- destructive SELECT
+--- forbidden SELECT
+--: stricter than the ladder's own words: it reaches other sessions or the server itself
 --: fails 42501
 SELECT pg_reload_conf()
---- destructive SELECT
+--- forbidden SELECT
+--: stricter than the ladder's own words: it reaches other sessions or the server itself
 --: fails 42501
 SELECT pg_switch_wal()
---- destructive SELECT
+--- forbidden SELECT
+--: stricter than the ladder's own words: it reaches other sessions or the server itself
 --: fails 42501
 SELECT pg_stat_reset()
 --- destructive SELECT
@@ -441,7 +448,8 @@ UPDATE orders SET (total, archived) = (SELECT sum(price), true FROM order_items 
 UPDATE customers SET (name, notes) = ROW ('A', 'B') WHERE email = 'customer1@example.com'
 --- write UPDATE
 UPDATE customers SET tags[1] = 'x', profile['age'] = '30', home.city = 'Town' WHERE id = 1
---- write UPDATE
+--- destructive UPDATE
+--: stricter: two ranges could make the whole, so that none bounds under OR
 UPDATE orders SET archived = true WHERE placed_at < '2024-02-03' OR id = 60
 --- write UPDATE
 UPDATE orders SET archived = true WHERE id = ANY ('{1,2,3}'::int[]) AND true
@@ -484,7 +492,8 @@ DELETE FROM staging WHERE id = 1
 DELETE FROM orders WHERE id = 3 RETURNING *
 --- write DELETE
 DELETE FROM ONLY orders AS o WHERE o.id = 5 AND o.state IN ('new', 'paid')
---- write DELETE
+--- destructive DELETE
+--: stricter: the value is compared with a column of another relation
 DELETE FROM order_items USING orders WHERE orders.id = order_items.order_id AND orders.id = 12
 --- write DELETE
 DELETE FROM events WHERE happened_at < DATE '2024-05-15'
@@ -705,7 +714,8 @@ SET XML OPTION DOCUMENT
 SET SEED TO 0.5
 --- read SET
 SET work_mem TO DEFAULT
---- read SET
+--- destructive SET
+--: stricter: what is in public comes before PostgreSQL's own from here on
 --: judgement: names mean something else from here on, which the reader must follow
 SET search_path TO public, pg_catalog
 --- read SET
@@ -1105,7 +1115,8 @@ CREATE OR REPLACE FUNCTION f(VARIADIC x integer[] DEFAULT '{}') RETURNS TABLE (y
 CREATE FUNCTION f(a integer) RETURNS integer RETURN a + 1
 --- destructive CREATE FUNCTION
 CREATE FUNCTION f() RETURNS SETOF orders LANGUAGE sql BEGIN ATOMIC SELECT * FROM orders; END
---- destructive CREATE FUNCTION
+--- forbidden CREATE FUNCTION
+--: stricter: it loads code into the server
 --: untrusted language: for superusers
 --: fails 42501
 CREATE FUNCTION f() RETURNS integer LANGUAGE c AS 'libc', 'getpid'
@@ -1437,16 +1448,18 @@ CREATE EXTENSION IF NOT EXISTS hstore WITH SCHEMA public CASCADE
 --- forbidden CREATE EXTENSION
 --: fails 0A000
 CREATE EXTENSION plpython3u VERSION '1.0'
---- destructive ALTER EXTENSION
+--- forbidden ALTER EXTENSION
 --: judgement: the list names CREATE alone; forbidden is as good an answer
 --: fails 42501
 ALTER EXTENSION plpgsql UPDATE TO '1.0'
---- destructive ALTER EXTENSION
+--- forbidden ALTER EXTENSION
+--: stricter: as CREATE EXTENSION
 --: fails 42501
 ALTER EXTENSION plpgsql ADD TABLE staging
 --- destructive DROP EXTENSION
 DROP EXTENSION IF EXISTS hstore CASCADE
---- forbidden CREATE LANGUAGE
+--- forbidden CREATE EXTENSION
+--: the grammar takes it for CREATE EXTENSION since version 13
 --: fails 0A000
 CREATE LANGUAGE plpython3u
 --- forbidden CREATE LANGUAGE
@@ -1459,11 +1472,13 @@ ALTER LANGUAGE plpgsql OWNER TO agent
 DROP LANGUAGE IF EXISTS plpython3u
 
 --# foreign data, publications, subscriptions, large objects
---- destructive CREATE FOREIGN DATA WRAPPER
+--- forbidden CREATE FOREIGN DATA WRAPPER
+--: stricter: it opens the way to other servers
 --: judgement: DDL by the list; what it opens is CREATE SERVER
 --: fails 42501
 CREATE FOREIGN DATA WRAPPER mine NO HANDLER OPTIONS (debug 'true')
---- destructive ALTER FOREIGN DATA WRAPPER
+--- forbidden ALTER FOREIGN DATA WRAPPER
+--: stricter: as CREATE
 --: fails 42501
 ALTER FOREIGN DATA WRAPPER nowhere OPTIONS (ADD a 'b')
 --- destructive DROP FOREIGN DATA WRAPPER
@@ -1471,14 +1486,14 @@ ALTER FOREIGN DATA WRAPPER nowhere OPTIONS (ADD a 'b')
 DROP FOREIGN DATA WRAPPER nowhere CASCADE
 --- forbidden CREATE SERVER
 CREATE SERVER IF NOT EXISTS out TYPE 'x' VERSION '1' FOREIGN DATA WRAPPER nowhere OPTIONS (host '10.0.0.1')
---- destructive ALTER SERVER
+--- forbidden ALTER SERVER
 --: judgement: the list names CREATE alone; forbidden is as good an answer
 ALTER SERVER elsewhere VERSION '2' OPTIONS (ADD host '10.0.0.1')
 --- destructive DROP SERVER
 DROP SERVER IF EXISTS elsewhere CASCADE
 --- forbidden CREATE USER MAPPING
 CREATE USER MAPPING IF NOT EXISTS FOR shop_ops SERVER elsewhere OPTIONS (user 'u', password 'p')
---- destructive ALTER USER MAPPING
+--- forbidden ALTER USER MAPPING
 --: judgement: the list names CREATE alone; forbidden is as good an answer
 ALTER USER MAPPING FOR agent SERVER elsewhere OPTIONS (SET password 'q')
 --- destructive DROP USER MAPPING
@@ -1515,14 +1530,17 @@ DROP PUBLICATION IF EXISTS shop_changes
 --- forbidden CREATE SUBSCRIPTION
 --: fails 42501
 CREATE SUBSCRIPTION sub CONNECTION 'host=10.0.0.1 dbname=x' PUBLICATION pub WITH (connect = false)
---- destructive ALTER SUBSCRIPTION
+--- forbidden ALTER SUBSCRIPTION
+--: stricter: as CREATE
 --: judgement: the list names CREATE alone; forbidden is as good an answer
 --: fails 42704
 ALTER SUBSCRIPTION sub CONNECTION 'host=10.0.0.2'
---- destructive ALTER SUBSCRIPTION
+--- forbidden ALTER SUBSCRIPTION
+--: stricter: as CREATE
 --: fails 42704
 ALTER SUBSCRIPTION sub REFRESH PUBLICATION WITH (copy_data = true)
---- destructive ALTER SUBSCRIPTION
+--- forbidden ALTER SUBSCRIPTION
+--: stricter: as CREATE
 --: fails 42704
 ALTER SUBSCRIPTION sub DISABLE
 --- destructive DROP SUBSCRIPTION

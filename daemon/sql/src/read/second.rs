@@ -28,7 +28,10 @@ pub(super) fn compare(text: &str, reading: &mut Reading) {
     if statements.len() > count {
         return raise(
             reading,
-            format!("a second reader sees {} statements where the grammar sees {count}", statements.len()),
+            format!(
+                "a second reader sees {} statements where the grammar sees {count}",
+                statements.len()
+            ),
         );
     }
     if statements.len() < count {
@@ -41,7 +44,10 @@ pub(super) fn compare(text: &str, reading: &mut Reading) {
     for (own, other) in reading.statements.iter().zip(&statements) {
         if own.rung == Rung::Read && changes(other) {
             let kind = own.kind.clone();
-            return raise(reading, format!("a second reader sees a change where the grammar sees {kind}"));
+            return raise(
+                reading,
+                format!("a second reader sees a change where the grammar sees {kind}"),
+            );
         }
     }
 }

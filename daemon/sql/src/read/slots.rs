@@ -23,14 +23,11 @@ pub(super) fn of(text: &str) -> Option<Vec<Slot>> {
                 b.is_ascii_alphanumeric() || b"_.$'\"&".contains(b) || !b.is_ascii()
             })
         };
-        if joins(start.checked_sub(1).and_then(|before| bytes.get(before))) || joins(bytes.get(end)) {
+        if joins(start.checked_sub(1).and_then(|before| bytes.get(before))) || joins(bytes.get(end))
+        {
             continue;
         }
-        slots.push(Slot {
-            start: u32::try_from(start).ok()?,
-            end: u32::try_from(end).ok()?,
-            kind,
-        });
+        slots.push(Slot { start: u32::try_from(start).ok()?, end: u32::try_from(end).ok()?, kind });
     }
     Some(slots)
 }

@@ -4,8 +4,8 @@ use chaperone_model::{Access, NameUse, QualifiedName, Reading, Relation, Rung, S
 use pg_query::{
     Node, NodeEnum,
     protobuf::{
-        CopyStmt, DefElem, DropBehavior, DropStmt, ExplainStmt, ObjectType, ParseResult,
-        TransactionStmtKind, VariableSetKind, VariableSetStmt, a_const::Val,
+        CopyStmt, DefElem, DiscardMode, DropBehavior, DropStmt, ExplainStmt, ObjectType,
+        ParseResult, TransactionStmtKind, VariableSetKind, VariableSetStmt, a_const::Val,
     },
 };
 
@@ -28,7 +28,7 @@ pub(super) fn read(parsed: &ParseResult) -> (Reading, bool) {
 }
 
 /// Settings that change how a session shows and plans things, and nothing that anybody relies on.
-const SETTINGS: [&str; 38] = [
+const SETTINGS: [&str; 40] = [
     "application_name",
     "backslash_quote",
     "bytea_output",
@@ -59,6 +59,7 @@ const SETTINGS: [&str; 38] = [
     "maintenance_work_mem",
     "plan_cache_mode",
     "random_page_cost",
+    "seed",
     "seq_page_cost",
     "standard_conforming_strings",
     "statement_timeout",
@@ -67,6 +68,7 @@ const SETTINGS: [&str; 38] = [
     "transaction_isolation",
     "transaction_read_only",
     "work_mem",
+    "xmloption",
 ];
 
 fn of(node: &NodeEnum) -> (Statement, bool) {
@@ -96,6 +98,7 @@ fn statement(node: &NodeEnum, walk: &mut Walk) {
         NodeEnum::ExplainStmt(explain) => explains(explain, walk),
         NodeEnum::PrepareStmt(prepare) => {
             inner(prepare.query.as_deref(), walk);
+            walk.all(&prepare.argtypes);
             walk.statement.kind = "PREPARE".into();
             walk.statement.name = Some(NameUse::Prepares(cut(&prepare.name)));
         }
@@ -132,14 +135,26 @@ fn statement(node: &NodeEnum, walk: &mut Walk) {
         }
         NodeEnum::VariableSetStmt(set) => sets(set, walk),
         NodeEnum::VariableShowStmt(_) => is("SHOW", Rung::Read, ""),
-        NodeEnum::DeallocateStmt(_) => is("DEALLOCATE", Rung::Read, ""),
-        NodeEnum::ClosePortalStmt(_) => is("CLOSE CURSOR", Rung::Read, ""),
-        NodeEnum::DiscardStmt(_) => is("DISCARD", Rung::Read, ""),
+        NodeEnum::DeallocateStmt(deallocate) => {
+            is(if deallocate.isall { "DEALLOCATE ALL" } else { "DEALLOCATE" }, Rung::Read, "");
+        }
+        NodeEnum::ClosePortalStmt(close) => {
+            let all = close.portalname.is_empty();
+            is(if all { "CLOSE CURSOR ALL" } else { "CLOSE CURSOR" }, Rung::Read, "");
+        }
+        NodeEnum::DiscardStmt(discard) => match DiscardMode::try_from(discard.target) {
+            Ok(DiscardMode::DiscardPlans) => is("DISCARD PLANS", Rung::Read, ""),
+            Ok(DiscardMode::DiscardSequences) => is("DISCARD SEQUENCES", Rung::Read, ""),
+            Ok(DiscardMode::DiscardTemp) => {
+                is("DISCARD TEMP", Rung::Write, "it drops the session's own temporary tables");
+            }
+            _ => is("DISCARD ALL", Rung::Write, "it drops the session's own temporary tables"),
+        },
         NodeEnum::ListenStmt(_) => is("LISTEN", Rung::Read, ""),
         NodeEnum::UnlistenStmt(_) => is("UNLISTEN", Rung::Read, ""),
         NodeEnum::NotifyStmt(_) => is("NOTIFY", Rung::Write, "it tells other sessions something"),
         NodeEnum::ConstraintsSetStmt(_) => {
-            is("SET CONSTRAINTS", Rung::Write, "it changes when constraints are checked");
+            is("SET CONSTRAINTS", Rung::Read, "");
         }
         NodeEnum::VacuumStmt(vacuum) => {
             let full = vacuum.options.iter().any(|option| option_is_on(option, "full"));
@@ -173,7 +188,11 @@ fn statement(node: &NodeEnum, walk: &mut Walk) {
             }
         }
         NodeEnum::RefreshMatViewStmt(refresh) => {
-            is("REFRESH MATERIALIZED VIEW", Rung::Destructive, "it runs a view's query and replaces its rows");
+            is(
+                "REFRESH MATERIALIZED VIEW",
+                Rung::Destructive,
+                "it runs a view's query and replaces its rows",
+            );
             walk.touch(refresh.relation.as_ref(), Access::Write);
         }
         NodeEnum::DoStmt(_) => code("DO", "it runs code", walk),
@@ -189,18 +208,23 @@ fn statement(node: &NodeEnum, walk: &mut Walk) {
             is(kind, Rung::Destructive, ddl);
             let trusted = ["sql", "plpgsql", "pltcl", "plperl"];
             let untrusted = create.options.iter().any(|option| match &option.node {
-                Some(NodeEnum::DefElem(option)) if option.defname == "language" => {
-                    option.arg.as_deref().and_then(text).is_none_or(|name| {
-                        !trusted.contains(&name.to_lowercase().as_str())
-                    })
-                }
+                Some(NodeEnum::DefElem(option)) if option.defname == "language" => option
+                    .arg
+                    .as_deref()
+                    .and_then(text)
+                    .is_none_or(|name| !trusted.contains(&name.to_lowercase().as_str())),
                 _ => false,
             });
             if untrusted {
-                walk.raise(Rung::Forbidden, "it makes a function of a language that can do anything");
+                walk.raise(
+                    Rung::Forbidden,
+                    "it makes a function of a language that can do anything",
+                );
             }
         }
-        NodeEnum::AlterSystemStmt(_) => is("ALTER SYSTEM", Rung::Forbidden, "it changes the server's configuration"),
+        NodeEnum::AlterSystemStmt(_) => {
+            is("ALTER SYSTEM", Rung::Forbidden, "it changes the server's configuration")
+        }
         NodeEnum::LoadStmt(_) => is("LOAD", Rung::Forbidden, "it loads code into the server"),
         NodeEnum::CreateExtensionStmt(_) => is("CREATE EXTENSION", Rung::Forbidden, FORBIDDEN),
         NodeEnum::AlterExtensionStmt(_) | NodeEnum::AlterExtensionContentsStmt(_) => {
@@ -213,7 +237,9 @@ fn statement(node: &NodeEnum, walk: &mut Walk) {
         NodeEnum::AlterForeignServerStmt(_) => is("ALTER SERVER", Rung::Forbidden, FORBIDDEN),
         NodeEnum::CreateUserMappingStmt(_) => is("CREATE USER MAPPING", Rung::Forbidden, FORBIDDEN),
         NodeEnum::AlterUserMappingStmt(_) => is("ALTER USER MAPPING", Rung::Forbidden, FORBIDDEN),
-        NodeEnum::CreateSubscriptionStmt(_) => is("CREATE SUBSCRIPTION", Rung::Forbidden, FORBIDDEN),
+        NodeEnum::CreateSubscriptionStmt(_) => {
+            is("CREATE SUBSCRIPTION", Rung::Forbidden, FORBIDDEN)
+        }
         NodeEnum::AlterSubscriptionStmt(_) => is("ALTER SUBSCRIPTION", Rung::Forbidden, FORBIDDEN),
         NodeEnum::AlterTableStmt(alter) => {
             is(&format!("ALTER {}", object(alter.objtype)), Rung::Destructive, ddl);
@@ -273,7 +299,9 @@ fn statement(node: &NodeEnum, walk: &mut Walk) {
             walk.statement.cascade = drop.behavior == DropBehavior::DropCascade as i32;
         }
         NodeEnum::ReassignOwnedStmt(_) => is("REASSIGN OWNED", Rung::Destructive, ddl),
-        NodeEnum::CheckPointStmt(_) => is("CHECKPOINT", Rung::Destructive, "it makes the server write all at once"),
+        NodeEnum::CheckPointStmt(_) => {
+            is("CHECKPOINT", Rung::Destructive, "it makes the server write all at once")
+        }
         other => {
             // Their node's name says it: CreateRoleStmt is CREATE ROLE.
             let kind = kind_of(other);
@@ -391,8 +419,23 @@ fn sets(set: &VariableSetStmt, walk: &mut Walk) {
         if matches!(kind, Ok(Kind::VarReset | Kind::VarResetAll)) { "RESET" } else { "SET" }.into();
     let name = set.name.to_lowercase();
     match (kind, name.as_str()) {
-        (Ok(Kind::VarResetAll), _) => {
-            walk.raise(Rung::Destructive, "it resets all settings, those that guard something as well");
+        // Those that guard something are not reset by it (GUC_NO_RESET_ALL).
+        (Ok(Kind::VarResetAll), _) => {}
+        (Ok(Kind::VarSetValue), "client_encoding") => {
+            let same = ["utf8", "utf-8", "unicode"];
+            if !set.args.iter().all(|arg| {
+                constant(arg).is_some_and(|name| same.contains(&name.to_lowercase().as_str()))
+            }) {
+                walk.raise(Rung::Destructive, "it changes how statements are read");
+            }
+        }
+        (Ok(Kind::VarSetValue), "standard_conforming_strings") => {
+            let on = ["on", "true", "yes", "1"];
+            if !set.args.iter().all(|arg| {
+                constant(arg).is_some_and(|value| on.contains(&value.to_lowercase().as_str()))
+            }) {
+                walk.raise(Rung::Destructive, "it changes how statements are read");
+            }
         }
         (Ok(Kind::VarSetMulti), "transaction" | "session characteristics") => {}
         (_, "session_authorization") => {
@@ -401,9 +444,8 @@ fn sets(set: &VariableSetStmt, walk: &mut Walk) {
         (Ok(Kind::VarReset | Kind::VarSetDefault), "search_path") => {}
         (Ok(Kind::VarSetValue), "search_path") => {
             let usual = set.args.iter().all(|arg| {
-                constant(arg).is_some_and(|schema| {
-                    ["public", "\"$user\"", "$user"].contains(&schema)
-                })
+                constant(arg)
+                    .is_some_and(|schema| ["public", "\"$user\"", "$user"].contains(&schema))
             });
             if !usual {
                 walk.raise(Rung::Destructive, "it changes what names without a schema stand for");
@@ -460,6 +502,7 @@ fn object(kind: i32) -> String {
     let name = ObjectType::try_from(kind).map_or("OBJECT", |kind| kind.as_str_name());
     match name {
         "OBJECT_MATVIEW" => "MATERIALIZED VIEW".into(),
+        "OBJECT_LARGEOBJECT" => "LARGE OBJECT".into(),
         "OBJECT_FDW" => "FOREIGN DATA WRAPPER".into(),
         "OBJECT_FOREIGN_SERVER" => "SERVER".into(),
         "OBJECT_COLUMN" | "OBJECT_TABCONSTRAINT" | "OBJECT_ATTRIBUTE" => "TABLE".into(),
@@ -482,16 +525,18 @@ fn kind_of(node: &NodeEnum) -> String {
         NodeEnum::DropdbStmt(_) => "DROP DATABASE",
         NodeEnum::CreateSeqStmt(_) => "CREATE SEQUENCE",
         NodeEnum::AlterSeqStmt(_) => "ALTER SEQUENCE",
-        NodeEnum::CreateEnumStmt(_) | NodeEnum::CreateRangeStmt(_) | NodeEnum::CompositeTypeStmt(_) => {
-            "CREATE TYPE"
-        }
+        NodeEnum::CreateEnumStmt(_)
+        | NodeEnum::CreateRangeStmt(_)
+        | NodeEnum::CompositeTypeStmt(_) => "CREATE TYPE",
         NodeEnum::AlterEnumStmt(_) => "ALTER TYPE",
         NodeEnum::CreateAmStmt(_) => "CREATE ACCESS METHOD",
         NodeEnum::CreateEventTrigStmt(_) => "CREATE EVENT TRIGGER",
         NodeEnum::AlterEventTrigStmt(_) => "ALTER EVENT TRIGGER",
         NodeEnum::SecLabelStmt(_) => "SECURITY LABEL",
         NodeEnum::AlterRoleSetStmt(_) => "ALTER ROLE",
-        NodeEnum::AlterDatabaseSetStmt(_) => "ALTER DATABASE",
+        NodeEnum::AlterDatabaseSetStmt(_) | NodeEnum::AlterDatabaseRefreshCollStmt(_) => {
+            "ALTER DATABASE"
+        }
         NodeEnum::CreateOpClassStmt(_) => "CREATE OPERATOR CLASS",
         NodeEnum::CreateOpFamilyStmt(_) => "CREATE OPERATOR FAMILY",
         NodeEnum::AlterOpFamilyStmt(_) => "ALTER OPERATOR FAMILY",

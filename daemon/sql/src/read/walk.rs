@@ -1,20 +1,21 @@
 //! Everything below a statement: each node type that is listed is looked through whole, and any
 //! other makes the statement destructive.
 
-use chaperone_model::{
-    Access, Column, QualifiedName, Relation, Rung, Statement,
-};
+use chaperone_model::{Access, Column, QualifiedName, Relation, Rung, Statement};
 use pg_query::{
     Node, NodeEnum,
     protobuf::{
-        ColumnRef, CommonTableExpr, CteCycleClause, DeleteStmt, FuncCall, InsertStmt, IntoClause, JoinExpr,
-        JsonBehavior, JsonOutput, JsonTablePathSpec, JsonValueExpr, MergeStmt, MergeWhenClause,
-        OnConflictClause, RangeVar, ReturningClause, SelectStmt, UpdateStmt, WindowDef, WithClause,
-        CmdType, OnConflictAction,
+        CmdType, ColumnRef, CommonTableExpr, CteCycleClause, DeleteStmt, FuncCall, InsertStmt,
+        IntoClause, JoinExpr, JsonBehavior, JsonOutput, JsonTablePathSpec, JsonValueExpr,
+        MergeStmt, MergeWhenClause, OnConflictAction, OnConflictClause, RangeVar, ReturningClause,
+        SelectStmt, TypeName, UpdateStmt, WindowDef, WithClause,
     },
 };
 
-use super::{bounds::{bounds, text}, functions};
+use super::{
+    bounds::{Bounds, Of, text},
+    functions,
+};
 
 /// One statement, as far as it has been looked through.
 pub(super) struct Walk {
@@ -199,7 +200,8 @@ impl Walk {
             self.levels = levels;
         }
         if let Some(conflict) = on_conflict_clause {
-            let OnConflictClause { action, infer, target_list, where_clause, location: _ } = &**conflict;
+            let OnConflictClause { action, infer, target_list, where_clause, location: _ } =
+                &**conflict;
             if *action == OnConflictAction::OnconflictUpdate as i32 {
                 self.raise(Rung::Write, "it adds or changes rows");
             }
@@ -226,7 +228,9 @@ impl Walk {
         } = update;
         let queries = self.queries.len();
         self.with(with_clause.as_ref());
-        self.bounded("it changes rows", "it changes rows that it does not bound", where_clause.as_deref());
+        let of = of(relation.as_ref(), !from_clause.is_empty());
+        let bounded = ("it changes rows", "it changes rows that it does not bound");
+        self.bounded(bounded, of.as_ref(), where_clause.as_deref());
         self.target(relation.as_ref());
         self.all(from_clause);
         self.targets(target_list);
@@ -237,10 +241,13 @@ impl Walk {
     }
 
     fn delete(&mut self, delete: &DeleteStmt) {
-        let DeleteStmt { relation, using_clause, where_clause, returning_clause, with_clause } = delete;
+        let DeleteStmt { relation, using_clause, where_clause, returning_clause, with_clause } =
+            delete;
         let queries = self.queries.len();
         self.with(with_clause.as_ref());
-        self.bounded("it removes rows", "it removes rows that it does not bound", where_clause.as_deref());
+        let of = of(relation.as_ref(), !using_clause.is_empty());
+        let bounded = ("it removes rows", "it removes rows that it does not bound");
+        self.bounded(bounded, of.as_ref(), where_clause.as_deref());
         self.target(relation.as_ref());
         self.all(using_clause);
         self.maybe(where_clause.as_deref());
@@ -264,7 +271,8 @@ impl Walk {
         self.target(relation.as_ref());
         self.maybe(source_relation.as_deref());
         self.maybe(join_condition.as_deref());
-        let joined = bounds(join_condition.as_deref(), &mut self.literal);
+        let of = of(relation.as_ref(), true);
+        let joined = self.bounds(of.as_ref(), join_condition.as_deref());
         for clause in merge_when_clauses {
             let Some(NodeEnum::MergeWhenClause(clause)) = &clause.node else {
                 self.unknown("a part of it");
@@ -278,12 +286,16 @@ impl Walk {
                 target_list,
                 values,
             } = &**clause;
-            let changes = [CmdType::CmdUpdate as i32, CmdType::CmdDelete as i32].contains(command_type);
+            let changes =
+                [CmdType::CmdUpdate as i32, CmdType::CmdDelete as i32].contains(command_type);
             if changes {
                 // Rows that the source does not match are not bounded by how it is joined.
-                let matched = *match_kind == pg_query::protobuf::MergeMatchKind::MergeWhenMatched as i32;
-                let selective = matched && joined || bounds(condition.as_deref(), &mut self.literal);
+                let matched =
+                    *match_kind == pg_query::protobuf::MergeMatchKind::MergeWhenMatched as i32;
+                let selective = matched && joined || self.bounds(of.as_ref(), condition.as_deref());
                 self.selective(selective, "it merges rows that it does not bound");
+            } else if !joined {
+                self.raise(Rung::Destructive, "it merges rows that it does not bound");
             }
             self.maybe(condition.as_deref());
             self.targets(target_list);
@@ -294,10 +306,23 @@ impl Walk {
         self.queries.truncate(queries);
     }
 
-    fn bounded(&mut self, bounded: &str, unbounded: &str, condition: Option<&Node>) {
+    fn bounded(
+        &mut self,
+        (bounded, unbounded): (&str, &str),
+        of: Option<&(String, bool)>,
+        condition: Option<&Node>,
+    ) {
         self.raise(Rung::Write, bounded);
-        let selective = bounds(condition, &mut self.literal);
+        let selective = self.bounds(of, condition);
         self.selective(selective, unbounded);
+    }
+
+    fn bounds(&mut self, of: Option<&(String, bool)>, condition: Option<&Node>) -> bool {
+        let Some((name, others)) = of else { return false };
+        let mut bounds = Bounds::of(Some(Of { name, others: *others }));
+        let bounded = bounds.bounds(condition);
+        self.literal |= bounds.literal;
+        bounded
     }
 
     fn selective(&mut self, selective: bool, unbounded: &str) {
@@ -341,7 +366,8 @@ impl Walk {
                 continue;
             };
             if !target.name.is_empty() {
-                let of = self.levels.last().and_then(|level| level.first()).and_then(|(_, r)| r.clone());
+                let of =
+                    self.levels.last().and_then(|level| level.first()).and_then(|(_, r)| r.clone());
                 self.column(of, target.name.clone(), Access::Write);
             }
             self.all(&target.indirection);
@@ -378,13 +404,12 @@ impl Walk {
             | NodeEnum::AStar(_)
             | NodeEnum::String(_)
             | NodeEnum::Integer(_)
-            | NodeEnum::TypeName(_)
             | NodeEnum::MergeSupportFunc(_)
             | NodeEnum::CurrentOfExpr(_) => {}
             NodeEnum::ColumnRef(column) => self.column_ref(column),
             NodeEnum::FuncCall(call) => self.call(call),
             NodeEnum::AExpr(e) => {
-                // Operators are the schema owners': agents can make none without a person's word.
+                self.operator(&e.name);
                 self.maybe(e.lexpr.as_deref());
                 self.maybe(e.rexpr.as_deref());
             }
@@ -402,9 +427,14 @@ impl Walk {
             }
             NodeEnum::AArrayExpr(a) => self.all(&a.elements),
             NodeEnum::NamedArgExpr(n) => self.maybe(n.arg.as_deref()),
-            NodeEnum::TypeCast(c) => self.maybe(c.arg.as_deref()),
+            NodeEnum::TypeCast(c) => {
+                self.type_name(c.type_name.as_ref());
+                self.maybe(c.arg.as_deref());
+            }
+            NodeEnum::TypeName(name) => self.type_name(Some(name)),
             NodeEnum::CollateClause(c) => self.maybe(c.arg.as_deref()),
             NodeEnum::SubLink(l) => {
+                self.operator(&l.oper_name);
                 self.maybe(l.testexpr.as_deref());
                 match l.subselect.as_deref().and_then(|select| select.node.as_ref()) {
                     Some(select) => self.query(select),
@@ -427,7 +457,10 @@ impl Walk {
             NodeEnum::RowExpr(r) => self.all(&r.args),
             NodeEnum::GroupingSet(g) => self.all(&g.content),
             NodeEnum::GroupingFunc(g) => self.all(&g.args),
-            NodeEnum::SortBy(s) => self.maybe(s.node.as_deref()),
+            NodeEnum::SortBy(s) => {
+                self.operator(&s.use_op);
+                self.maybe(s.node.as_deref());
+            }
             NodeEnum::WindowDef(w) => self.window(w),
             NodeEnum::ResTarget(t) => {
                 self.all(&t.indirection);
@@ -450,10 +483,18 @@ impl Walk {
                 for item in &f.functions {
                     // Each is a list of the call and the definitions of its columns.
                     match &item.node {
-                        Some(NodeEnum::List(list)) => self.maybe(list.items.first()),
+                        Some(NodeEnum::List(list)) => {
+                            self.maybe(list.items.first());
+                            if let Some(NodeEnum::List(columns)) =
+                                list.items.get(1).and_then(|item| item.node.as_ref())
+                            {
+                                self.definitions(&columns.items);
+                            }
+                        }
                         _ => self.node(item),
                     }
                 }
+                self.definitions(&f.coldeflist);
                 let name = f.alias.as_ref().map(|a| a.aliasname.clone()).unwrap_or_default();
                 self.stand((name, None));
             }
@@ -471,6 +512,7 @@ impl Walk {
                 self.stand((name, None));
             }
             NodeEnum::RangeTableFuncCol(c) => {
+                self.type_name(c.type_name.as_ref());
                 self.maybe(c.colexpr.as_deref());
                 self.maybe(c.coldefexpr.as_deref());
             }
@@ -478,7 +520,10 @@ impl Walk {
                 self.all(&x.named_args);
                 self.all(&x.args);
             }
-            NodeEnum::XmlSerialize(x) => self.maybe(x.expr.as_deref()),
+            NodeEnum::XmlSerialize(x) => {
+                self.type_name(x.type_name.as_ref());
+                self.maybe(x.expr.as_deref());
+            }
             NodeEnum::JsonFuncExpr(j) => {
                 self.json_value(j.context_item.as_deref());
                 self.maybe(j.pathspec.as_deref());
@@ -503,14 +548,22 @@ impl Walk {
                 self.stand((name, None));
             }
             NodeEnum::JsonTableColumn(c) => {
+                self.type_name(c.type_name.as_ref());
                 self.json_path(c.pathspec.as_deref());
                 self.all(&c.columns);
                 self.json_behavior(c.on_empty.as_deref());
                 self.json_behavior(c.on_error.as_deref());
             }
-            NodeEnum::JsonObjectConstructor(c) => self.all(&c.exprs),
-            NodeEnum::JsonArrayConstructor(c) => self.all(&c.exprs),
+            NodeEnum::JsonObjectConstructor(c) => {
+                self.json_output(c.output.as_ref());
+                self.all(&c.exprs);
+            }
+            NodeEnum::JsonArrayConstructor(c) => {
+                self.json_output(c.output.as_ref());
+                self.all(&c.exprs);
+            }
             NodeEnum::JsonArrayQueryConstructor(c) => {
+                self.json_output(c.output.as_ref());
                 match c.query.as_deref().and_then(|query| query.node.as_ref()) {
                     Some(query) => self.query(query),
                     None => self.unknown("a subquery"),
@@ -531,9 +584,18 @@ impl Walk {
                 }
                 self.json_value(a.arg.as_deref());
             }
-            NodeEnum::JsonParseExpr(e) => self.json_value(e.expr.as_deref()),
-            NodeEnum::JsonScalarExpr(e) => self.maybe(e.expr.as_deref()),
-            NodeEnum::JsonSerializeExpr(e) => self.json_value(e.expr.as_deref()),
+            NodeEnum::JsonParseExpr(e) => {
+                self.json_output(e.output.as_ref());
+                self.json_value(e.expr.as_deref());
+            }
+            NodeEnum::JsonScalarExpr(e) => {
+                self.json_output(e.output.as_ref());
+                self.maybe(e.expr.as_deref());
+            }
+            NodeEnum::JsonSerializeExpr(e) => {
+                self.json_output(e.output.as_ref());
+                self.json_value(e.expr.as_deref());
+            }
             NodeEnum::JsonIsPredicate(p) => self.maybe(p.expr.as_deref()),
             NodeEnum::SelectStmt(select) => self.select(select),
             _ => self.unknown("a part of it"),
@@ -553,8 +615,42 @@ impl Walk {
         self.maybe(value.formatted_expr.as_deref());
     }
 
-    fn json_output(&mut self, _output: Option<&JsonOutput>) {
-        // A type, and a format.
+    fn json_output(&mut self, output: Option<&JsonOutput>) {
+        if let Some(output) = output {
+            self.type_name(output.type_name.as_ref());
+        }
+    }
+
+    /// Types and operators of the schemas where everybody's are belong to their owners: an agent can
+    /// make none without a person's word. One of another schema is named by who wants just that one.
+    pub(super) fn type_name(&mut self, name: Option<&TypeName>) {
+        let parts = name.map(|name| name.names.as_slice()).unwrap_or_default();
+        self.usual("type", parts);
+    }
+
+    fn operator(&mut self, parts: &[Node]) {
+        self.usual("operator", parts);
+    }
+
+    fn usual(&mut self, what: &str, parts: &[Node]) {
+        let [.., schema, name] = parts else { return };
+        let (schema, name) = (text(schema).unwrap_or("?"), text(name).unwrap_or("?"));
+        if !["pg_catalog", "public", "information_schema"].contains(&schema) {
+            let reason =
+                format!("it uses the {what} {schema}.{name}, which is not known to be harmless");
+            self.raise(Rung::Destructive, reason);
+            self.statement.opaque = true;
+        }
+    }
+
+    /// Columns that a function's result is said to have.
+    fn definitions(&mut self, columns: &[Node]) {
+        for column in columns {
+            match &column.node {
+                Some(NodeEnum::ColumnDef(column)) => self.type_name(column.type_name.as_ref()),
+                _ => self.unknown("a part of it"),
+            }
+        }
     }
 
     fn json_path(&mut self, path: Option<&JsonTablePathSpec>) {
@@ -570,6 +666,7 @@ impl Walk {
     }
 
     fn json_aggregate(&mut self, aggregate: &pg_query::protobuf::JsonAggConstructor) {
+        self.json_output(aggregate.output.as_ref());
         self.maybe(aggregate.agg_filter.as_deref());
         self.all(&aggregate.agg_order);
         if let Some(over) = &aggregate.over {
@@ -724,6 +821,11 @@ impl Walk {
 pub(super) fn name_of(relation: &RangeVar) -> QualifiedName {
     let schema = (!relation.schemaname.is_empty()).then(|| cut(&relation.schemaname));
     QualifiedName { schema, name: cut(&relation.relname) }
+}
+
+/// By which name a condition speaks of the rows that are changed, and whether of others as well.
+fn of(relation: Option<&RangeVar>, others: bool) -> Option<(String, bool)> {
+    relation.map(|relation| (alias(relation), others))
 }
 
 fn alias(relation: &RangeVar) -> String {
