@@ -33,8 +33,11 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// A name for it, and the text that a number makes.
+type Statement = (&'static str, fn(u64) -> String);
+
 /// Statements as applications send them; a number makes each another text.
-const STATEMENTS: &[(&str, fn(u64) -> String)] = &[
+const STATEMENTS: &[Statement] = &[
     ("short", |i| format!("SELECT name FROM users WHERE id = {}", i % 1_000_000_000)),
     ("usual", |i| {
         format!(

@@ -16,9 +16,6 @@ mod walk;
 
 /// Longest text that is read, in bytes.
 pub const LONGEST: usize = 256 << 10;
-/// Comments within comments that are read: what the lexer does about more takes it too long.
-const DEEPEST: usize = 64;
-
 /// Reads a text as PostgreSQL does with `standard_conforming_strings` on and in UTF-8.
 pub fn read(text: &str) -> Reading {
     read_with_slots(text).0
@@ -60,9 +57,6 @@ fn parse(text: &str) -> Result<pg_query::ParseResult, String> {
     if text.contains('\0') {
         return Err("it holds a NUL".into());
     }
-    if too_deep(text) {
-        return Err("its comments are nested too deep".into());
-    }
     // The crate looks for tables on the way, and panics where it meets what it does not expect.
     let parsed = std::panic::catch_unwind(|| pg_query::parse(text, 0));
     match parsed {
@@ -81,28 +75,6 @@ fn short(message: &str) -> String {
         short.push('…');
     }
     short
-}
-
-/// Whether `/*` may stand so many times within others: strings are not looked at, so that the
-/// answer errs on the strict side.
-fn too_deep(text: &str) -> bool {
-    let (mut depth, mut deepest) = (0_usize, 0);
-    let mut bytes = text.bytes().peekable();
-    while let Some(byte) = bytes.next() {
-        match (byte, bytes.peek()) {
-            (b'/', Some(b'*')) => {
-                bytes.next();
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            (b'*', Some(b'/')) => {
-                bytes.next();
-                depth = depth.saturating_sub(1);
-            }
-            _ => {}
-        }
-    }
-    deepest > DEEPEST
 }
 
 #[cfg(test)]

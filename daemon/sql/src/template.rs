@@ -178,7 +178,7 @@ pub(crate) fn skeleton(text: &str, skeleton: &mut Vec<u8>) {
             }
             _ => {
                 let length = match kind {
-                    SlotKind::String => 1,
+                    SlotKind::String => to_next_quote(rest),
                     SlotKind::Number => digits(rest),
                 };
                 skeleton.extend_from_slice(&rest[..length]);
@@ -186,6 +186,13 @@ pub(crate) fn skeleton(text: &str, skeleton: &mut Vec<u8>) {
             }
         }
     }
+}
+
+/// How many bytes there are from one quote to the next, with both: in most texts a whole string, so
+/// that what comes behind is not taken for the inside of one.
+fn to_next_quote(bytes: &[u8]) -> usize {
+    let next = bytes.iter().skip(1).position(|byte| *byte == b'\'');
+    next.map_or(bytes.len(), |next| next + 2)
 }
 
 /// How many bytes the literal takes that stands at the start of these.

@@ -199,6 +199,14 @@ impl Relay<'_> {
                 self.pass(batch, pending, permit, VerdictKind::Hold, rule, allowed);
                 true
             }
+            Verdict::Hold(_) if self.conversation.is_doomed() => {
+                let refusal = Refusal::new(
+                    "25P02",
+                    "chaperone refused a statement before this one in the same batch",
+                );
+                self.refuse(batch, pending, VerdictKind::Hold, rule, refusal);
+                true
+            }
             Verdict::Hold(terms) => {
                 let binding = self.binding(&pending, &terms);
                 if let Some((hold, permit, running)) = self.shared.approvals.redeem(&binding) {

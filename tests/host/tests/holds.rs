@@ -168,7 +168,7 @@ print(c.execute("SELECT 7").fetchone()[0])
 
 #[test]
 fn p1_a_retried_statement_passes_once_and_only_as_it_was_approved() -> Result<()> {
-    let host = with_rows(&held("wait = \"retry\"\nbind = \"version\""))?;
+    let host = with_rows(&held("wait = \"retry\"\nbind = \"version\"").version("\"1.4.2\""))?;
     // A version, so that another process of the same agent is the same one that asks.
     let run = |text: &str| {
         host.agent("psql", &["-X", "-At", "-v", "VERBOSITY=verbose", "-c", text])

@@ -133,6 +133,8 @@ pub struct Conversation {
     held: Option<Outcome>,
     /// What the server last said of it.
     in_transaction: bool,
+    /// A message of the extended protocol was refused since the last `Sync`.
+    doomed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -239,6 +241,7 @@ impl Conversation {
             description: None,
             held: None,
             in_transaction: false,
+            doomed: false,
         }
     }
 
@@ -250,6 +253,12 @@ impl Conversation {
     /// Whether the server has answered all that it is going to, and passes over nothing.
     fn is_answered(&self) -> bool {
         !self.skipping && self.expect.iter().all(Expect::may_stay_unanswered)
+    }
+
+    /// Whether the server passes over all that is sent up to the next `Sync`: a message before it in
+    /// its batch was refused, and its stand-in fails.
+    pub fn is_doomed(&self) -> bool {
+        self.doomed
     }
 
     /// Whether a transaction is open, as far as the server has said.
@@ -328,6 +337,7 @@ impl Conversation {
         self.batches.run(if extended { Ran::Plain } else { Ran::Anything });
         let mut refused = Refused { seq: None, refusal, told: false, assured: false };
         if extended {
+            self.doomed = true;
             self.batches.extended();
             self.expect.push_back(Expect::RefusedExecute(refused));
             failing_parse()

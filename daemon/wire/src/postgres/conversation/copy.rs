@@ -17,6 +17,7 @@ use crate::postgres::expect::Syncs;
 impl Conversation {
     /// The client sends a `Sync`.
     pub(super) fn sync(&mut self) {
+        self.doomed = false;
         let sent = if self.copy == CopyIn::Reading {
             Syncs::PERHAPS_ONE
         } else {
