@@ -18,6 +18,7 @@ use crate::{
     config::{self, Config, ConfigError, DEFAULT_CONTROL},
     daemon, doctor,
     holds::{self, HoldsArgs, WordArgs},
+    policy::{self, PolicyCommand},
     show,
     trust::{self, Trust},
 };
@@ -67,6 +68,11 @@ enum Command {
     Approve(WordArgs),
     /// Refuse what waits for a person
     Deny(WordArgs),
+    /// Ask what the rules say
+    Policy {
+        #[command(subcommand)]
+        what: PolicyCommand,
+    },
     /// Show agents, their runs and programs; enrol programs
     Agents(AgentsArgs),
     /// Show what agents did
@@ -188,6 +194,7 @@ fn dispatch(cli: &Cli) -> Result<bool> {
             }
             Ok(true)
         }
+        Command::Policy { what } => policy::run(&config()?, what, cli.json),
         Command::Holds(args) => {
             let log = || Ok(Reader::open(&config()?.daemon.log)?);
             holds::run(&socket()?, args, log, cli.json)
@@ -251,7 +258,7 @@ fn log(reader: &Reader, args: &LogArgs, json: bool) -> Result<bool> {
 }
 
 /// A moment: a time, or a span before now.
-fn moment(text: &str) -> Result<Timestamp> {
+pub(crate) fn moment(text: &str) -> Result<Timestamp> {
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Ok(Timestamp(time.as_microsecond()));
     }

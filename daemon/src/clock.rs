@@ -41,13 +41,17 @@ pub(crate) fn moment() -> Moment {
         if known == now {
             return moment;
         }
-        let local = jiff::Zoned::now();
-        let moment = Moment {
-            weekday: local.weekday().to_monday_one_offset().unsigned_abs(),
-            minute: u16::from(local.hour().unsigned_abs()) * 60
-                + u16::from(local.minute().unsigned_abs()),
-        };
+        let moment = moment_of(&jiff::Zoned::now());
         minute.set((now, moment));
         moment
     })
+}
+
+/// The same of another time.
+pub(crate) fn moment_of(local: &jiff::Zoned) -> Moment {
+    Moment {
+        weekday: local.weekday().to_monday_one_offset().unsigned_abs(),
+        minute: u16::from(local.hour().unsigned_abs()) * 60
+            + u16::from(local.minute().unsigned_abs()),
+    }
 }

@@ -37,6 +37,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Callers who are served at a time: nobody who dawdles is in another's way.
 const CALLERS: usize = 32;
+/// How long a caller who is not heard may go on talking, so that it hears why.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Commands that are shown of what a run did before one of its commands was held.
 const BEFORE: u32 = 5;
 
@@ -71,14 +73,21 @@ pub(crate) async fn serve(
     };
     let desk = Arc::new(Desk { shared, attach, counters, since: clock::wall() });
     let places = Arc::new(Semaphore::new(CALLERS));
+    // Who finds no place here does not hear why.
+    let farewells = Arc::new(Semaphore::new(CALLERS));
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let Ok(place) = places.clone().acquire_owned().await else { return };
-                let desk = desk.clone();
+                let (desk, farewells) = (desk.clone(), farewells.clone());
                 tokio::spawn(async move {
-                    let _ = timeout(PATIENCE, desk.answer(stream)).await;
+                    let answered = timeout(PATIENCE, desk.answer(stream)).await;
                     drop(place);
+                    if let Ok(Ok(Some(refused))) = answered
+                        && let Ok(_place) = farewells.try_acquire()
+                    {
+                        let _ = timeout(FAREWELL, hear_out(refused)).await;
+                    }
                 });
             }
             Err(error) => {
@@ -97,14 +106,16 @@ struct Desk {
 }
 
 impl Desk {
-    async fn answer(&self, mut stream: UnixStream) -> io::Result<()> {
+    /// Answers a caller; gives back the connection of one who is not heard.
+    async fn answer(&self, mut stream: UnixStream) -> io::Result<Option<UnixStream>> {
         let peer = stream.peer_cred()?;
         // Before anything is read: an agent must not be in anybody's way here.
         let Some(caller) = self.caller(&peer).await else {
             let reply = Reply::Refused(
                 "this account may not ask the daemon: root, the socket's group and the approvers of the rules may, agents never".into(),
             );
-            return stream.write_all(&encode(&reply)).await;
+            stream.write_all(&encode(&reply)).await?;
+            return Ok(Some(stream));
         };
         let mut line = String::new();
         BufReader::new((&mut stream).take(LONGEST)).read_line(&mut line).await?;
@@ -112,7 +123,8 @@ impl Desk {
             Ok(action) => self.act(action, &caller).await,
             Err(error) => Reply::Refused(error),
         };
-        stream.write_all(&encode(&reply)).await
+        stream.write_all(&encode(&reply)).await?;
+        Ok(None)
     }
 
     /// The one place where it is said who is heard: not an agent, nor what an agent started, and of
@@ -240,6 +252,19 @@ impl Desk {
             .collect();
         sessions.sort_by_key(|session| session.id);
         sessions
+    }
+}
+
+/// Takes what a caller still says: it would miss its answer if the connection was closed meanwhile.
+async fn hear_out(mut stream: UnixStream) {
+    let _ = stream.shutdown().await;
+    let mut bytes = [0; 1024];
+    let mut left = LONGEST;
+    while let Ok(count @ 1..) = stream.read(&mut bytes).await {
+        left = left.saturating_sub(count as u64);
+        if left == 0 {
+            break;
+        }
     }
 }
 

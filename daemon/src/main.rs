@@ -18,6 +18,7 @@ mod lane;
 mod local;
 mod names;
 mod places;
+mod policy;
 mod rates;
 mod reader;
 mod relay;

@@ -400,7 +400,7 @@ impl<'a> Relay<'a> {
         }
         // A client that is gone after its last command: the server sees the end as it would
         // without us, and still answers what it was sent.
-        let all_sent = self.recording.is_none() && !self.waiting;
+        let all_sent = self.recording.is_none() && !self.waiting && self.deciding.is_free();
         let closes = self.client_done.is_some() && all_sent && !self.half_closed;
         if closes && Pin::new(&mut self.server).poll_shutdown(cx).is_ready() {
             self.half_closed = true;

@@ -20,8 +20,10 @@ use crate::{
 };
 
 mod holds;
+mod policy;
 
 pub(crate) use holds::{hold, holds, past_holds};
+pub(crate) use policy::{replayed, tested};
 
 /// Longest statement in a table; the whole of it is in `log show` and in JSON.
 const STATEMENT: usize = 80;
@@ -318,6 +320,7 @@ struct Checked<'a> {
     policy: &'a str,
     /// What only the daemon's unit can read.
     elsewhere: &'a [String],
+    warnings: &'a [String],
 }
 
 pub(crate) fn checked(
@@ -333,6 +336,7 @@ pub(crate) fn checked(
         targets: config.targets.len(),
         policy: config.policy.hash(),
         elsewhere,
+        warnings: &config.warnings,
     };
     if json {
         return json_line(&checked);
@@ -344,6 +348,7 @@ pub(crate) fn checked(
         checked.targets,
         checked.attach
     ))?;
+    config.warnings.iter().try_for_each(|what| print(&format!("warning: {what}")))?;
     elsewhere.iter().try_for_each(|what| print(&format!("not checked here: {what}")))
 }
 

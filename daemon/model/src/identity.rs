@@ -222,6 +222,22 @@ pub enum Doubt {
     NoAgent,
 }
 
+impl Doubt {
+    /// The word that the configuration has for it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Unenrolled { .. } => "unenrolled",
+            Self::Version(_) | Self::NoVersion(_) => "version",
+            Self::ScriptChanged(_) => "script",
+            Self::Inline(_) => "inline",
+            Self::Exec(_) => "exec",
+            Self::Disguised { .. } => "disguise",
+            Self::Cut => "cut",
+            Self::NoAgent => "no-agent",
+        }
+    }
+}
+
 impl fmt::Display for Doubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -36,6 +36,8 @@ pub struct When {
     pub versions: Vec<Versions>,
     /// Its run.
     pub runs: Vec<WildMatch>,
+    /// What is doubtful about who it is, by [`Doubt::kind`].
+    pub doubts: Vec<&'static str>,
     /// Whether all its programs are enrolled.
     pub enrolled: Option<bool>,
     /// The target.
@@ -214,6 +216,10 @@ impl When {
         let unenrolled =
             || identity.doubts.iter().any(|doubt| matches!(doubt, Doubt::Unenrolled { .. }));
         if self.enrolled.is_some_and(|enrolled| enrolled == unenrolled()) {
+            return Match::No;
+        }
+        let doubtful = |doubt: &Doubt| self.doubts.contains(&doubt.kind());
+        if !self.doubts.is_empty() && !identity.doubts.iter().any(doubtful) {
             return Match::No;
         }
         let versions = if self.versions.is_empty() {

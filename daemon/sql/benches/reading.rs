@@ -1,7 +1,7 @@
 //! What it costs to know what a statement is: known by its text, by a text that differs in literals,
 //! read by a process that can be lost, and read here for comparison.
 //!
-//! `cargo bench -p chaperone-sql`. The goals, as medians: 3 µs for a known text, 150 µs for a
+//! `cargo bench -p chaperone-sql`. The goals, as medians: 3 µs for a known text, 150 µs for a
 //! new one.
 
 use std::{

@@ -237,10 +237,10 @@ pub(super) fn check(raw: Vec<Raw>) -> Result<Vec<Agent>, Misplaced> {
     Ok(agents)
 }
 
-/// A session that waits for a person needs approvals, which are still to come.
+/// What waits for a person is a statement, not a session: that is for a rule.
 fn held(doubt: &Spanned<toml::Table>) -> Result<(), Misplaced> {
     if doubt.get_ref().values().any(|value| value.as_str() == Some("hold")) {
-        let message = "a doubt cannot be held for approval yet: use \"refuse\" or \"mark\"";
+        let message = "a session cannot be held: mark it, and hold its statements by a rule with when = { doubt = \"…\" }";
         return Err((doubt.span(), message.into()));
     }
     Ok(())

@@ -22,6 +22,9 @@ const LIFETIME: Duration = Duration::from_mins(10);
 /// The longest of both.
 const LONGEST: Duration = Duration::from_hours(7 * 24);
 
+/// What can be doubtful when a session begins.
+const DOUBTS: [&str; 6] = ["unenrolled", "version", "script", "inline", "disguise", "cut"];
+
 /// A rule and what was written, for those who look for oddities.
 pub(super) struct Checked {
     pub(super) rule: Rule,
@@ -52,6 +55,7 @@ struct RawWhen {
     agent: Option<Spanned<Value>>,
     version: Option<Spanned<Value>>,
     run: Option<Spanned<Value>>,
+    doubt: Option<Spanned<Value>>,
     enrolled: Option<bool>,
     target: Option<Spanned<Value>>,
     database: Option<Spanned<Value>>,
@@ -262,6 +266,14 @@ fn when_of(
             }
             Err(_) => Versions::Exactly(version),
         });
+    }
+    let (span, doubts) = list("doubt", raw.doubt.as_ref())?;
+    for doubt in doubts {
+        let known = DOUBTS.iter().find(|known| **known == doubt).ok_or_else(|| {
+            let message = format!("{doubt:?} is no doubt: use one of {}", DOUBTS.join(", "));
+            (span.clone(), message)
+        })?;
+        when.doubts.push(known);
     }
     when.databases = globs(list("database", raw.database.as_ref())?);
     when.users = globs(list("user", raw.user.as_ref())?);

@@ -89,6 +89,11 @@ impl Deciding {
         Self { account, names: Names::default(), approved: HashMap::new(), turn: Turn::Free }
     }
 
+    /// Whether no command is at the front.
+    pub(super) fn is_free(&self) -> bool {
+        matches!(self.turn, Turn::Free)
+    }
+
     /// Whether something is waited for before anything more can be looked at.
     pub(super) fn waits(&self) -> bool {
         matches!(self.turn, Turn::Reading(..) | Turn::Holding(..))

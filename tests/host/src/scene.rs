@@ -143,6 +143,12 @@ impl Scene {
         self
     }
 
+    /// A rule that allows what is forbidden unless one does: for tests of something else.
+    #[must_use]
+    pub fn allow_all(self) -> Self {
+        self.more("[[rule]]\nname = \"all\"\nwhen = { class = \"forbidden\" }\nthen = \"allow\"")
+    }
+
     /// Lines for the server's configuration.
     #[must_use]
     pub fn server(mut self, lines: &str) -> Self {

@@ -17,6 +17,7 @@ mod regression;
 mod replication;
 mod sign_on;
 mod start_up;
+mod statements;
 mod tls_agent;
 mod tls_target;
 mod trust;

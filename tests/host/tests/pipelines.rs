@@ -81,6 +81,9 @@ fn p1_a_copy_that_fails_before_it_reads_moves_no_answer() -> Result<()> {
         &host,
         r#"
 s = connect()
+# What they are is known by then, so that all of it goes at once.
+for text in (b"COPY t FROM STDIN (FREEZE)", b"DROP TABLE x", b"SELECT 2"):
+    s.sendall(P(b"known", text) + msg(b"C", b"Sknown\0") + S); read_to(s, b"Z")
 s.sendall(P(b"", b"COPY t FROM STDIN (FREEZE)") + B(b"", b"") + E() + S + msg(b"c")
           + msg(b"Q", b"DROP TABLE x\0") + S + msg(b"Q", b"SELECT 2\0"))
 try:

@@ -37,6 +37,7 @@ const EXCEPTIONS: [(&str, &str, usize); 3] =
 fn p4_postgresqls_regression_suite_gives_the_same_output_through_the_daemon() -> Result<()> {
     let suite = Suite::new()?;
     let scene = Scene::default()
+        .allow_all()
         .server("max_prepared_transactions = 2")
         .daemon("durability = \"committed\"");
     let direct = suite.run(&scene.prepare()?, "direct")?;
