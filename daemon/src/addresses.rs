@@ -90,9 +90,11 @@ impl TargetAddress {
     pub(crate) fn contains(&self, other: &Self) -> bool {
         let Self::Fixed(wide) = self else { return false };
         match (*wide, other) {
-            (Watch::Any { port }, Self::Name(_, other)) => port == *other,
-            (Watch::Any { port }, Self::Fixed(Watch::Any { port: other })) => port == *other,
-            (Watch::Any { port }, Self::Fixed(Watch::Net { port: other, .. })) => port == *other,
+            (
+                Watch::Any { port },
+                Self::Name(_, other)
+                | Self::Fixed(Watch::Any { port: other } | Watch::Net { port: other, .. }),
+            ) => port == *other,
             (
                 Watch::Net { address: net, bits, port },
                 Self::Fixed(Watch::Net { address, bits: longer, port: other }),

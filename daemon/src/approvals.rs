@@ -247,20 +247,16 @@ impl Approvals {
         }
         drop(state);
         let names = open.shown.approved_by.join(", ");
-        match word {
-            // The session records it with the command that goes on.
-            Some(word) => {
-                self.tell(&open.shown, HoldEnd::Approved, Some(&names));
-                if open.waiter.is_some_and(|waiter| waiter.send(word).is_ok()) {
-                    Ok(format!("{} is approved and goes on", id.0))
-                } else {
-                    Ok(format!("{} is approved, but its session is gone", id.0))
-                }
-            }
-            None => {
-                self.record(&open.shown, HoldEnd::Approved, Some(names));
-                Ok(format!("{} is approved: the agent's next try goes on", id.0))
-            }
+        let Some(word) = word else {
+            self.record(&open.shown, HoldEnd::Approved, Some(names));
+            return Ok(format!("{} is approved: the agent's next try goes on", id.0));
+        };
+        // The session records it with the command that goes on.
+        self.tell(&open.shown, HoldEnd::Approved, Some(&names));
+        if open.waiter.is_some_and(|waiter| waiter.send(word).is_ok()) {
+            Ok(format!("{} is approved and goes on", id.0))
+        } else {
+            Ok(format!("{} is approved, but its session is gone", id.0))
         }
     }
 

@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::{
     addresses::{Answers, LOOK_UP_EVERY, TargetAddress},
-    approvals::Listener,
+    approvals::{Approvals, Listener},
     clock,
     config::{Attach, Config, Target, VersionRule},
     control,
@@ -99,9 +99,8 @@ pub(crate) fn run(config: Config) -> Result<()> {
     };
     let identities =
         Identities::new(interception.events()?, interception.processes()?, place, log.clone());
-    let shared = Arc::new(Shared::new(
-        config, log, acceptor, upstreams, identities, listener, generation, stage,
-    ));
+    let people = (identities, Approvals::new(log.clone(), listener));
+    let shared = Arc::new(Shared::new(config, log, acceptor, upstreams, people, generation, stage));
     shared.identities.reread();
     let mut names = Naming::default();
 

@@ -64,13 +64,15 @@ pub(crate) fn run(
     };
     let mut shown = list()?;
     show::holds(&shown, json)?;
-    while args.follow {
-        std::thread::sleep(FOLLOW_EVERY);
-        let now = list()?;
-        if now != shown {
-            writeln!(io::stdout())?;
-            show::holds(&now, json)?;
-            shown = now;
+    if args.follow {
+        loop {
+            std::thread::sleep(FOLLOW_EVERY);
+            let now = list()?;
+            if now != shown {
+                writeln!(io::stdout())?;
+                show::holds(&now, json)?;
+                shown = now;
+            }
         }
     }
     Ok(true)

@@ -38,7 +38,7 @@ pub(crate) struct Destination {
 }
 
 /// Finds out what can be found out.
-pub(crate) async fn inspect(shared: &Shared, place: &Destination, hold: &Hold) -> Inspection {
+pub(crate) async fn inspect(shared: &Shared, place: &Destination, waiting: &Hold) -> Inspection {
     let unknown = |why: String| Inspection { unknown: Some(why), ..Inspection::default() };
     let target = &shared.config.targets[place.target];
     let held = match target.credential(&place.agent) {
@@ -48,7 +48,7 @@ pub(crate) async fn inspect(shared: &Shared, place: &Destination, hold: &Hold) -
     let Some(held) = held else {
         return unknown("the target has no credential with which the daemon could ask it".into());
     };
-    match timeout(PATIENCE, ask(shared, place, held, hold)).await {
+    match timeout(PATIENCE, ask(shared, place, held, waiting)).await {
         Ok(Ok(inspection)) => inspection,
         Ok(Err(why)) => unknown(why),
         Err(_) => unknown("the target did not answer in time".into()),
@@ -59,7 +59,7 @@ async fn ask(
     shared: &Shared,
     place: &Destination,
     held: &Held,
-    hold: &Hold,
+    waiting: &Hold,
 ) -> Result<Inspection, String> {
     let mut asking = Asking::connect(shared, place, held).await?;
     for text in
@@ -68,7 +68,7 @@ async fn ask(
         asking.ask(text).await?;
     }
     let mut found = Inspection::default();
-    let statements = hold.reading.as_ref().map(|reading| reading.statements.as_slice());
+    let statements = waiting.reading.as_ref().map(|reading| reading.statements.as_slice());
     let mut names: Vec<&QualifiedName> = Vec::new();
     for statement in statements.unwrap_or_default() {
         for relation in &statement.relations {
@@ -103,8 +103,8 @@ async fn ask(
         }
         _ => false,
     };
-    match &hold.statement {
-        Some(text) if plannable && hold.parameters.as_deref().is_none_or(|p| p == "[]") => {
+    match &waiting.statement {
+        Some(text) if plannable && waiting.parameters.as_deref().is_none_or(|p| p == "[]") => {
             match asking.ask(&format!("EXPLAIN (FORMAT JSON) {text}")).await {
                 Ok(rows) => found.estimated_rows = estimate(&rows),
                 Err(why) => found.unknown = Some(format!("no estimate: {why}")),
@@ -112,7 +112,7 @@ async fn ask(
         }
         _ => {
             found.unknown =
-                Some("no estimate: it has parameters, or is no statement that is planned".into())
+                Some("no estimate: it has parameters, or is no statement that is planned".into());
         }
     }
     asking.goodbye().await;

@@ -211,12 +211,12 @@ impl Session {
     }
 
     /// Where its statements go.
-    pub(crate) fn place(&self, database: &Option<String>) -> Destination {
+    pub(crate) fn place(&self, database: Option<&str>) -> Destination {
         Destination {
             target: self.target_index,
             server: self.original,
             agent: self.identity.agent.clone(),
-            database: database.clone(),
+            database: database.map(str::to_owned),
         }
     }
 

@@ -18,7 +18,7 @@ use chaperone_wire::postgres::CancelKey;
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
-    approvals::{Approvals, Listener},
+    approvals::Approvals,
     clock::{self, Clock},
     config::Config,
     identity::Identities,
@@ -99,8 +99,7 @@ impl Shared {
         log: Log,
         acceptor: Acceptor,
         upstreams: Vec<Upstream>,
-        identities: Identities,
-        listener: Option<Box<dyn Listener>>,
+        (identities, approvals): (Identities, Approvals),
         generation: u32,
         stage: watch::Receiver<Stage>,
     ) -> Self {
@@ -113,7 +112,7 @@ impl Shared {
             told: Semaphore::new(TOLD),
             deriving: Semaphore::new(cores.div_ceil(2)),
             config,
-            approvals: Arc::new(Approvals::new(log.clone(), listener)),
+            approvals: Arc::new(approvals),
             rates: Rates::start(),
             log,
             acceptor,

@@ -159,14 +159,15 @@ impl ColumnGlob {
             "*" => Match::Perhaps,
             name => self.column.matches(name).into(),
         };
-        let of = match &column.relation {
-            Some(relation) => self.relation.matches(relation, search_path),
+        let of = if let Some(relation) = &column.relation {
+            self.relation.matches(relation, search_path)
+        } else {
             // One of those that the statement names, or of none that it names.
-            None => {
-                let may = relations
-                    .iter()
-                    .any(|r| self.relation.matches(&r.name, search_path) > Match::No);
-                if may || relations.is_empty() { Match::Perhaps } else { Match::No }
+            let may = |r: &Relation| self.relation.matches(&r.name, search_path) > Match::No;
+            if relations.is_empty() || relations.iter().any(may) {
+                Match::Perhaps
+            } else {
+                Match::No
             }
         };
         named.min(of)

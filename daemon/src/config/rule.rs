@@ -291,7 +291,7 @@ fn when_of(
     let (span, kinds) = list("kind", raw.kind.as_ref())?;
     for kind in &kinds {
         // Command tags are written in capitals (src/include/tcop/cmdtaglist.h).
-        if kind != "unreadable" && kind.chars().any(|c| c.is_lowercase()) {
+        if kind != "unreadable" && kind.chars().any(char::is_lowercase) {
             let message =
                 format!("kinds are written as the server's tags: {:?}", kind.to_uppercase());
             return Err((span, message));

@@ -12,7 +12,7 @@ use std::{
 use chaperone_control::Hold;
 use chaperone_model::{
     CommandKind, CommandStatus, Digest, HoldEnd, HoldEnded, HoldOpened, Outcome, Record, Ref, Rung,
-    Seq, Timestamp,
+    Seq, Statement, Timestamp,
 };
 use chaperone_policy::{
     Terms, Wait,
@@ -113,7 +113,7 @@ impl Relay<'_> {
         let ballot = Ballot::new(terms.clone(), binding.clone(), uids.collect());
         let word = self.shared.approvals.open(
             shown,
-            self.session.place(&account.database),
+            self.session.place(account.database.as_deref()),
             ballot,
             binding,
         );
@@ -228,15 +228,13 @@ impl Relay<'_> {
 
     /// The session waits no longer for a person's word on what was never sent.
     pub(super) fn give_up_hold(&mut self, why: &str) {
-        let hold = match std::mem::replace(&mut self.deciding.turn, Turn::Free) {
-            Turn::Holding(_, Holding { reference, .. }) | Turn::Heard(_, reference, _) => {
-                reference.hold
-            }
-            other => {
-                self.deciding.turn = other;
-                return;
-            }
+        let turn = std::mem::replace(&mut self.deciding.turn, Turn::Free);
+        let (Turn::Holding(_, Holding { reference, .. }) | Turn::Heard(_, reference, _)) = turn
+        else {
+            self.deciding.turn = turn;
+            return;
         };
+        let hold = reference.hold;
         self.shared.approvals.forget(hold, why);
         self.shared.log.ride_along(ended(hold, HoldEnd::Withdrawn, Some(why.into())));
         let outcome = Outcome::new(hold, CommandStatus::Refused, clock::wall());
@@ -251,25 +249,27 @@ impl Relay<'_> {
         let command = &pending.command;
         let rest = self.up.rest();
         let message = rest.get(..pending.length).unwrap_or(rest);
-        match &command.text {
-            Some(text) => {
-                hash.update((text.len() as u64).to_be_bytes());
-                hash.update(text);
-                // Parameters as they were sent: what the log keeps of them may be cut.
-                if command.kind == CommandKind::Bind {
-                    hash.update(behind_names(message));
-                } else if command.parameters.is_some() {
-                    hash.update(message);
-                }
-            }
-            // It is this session's alone.
-            None => {
-                hash.update(self.session.id.0.to_be_bytes());
-                hash.update(command.statement.unwrap_or(0).to_be_bytes());
+        let by_name = |one: &Statement| one.name.is_some();
+        let depends = command.reading.as_ref().is_none_or(|r| r.statements.iter().any(by_name));
+        if depends || command.text.is_none() {
+            // What a name stands for, and an unknown text, is this session's alone.
+            hash.update(self.session.id.0.to_be_bytes());
+        }
+        if let Some(text) = &command.text {
+            hash.update((text.len() as u64).to_be_bytes());
+            hash.update(text);
+            // Parameters as they were sent: what the log keeps of them may be cut.
+            if command.kind == CommandKind::Bind {
+                hash.update(behind_names(message));
+            } else if command.parameters.is_some() {
                 hash.update(message);
-                hash.update(command.parameters.as_deref().unwrap_or(""));
-                hash.update(clock::wall().0.to_be_bytes());
             }
+        } else {
+            hash.update(command.statement.unwrap_or(0).to_be_bytes());
+            hash.update(message);
+            hash.update(command.parameters.as_deref().unwrap_or(""));
+            // It is not known to be the same another time.
+            hash.update(clock::wall().0.to_be_bytes());
         }
         Binding {
             digest: hash.finalize().into(),

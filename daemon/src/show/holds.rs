@@ -28,7 +28,7 @@ pub(crate) fn holds(holds: &[Hold], json: bool) -> Result<()> {
         "STATEMENT",
     ]);
     for hold in holds {
-        let class = hold.reading.as_ref().map(|reading| reading.rung());
+        let class = hold.reading.as_ref().map(chaperone_model::Reading::rung);
         table.add_row([
             hold.id.0.to_string(),
             time(hold.since),

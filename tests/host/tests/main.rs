@@ -15,6 +15,7 @@ mod pipelines;
 mod protocol;
 mod regression;
 mod replication;
+mod rules;
 mod sign_on;
 mod start_up;
 mod statements;

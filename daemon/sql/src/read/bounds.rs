@@ -80,11 +80,11 @@ impl<'a> Bounds<'a> {
                     }
                     _ => false,
                 };
-                name == "=" && (one || rows()) && !self.is_truth(left) && !self.is_truth(right)
+                name == "=" && (one || rows()) && !is_truth(left) && !is_truth(right)
             }
             Ok(AExprKind::AexprOpAny) => name == "=" && either(left, right),
             Ok(AExprKind::AexprNotDistinct) => either(left, right) || either(right, left),
-            Ok(AExprKind::AexprIn) => name == "=" && either(left, right) && !self.is_truth(right),
+            Ok(AExprKind::AexprIn) => name == "=" && either(left, right) && !is_truth(right),
             Ok(AExprKind::AexprBetween | AExprKind::AexprBetweenSym) => {
                 ranges && either(left, right) && !self.is_extreme(right)
             }
@@ -211,20 +211,18 @@ impl<'a> Bounds<'a> {
             _ => false,
         }
     }
+}
 
-    /// True or false: half of all there is, or with the other one all.
-    fn is_truth(&self, node: &Node) -> bool {
-        match &node.node {
-            // The grammar, not a value, makes these.
-            Some(NodeEnum::AConst(constant)) => {
-                constant.isnull || matches!(constant.val, Some(Val::Boolval(_)))
-            }
-            Some(NodeEnum::List(list)) => list.items.iter().any(|node| self.is_truth(node)),
-            Some(NodeEnum::TypeCast(cast)) => {
-                cast.arg.as_deref().is_none_or(|arg| self.is_truth(arg))
-            }
-            _ => false,
+/// True or false: half of all there is, or with the other one all.
+fn is_truth(node: &Node) -> bool {
+    match &node.node {
+        // The grammar, not a value, makes these.
+        Some(NodeEnum::AConst(constant)) => {
+            constant.isnull || matches!(constant.val, Some(Val::Boolval(_)))
         }
+        Some(NodeEnum::List(list)) => list.items.iter().any(is_truth),
+        Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_none_or(is_truth),
+        _ => false,
     }
 }
 

@@ -223,7 +223,7 @@ fn statement(node: &NodeEnum, walk: &mut Walk) {
             }
         }
         NodeEnum::AlterSystemStmt(_) => {
-            is("ALTER SYSTEM", Rung::Forbidden, "it changes the server's configuration")
+            is("ALTER SYSTEM", Rung::Forbidden, "it changes the server's configuration");
         }
         NodeEnum::LoadStmt(_) => is("LOAD", Rung::Forbidden, "it loads code into the server"),
         NodeEnum::CreateExtensionStmt(_) => is("CREATE EXTENSION", Rung::Forbidden, FORBIDDEN),
@@ -238,7 +238,7 @@ fn statement(node: &NodeEnum, walk: &mut Walk) {
         NodeEnum::CreateUserMappingStmt(_) => is("CREATE USER MAPPING", Rung::Forbidden, FORBIDDEN),
         NodeEnum::AlterUserMappingStmt(_) => is("ALTER USER MAPPING", Rung::Forbidden, FORBIDDEN),
         NodeEnum::CreateSubscriptionStmt(_) => {
-            is("CREATE SUBSCRIPTION", Rung::Forbidden, FORBIDDEN)
+            is("CREATE SUBSCRIPTION", Rung::Forbidden, FORBIDDEN);
         }
         NodeEnum::AlterSubscriptionStmt(_) => is("ALTER SUBSCRIPTION", Rung::Forbidden, FORBIDDEN),
         NodeEnum::AlterTableStmt(alter) => {
@@ -300,7 +300,7 @@ fn statement(node: &NodeEnum, walk: &mut Walk) {
         }
         NodeEnum::ReassignOwnedStmt(_) => is("REASSIGN OWNED", Rung::Destructive, ddl),
         NodeEnum::CheckPointStmt(_) => {
-            is("CHECKPOINT", Rung::Destructive, "it makes the server write all at once")
+            is("CHECKPOINT", Rung::Destructive, "it makes the server write all at once");
         }
         other => {
             // Their node's name says it: CreateRoleStmt is CREATE ROLE.
@@ -369,24 +369,18 @@ fn explains(explain: &ExplainStmt, walk: &mut Walk) {
         None => within.raise(Rung::Destructive, "what it explains cannot be read"),
     }
     walk.literal |= within.literal || !explain.options.is_empty();
-    let of = std::mem::replace(&mut walk.statement, within.statement);
-    drop(of);
+    walk.statement = within.statement;
     walk.statement.kind = "EXPLAIN".into();
-    if !analyze {
-        let opaque = walk.statement.opaque || matches!(walk.statement.name, Some(_));
-        if walk.statement.rung == Rung::Forbidden {
-            // A function that only planning could run.
-        } else if !opaque {
-            walk.statement.rung = Rung::Read;
-            walk.statement.reason = "it only plans".into();
-            for relation in &mut walk.statement.relations {
-                relation.access = Access::Read;
-            }
-            for column in &mut walk.statement.columns {
-                column.access = Access::Read;
-            }
-            walk.statement.selective = None;
-            walk.statement.cascade = false;
+    let statement = &mut walk.statement;
+    let runs = analyze || statement.opaque || statement.name.is_some();
+    if !runs && statement.rung < Rung::Forbidden {
+        (statement.rung, statement.reason) = (Rung::Read, "it only plans".into());
+        (statement.selective, statement.cascade) = (None, false);
+        for relation in &mut statement.relations {
+            relation.access = Access::Read;
+        }
+        for column in &mut statement.columns {
+            column.access = Access::Read;
         }
     }
 }
@@ -419,8 +413,6 @@ fn sets(set: &VariableSetStmt, walk: &mut Walk) {
         if matches!(kind, Ok(Kind::VarReset | Kind::VarResetAll)) { "RESET" } else { "SET" }.into();
     let name = set.name.to_lowercase();
     match (kind, name.as_str()) {
-        // Those that guard something are not reset by it (GUC_NO_RESET_ALL).
-        (Ok(Kind::VarResetAll), _) => {}
         (Ok(Kind::VarSetValue), "client_encoding") => {
             let same = ["utf8", "utf-8", "unicode"];
             if !set.args.iter().all(|arg| {
@@ -437,11 +429,13 @@ fn sets(set: &VariableSetStmt, walk: &mut Walk) {
                 walk.raise(Rung::Destructive, "it changes how statements are read");
             }
         }
-        (Ok(Kind::VarSetMulti), "transaction" | "session characteristics") => {}
+        // Settings that guard something are not reset with all (`GUC_NO_RESET_ALL`).
+        (Ok(Kind::VarResetAll), _)
+        | (Ok(Kind::VarSetMulti), "transaction" | "session characteristics")
+        | (Ok(Kind::VarReset | Kind::VarSetDefault), "search_path") => {}
         (_, "session_authorization") => {
             walk.raise(Rung::Forbidden, "it changes whose session it is");
         }
-        (Ok(Kind::VarReset | Kind::VarSetDefault), "search_path") => {}
         (Ok(Kind::VarSetValue), "search_path") => {
             let usual = set.args.iter().all(|arg| {
                 constant(arg)

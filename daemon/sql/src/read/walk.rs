@@ -759,7 +759,7 @@ impl Walk {
     }
 
     /// `row.name` calls the function `name` of a row where the row has no such column
-    /// (`ParseFuncOrColumn`, src/backend/parser/parse_func.c). Which of both it is only the catalog
+    /// (`ParseFuncOrColumn`, `src/backend/parser/parse_func.c`). Which of both it is only the catalog
     /// tells; of PostgreSQL's own functions those that do harm are known.
     fn field(&mut self, name: &str) {
         let function = QualifiedName { schema: None, name: name.to_owned() };
