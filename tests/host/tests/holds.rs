@@ -71,7 +71,13 @@ fn p1_a_held_statement_goes_on_once_it_is_approved() -> Result<()> {
     let said = host.chaperone(&["approve", &id, "--reason", "ticket 12"])?.ok()?;
     assert!(said.contains("goes on"), "{said}");
     let out = psql.finish()?;
-    assert!(out.err.contains(&format!("NOTICE:  chaperone holds this statement until a person approves it (id {id})")), "{}", out.err);
+    assert!(
+        out.err.contains(&format!(
+            "NOTICE:  chaperone holds this statement until a person approves it (id {id})"
+        )),
+        "{}",
+        out.err
+    );
     assert_eq!(out.ok()?, "DELETE 3\n7");
     assert_eq!(rows(&host)?, "0");
     let commands = host.commands()?;
@@ -170,9 +176,8 @@ print(c.execute("SELECT 7").fetchone()[0])
 fn p1_a_retried_statement_passes_once_and_only_as_it_was_approved() -> Result<()> {
     let host = with_rows(&held("wait = \"retry\"\nbind = \"version\"").version("\"1.4.2\""))?;
     // A version, so that another process of the same agent is the same one that asks.
-    let run = |text: &str| {
-        host.agent("psql", &["-X", "-At", "-v", "VERBOSITY=verbose", "-c", text])
-    };
+    let run =
+        |text: &str| host.agent("psql", &["-X", "-At", "-v", "VERBOSITY=verbose", "-c", text]);
     let out = run("DELETE FROM t WHERE a = 1 OR true")?;
     let id = ids(&host, 1)?.remove(0);
     let told = format!("YH001: this statement needs a person's approval (id {id})");
@@ -261,7 +266,8 @@ fn p1_four_eyes_and_a_quorum_of_different_people() -> Result<()> {
     let id = ids(&host, 1)?.remove(0);
     let approve = |uid: u32| {
         let uid = uid.to_string();
-        let args = ["--reuid", &uid, "--clear-groups", &program, "--socket", &socket, "approve", &id];
+        let args =
+            ["--reuid", &uid, "--clear-groups", &program, "--socket", &socket, "approve", &id];
         host.outside("setpriv", &args)
     };
     // The agent's own account, and what the agent started under another.

@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
-    sync::mpsc,
+    sync::mpsc::sync_channel,
     time::Duration,
 };
 
@@ -146,7 +146,8 @@ fn policy_test_and_replay_explain_verdicts() -> Result<()> {
         assert!(out.out.contains(part), "{part}: {}", out.out);
     }
     assert!(test("SELECT 1")?.ok()?.starts_with("allow: default of target prod"));
-    let wrong = host.chaperone(&["policy", "test", "--agent", "x", "--target", "prod", "SELECT 1"])?;
+    let wrong =
+        host.chaperone(&["policy", "test", "--agent", "x", "--target", "prod", "SELECT 1"])?;
     assert!(wrong.err.contains("no agent named"), "{}", wrong.err);
     host.psql(&["SELECT 1", "INSERT INTO t VALUES (9)"])?.ok()?;
     host.commands()?;
@@ -190,15 +191,14 @@ fn a_check_tells_rules_that_never_count_and_people_who_do_not_exist() -> Result<
 
 #[test]
 fn an_approver_sees_what_the_server_expects() -> Result<()> {
-    let host = held("")
-        .target("credential = { user = \"postgres\" }")
-        .start()?;
+    let host = held("").target("credential = { user = \"postgres\" }").start()?;
     host.postgres().sql(
         "CREATE TABLE orders (id int PRIMARY KEY); \
          CREATE TABLE lines (id int REFERENCES orders ON DELETE CASCADE); \
          INSERT INTO orders SELECT generate_series(1, 1000); ANALYZE orders",
     )?;
-    let psql = host.start_agent("psql", &["-X", "-c", "SELECT 'before'", "-c", "DELETE FROM orders"])?;
+    let psql =
+        host.start_agent("psql", &["-X", "-c", "SELECT 'before'", "-c", "DELETE FROM orders"])?;
     wait_until("it to wait", || waiting(&host).is_ok_and(|holds| holds.len() == 1))?;
     let id = waiting(&host)?[0]["id"].to_string();
     let shown = host.chaperone(&["holds", &id])?.ok()?;
@@ -220,7 +220,7 @@ fn an_approver_sees_what_the_server_expects() -> Result<()> {
 fn a_webhook_is_told_what_waits_and_what_became_of_it() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let url = format!("http://{}/hook", listener.local_addr()?);
-    let (told, hears) = mpsc::channel();
+    let (told, hears) = sync_channel(16);
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { return };
@@ -263,7 +263,10 @@ fn a_webhook_is_told_what_waits_and_what_became_of_it() -> Result<()> {
     );
     host.chaperone(&["approve", &opened["data"]["id"].to_string()])?.ok()?;
     let approved = hear()?;
-    assert_eq!((&approved["type"], &approved["data"]["detail"]), (&"hold.approved".into(), &"root".into()));
+    assert_eq!(
+        (&approved["type"], &approved["data"]["detail"]),
+        (&"hold.approved".into(), &"root".into())
+    );
     psql.finish()?.ok()?;
     Ok(())
 }

@@ -68,13 +68,37 @@ const FILES: [&str; 46] = [
     "with",
 ];
 
+/// Tags, without counts, of what changes nothing; the first is that of an empty statement.
+const HARMLESS: [&str; 20] = [
+    "",
+    "BEGIN",
+    "CLOSE CURSOR",
+    "CLOSE CURSOR ALL",
+    "COMMIT",
+    "DEALLOCATE",
+    "DEALLOCATE ALL",
+    "DECLARE CURSOR",
+    "DISCARD PLANS",
+    "DISCARD SEQUENCES",
+    "EXPLAIN",
+    "PREPARE",
+    "RELEASE",
+    "RESET",
+    "ROLLBACK",
+    "SAVEPOINT",
+    "SET",
+    "SET CONSTRAINTS",
+    "SHOW",
+    "START TRANSACTION",
+];
+
 #[test]
 fn p1_nothing_of_the_corpus_changes_anything_without_approval() -> Result<()> {
     let host = shop()?;
     let all = entries(include_str!("../../corpus/sql/hidden.sql"));
-    assert!(all.len() >= 250, "{}", all.len());
+    assert!(all.len() >= 550, "{}", all.len());
     let sent: Vec<_> = all.iter().filter(|e| !e.noted("limit:") && !e.noted("catalog:")).collect();
-    assert!(sent.len() >= 230, "{}", sent.len());
+    assert!(sent.len() >= 525, "{}", sent.len());
     a_write_is_seen(&host)?;
     let mut wrong = Vec::new();
     for (entry, answer) in harmless(&host, &sent)? {
@@ -90,10 +114,10 @@ fn p1_nothing_of_the_corpus_changes_anything_without_approval() -> Result<()> {
 fn p1_what_is_read_changes_nothing() -> Result<()> {
     let host = shop()?;
     let all = entries(include_str!("../../corpus/sql/statements.sql"));
-    let on = |rungs: &[&str]| -> Vec<&Entry> {
-        all.iter().filter(|e| rungs.contains(&e.rung()) && !e.noted("catalog:")).collect()
-    };
-    let (read, above) = (on(&["read"]), on(&["destructive", "forbidden"]));
+    // What only the catalog tells is let through: a text that reads a view, whatever is behind it.
+    let read: Vec<_> = all.iter().filter(|e| e.rung() == "read" && !e.noted("catalog:")).collect();
+    let above: Vec<_> =
+        all.iter().filter(|e| ["destructive", "forbidden"].contains(&e.rung())).collect();
     assert!(read.len() >= 180 && above.len() >= 400, "{} {}", read.len(), above.len());
     a_write_is_seen(&host)?;
     let mut wrong = Vec::new();
@@ -117,7 +141,7 @@ fn p2_no_regression_statement_that_changes_something_is_read() -> Result<()> {
     let host = Scene::default().server("max_prepared_transactions = 2").start()?;
     regression(&host)?;
     let (mut wrong, mut accepted, mut unreadable) = (Vec::new(), 0_u32, Vec::new());
-    let mut classes = BTreeMap::<String, u32>::new();
+    let (mut named, mut classes) = (0_u32, BTreeMap::<String, u32>::new());
     for row in host.commands()? {
         let text = |name: &str| row[name].as_str().unwrap_or_default();
         if text("status") != "ok" {
@@ -128,6 +152,7 @@ fn p2_no_regression_statement_that_changes_something_is_read() -> Result<()> {
         if text("class") == "read" && changes(text("tag"), row["bytes_in"].as_u64()) {
             wrong.push(format!("{}: {}", text("tag"), text("statement")));
         }
+        named += u32::from(text("summary").contains(r#""kind":""#));
         if text("summary").contains(r#""kind":"unreadable""#) {
             unreadable.push(text("statement").to_owned());
         }
@@ -135,21 +160,23 @@ fn p2_no_regression_statement_that_changes_something_is_read() -> Result<()> {
     let share = f64::from(u32::try_from(unreadable.len())?) * 100.0 / f64::from(accepted);
     tell(&format!("{accepted} accepted, {classes:?}; unreadable {share:.2} %: {unreadable:#?}"));
     assert!(accepted > 8_000, "{accepted}");
+    assert!(named > accepted - 20, "{named}: all but the empty ones are of some kind");
     assert!(classes.get("read").is_some_and(|read| *read > 1_000), "{classes:?}");
     assert!(wrong.is_empty(), "{} are no reads:\n{}", wrong.len(), wrong.join("\n"));
     assert!(share < 5.0, "{share} %");
     Ok(())
 }
 
-/// Whether a command with this tag, and so much data from the client, changed something.
+/// Whether a command with this tag, and so much data from the client, changed something. A tag that
+/// is not known to be harmless is not.
 fn changes(tag: &str, bytes_in: Option<u64>) -> bool {
     let (verb, rest) = tag.split_once(' ').unwrap_or((tag, ""));
-    let some = rest.rsplit(' ').next().is_some_and(|rows| rows != "0");
     match verb {
-        "INSERT" | "UPDATE" | "DELETE" => some,
-        "COPY" => bytes_in.is_some_and(|bytes| bytes > 0),
-        "MERGE" | "CREATE" | "DROP" | "ALTER" | "TRUNCATE" | "GRANT" | "REVOKE" => true,
-        _ => false,
+        _ if HARMLESS.contains(&tag) => false,
+        "SELECT" | "FETCH" | "MOVE" => false,
+        "INSERT" | "UPDATE" | "DELETE" => rest.rsplit(' ').next() != Some("0"),
+        "COPY" => bytes_in != Some(0),
+        _ => true,
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chaperone_model::{Seq, Timestamp};
 use chaperone_wire::postgres::{
-    ClientStep, Conversation, Limits, Now, Rules, SigningOn, first_packet,
+    Allowed, ClientStep, Conversation, Limits, Now, Rules, SigningOn, first_packet,
 };
 
 /// The input is pieces: a byte says whose turn it is and how long the piece is. Beyond the absence
@@ -49,10 +49,13 @@ pub(crate) fn play(input: &[u8]) {
                     assert!((1..=up.len()).contains(&count));
                     up.drain(..count);
                 }
-                Ok(ClientStep::Command { length, objection, .. }) => {
+                Ok(ClientStep::Command { length, command, objection }) => {
                     up.drain(..length);
+                    // Some prepared statements are asked for again with each Bind.
+                    let asks = command.text.filter(|text| text.len() % 2 == 1);
+                    let asks = asks.map(Into::into);
                     match objection {
-                        None => conversation.allowed(<_>::default()),
+                        None => conversation.allowed(Allowed { asks, ..Allowed::default() }),
                         Some(refusal) => drop(conversation.refused(refusal)),
                     }
                     seq += 1;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chaperone_model::{CommandKind, Outcome, Seq, Timestamp};
 use chaperone_wire::postgres::{
-    ClientStep, Conversation, Event, Limits, Now, Refusal, Rules, SigningOn,
+    Allowed, ClientStep, Conversation, Event, Limits, Now, Refusal, Rules, SigningOn,
 };
 
 const LIMITS: Limits = Limits { message: 128, response: 96, parameters: 32 };
@@ -187,7 +187,9 @@ impl Run {
                         None => {
                             assert_eq!(length, frame, "a command is allowed as a whole");
                             hides_nothing(&bytes[..length], command.kind, command.text.as_deref());
-                            self.conversation.allowed(<_>::default());
+                            let asks = self.refuses >> ((number + 3) % 8) & 1 == 1;
+                            let asks = command.text.filter(|_| asks).map(Into::into);
+                            self.conversation.allowed(Allowed { asks, ..Allowed::default() });
                             self.up.pass(bytes, length);
                         }
                         Some(refusal) => {
@@ -304,6 +306,7 @@ fn hides_nothing(message: &[u8], kind: CommandKind, text: Option<&str>) {
             assert!(body[name..].starts_with(&text));
         }
         (b'E', CommandKind::Execute | CommandKind::Fetch, None)
+        | (b'B', CommandKind::Bind, Some(_))
         | (b'F', CommandKind::Call, Some(_)) => {}
         other => panic!("{other:?}"),
     }
