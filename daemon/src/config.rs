@@ -360,11 +360,11 @@ pub(crate) fn path(given: Option<PathBuf>) -> Arc<Path> {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<Config, String> {
+    pub(super) fn parse(text: &str) -> Result<Config, String> {
         Config::parse(text, Path::new("c.toml")).map_err(|error| error.to_string())
     }
 
-    const GOOD: &str = r#"
+    pub(super) const GOOD: &str = r#"
 [daemon]
 attach = "/sys/fs/cgroup/x"
 listen = 7401

@@ -198,3 +198,184 @@ impl Running {
         &self.rule
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use chaperone_model::{Identity, Run, Version, VersionSource};
+
+    use super::*;
+    use crate::{Bind, Wait};
+
+    const NOW: Timestamp = Timestamp(1_000_000);
+
+    fn terms(approvers: &[&str], quorum: u32, uses: Option<u32>) -> Arc<Terms> {
+        let approvers = approvers.iter().map(|text| text.parse().expect("an approver")).collect();
+        Arc::new(Terms {
+            rule: "held".into(),
+            approvers,
+            deadline: Duration::from_mins(1),
+            quorum,
+            wait: Wait::Stay,
+            lifetime: Duration::from_mins(1),
+            uses,
+            bind: Bind::Run,
+        })
+    }
+
+    fn binding() -> Binding {
+        Binding {
+            digest: [1; 32],
+            agent: AgentName("cleaner".into()),
+            run: "run-1".into(),
+            target: TargetName("prod".into()),
+            database: Some("app".into()),
+            user: Some("rw".into()),
+        }
+    }
+
+    fn person(uid: u32, name: &str, groups: &[&str]) -> Person {
+        let groups = groups.iter().map(|&group| group.into()).collect();
+        Person { uid, name: name.into(), groups }
+    }
+
+    fn grant(uses: Option<u32>) -> Grant {
+        let mut ballot = Ballot::new(terms(&["user:anna"], 1, uses), binding(), vec![]);
+        match ballot.approve(&person(7, "anna", &[]), NOW) {
+            Ok(Standing::Approved(grant)) => grant,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn only_those_who_are_named_count_and_none_for_their_own_agent() {
+        let terms = terms(&["group:dba", "user:anna"], 1, Some(1));
+        // The agent's account, and the account that it was started from.
+        let mut ballot = Ballot::new(terms, binding(), vec![64001, 1000]);
+        for (who, approve, objection) in [
+            (person(7, "anna", &[]), true, None),
+            (person(8, "ben", &["staff", "dba"]), true, None),
+            (person(9, "eve", &["dba2"]), true, Some("is none of this rule's approvers")),
+            (person(9, "eve", &["dba2"]), false, Some("who are group:dba, user:anna")),
+            (person(9, "dba", &["anna"]), true, Some("none of")),
+            (person(0, "root", &["root"]), true, Some("none of")),
+            (person(64001, "svc", &["dba"]), true, Some("somebody else's eyes")),
+            (person(1000, "anna", &[]), true, Some("somebody else's eyes")),
+            (person(1000, "anna", &[]), false, None),
+        ] {
+            let found = ballot.may(&who, approve).map_err(|objection| objection.to_string());
+            match objection {
+                None => assert_eq!(found, Ok(()), "{who:?}"),
+                Some(words) => assert!(found.expect_err(words).contains(words), "{who:?}"),
+            }
+        }
+        let own = ballot.approve(&person(1000, "anna", &[]), NOW).expect_err("own");
+        assert_eq!(own, Objection::OwnAgent("anna".into()));
+    }
+
+    #[test]
+    fn root_approves_where_it_is_named() {
+        let root = person(0, "root", &["root"]);
+        for (approver, asker, expected) in
+            [("user:root", 64001, true), ("user:anna", 64001, false), ("user:root", 0, false)]
+        {
+            let ballot = Ballot::new(terms(&[approver], 1, None), binding(), vec![asker]);
+            assert_eq!(ballot.may(&root, true).is_ok(), expected, "{approver} {asker}");
+        }
+    }
+
+    #[test]
+    fn a_quorum_is_of_different_people() {
+        let mut ballot = Ballot::new(terms(&["group:dba"], 3, Some(1)), binding(), vec![]);
+        for (uid, name, expected) in [
+            (7, "anna", Ok(2)),
+            (7, "anna", Err(Objection::Again("anna".into()))),
+            (7, "anna2", Err(Objection::Again("anna2".into()))),
+            (8, "ben", Ok(1)),
+            (9, "cleo", Ok(0)),
+        ] {
+            let missing = ballot.approve(&person(uid, name, &["dba"]), NOW);
+            let missing = missing.map(|standing| match standing {
+                Standing::Waiting { missing } => missing,
+                Standing::Approved(_) => 0,
+            });
+            assert_eq!(missing, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_grant_is_for_exactly_what_was_approved() {
+        let other = |change: fn(&mut Binding)| {
+            let mut binding = binding();
+            change(&mut binding);
+            binding
+        };
+        for wrong in [
+            other(|b| b.digest[31] = 0),
+            other(|b| b.agent = AgentName("other".into())),
+            other(|b| b.run = "run-2".into()),
+            other(|b| b.target = TargetName("test".into())),
+            other(|b| b.database = Some("app2".into())),
+            other(|b| b.database = None),
+            other(|b| b.user = Some("owner".into())),
+            other(|b| b.user = None),
+        ] {
+            let mut grant = grant(Some(1));
+            assert!(grant.redeem(&wrong, NOW).is_none(), "{wrong:?}");
+            let (_, running) = grant.redeem(&binding(), NOW).expect("it was not used up");
+            assert_eq!(&**running.rule(), "held");
+        }
+    }
+
+    #[test]
+    fn a_grant_is_used_up_and_expires() {
+        let end = Timestamp(NOW.0 + 60_000_000);
+        let before = Timestamp(end.0 - 1);
+        for (uses, times, expected) in [
+            (Some(1), vec![NOW, NOW], 1),
+            (Some(2), vec![NOW, before, before], 2),
+            (Some(2), vec![before, end, end], 1),
+            (Some(1), vec![end], 0),
+            (None, vec![NOW, NOW, before, before, end], 4),
+        ] {
+            let mut grant = grant(uses);
+            let used = times.iter().filter(|now| grant.redeem(&binding(), **now).is_some());
+            assert_eq!(used.count(), expected, "{uses:?} {times:?}");
+            assert!(grant.is_spent(end), "{uses:?}");
+        }
+    }
+
+    #[test]
+    fn an_approval_is_bound_to_the_run_or_the_version() {
+        let identity = |run: &str, version: Option<&str>| Identity {
+            agent: AgentName("cleaner".into()),
+            version: version.map(|text| Version { text: text.into(), source: VersionSource::File }),
+            run: Run { name: run.into(), unit: None, container: None },
+            lineage: [].into(),
+            comm: String::new(),
+            doubts: Vec::new(),
+        };
+        let terms = terms(&["user:anna"], 1, None);
+        for (bind, run, version, expected) in [
+            (Bind::Run, "r1", Some("1.4"), "r1"),
+            (Bind::Version, "r1", Some("1.4"), "version 1.4"),
+            (Bind::Version, "r2", Some("1.4"), "version 1.4"),
+            (Bind::Version, "r2", Some("1.5"), "version 1.5"),
+            (Bind::Version, "r2", None, "r2"),
+        ] {
+            let terms = Terms { bind, ..Terms::clone(&terms) };
+            assert_eq!(&*terms.run(&identity(run, version)), expected);
+        }
+    }
+
+    #[test]
+    fn approvers_are_written_as_they_are_read() {
+        for text in ["group:dba", "user:anna"] {
+            assert_eq!(text.parse::<Approver>().map(|a| a.to_string()), Ok(text.into()));
+        }
+        for wrong in ["dba", "group:", "user:", "role:dba", ""] {
+            assert_eq!(wrong.parse::<Approver>(), Err(()), "{wrong}");
+        }
+    }
+}

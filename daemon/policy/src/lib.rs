@@ -277,8 +277,10 @@ impl Policy {
     ) -> (Answer<'a>, &'a Arc<str>) {
         let mut found: Option<(Answer<'a>, &'a Arc<str>)> = None;
         let mut lifted = statement.rung < Rung::Forbidden;
+        // What is denied without a rule is not asked about where a rule only may match.
+        let denied = !lifted || fallback == Fallback::Deny;
         for rule in &self.rules {
-            let Some(answer) = rule.answer(asked, statement) else { continue };
+            let Some(answer) = rule.answer(asked, statement, denied) else { continue };
             lifted |= rule.when.classes.contains(&Rung::Forbidden);
             if found.as_ref().is_none_or(|(known, _)| answer.strictness() > known.strictness()) {
                 found = Some((answer, &rule.name));
@@ -297,14 +299,15 @@ impl Policy {
 }
 
 impl Rule {
-    fn answer(&self, asked: &Asked<'_>, statement: &Statement) -> Option<Answer<'_>> {
+    /// What it says of a statement, where it matches. `denied`: without it the statement is denied.
+    fn answer(&self, asked: &Asked<'_>, statement: &Statement, denied: bool) -> Option<Answer<'_>> {
+        let may = || self.when.may_match(asked, statement);
+        let surely = || self.when.surely_matches(asked, statement);
         match &self.then {
-            Then::Allow => self.when.surely_matches(asked, statement).then_some(Answer::Allow),
-            Then::Deny(message) => {
-                self.when.may_match(asked, statement).then(|| Answer::Deny(message.clone()))
-            }
+            Then::Allow => surely().then_some(Answer::Allow),
+            Then::Deny(message) => may().then(|| Answer::Deny(message.clone())),
             Then::Hold(terms) => {
-                self.when.may_match(asked, statement).then_some(Answer::Hold(terms))
+                (if denied { surely() } else { may() }).then_some(Answer::Hold(terms))
             }
             Then::Limit { statements: Some(most), .. } => (asked.rate > *most
                 && self.when.may_match(asked, statement))

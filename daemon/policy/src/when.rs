@@ -8,7 +8,7 @@ use chaperone_model::{
     Access, AgentName, Column, Doubt, QualifiedName, Relation, Rung, Statement, TargetName,
     UNREADABLE, VersionSource,
 };
-use semver::{Version, VersionReq};
+use semver::{Prerelease, Version, VersionReq};
 use wildmatch::WildMatch;
 
 use crate::{Asked, Moment};
@@ -126,7 +126,9 @@ impl NameGlob {
             (Some(schema), _) => self.schema.matches(schema).into(),
             (None, None) => Match::Perhaps,
             (None, Some(path)) => {
-                let matching = path.iter().filter(|schema| self.schema.matches(schema)).count();
+                // The server looks there, too, where the path does not say so.
+                let looked = path.iter().map(String::as_str).chain(["pg_temp", "pg_catalog"]);
+                let matching = looked.filter(|schema| self.schema.matches(schema)).count();
                 // Temporary relations come before all others.
                 if matching == 0 { Match::No } else { Match::Perhaps }
             }
@@ -314,7 +316,10 @@ impl When {
                                 .any(|g| g.matches(column, relations, path) == Match::Surely)
                     }))
             && (self.access.is_none()
-                || shown && relations.iter().all(|relation| touches(relation.access)))
+                // What touches none, as `DROP DATABASE`, is not therefore harmless.
+                || shown
+                    && !relations.is_empty()
+                    && relations.iter().all(|relation| touches(relation.access)))
             && (self.functions.is_empty()
                 || !statement.functions.is_empty()
                     && statement.functions.iter().all(|name| {
@@ -330,7 +335,12 @@ impl Versions {
         match self {
             Self::Exactly(exactly) => (exactly == version).into(),
             Self::Range(range) => match lenient(version) {
-                Some(version) => range.matches(&version).into(),
+                Some(version) if range.matches(&version) => Match::Surely,
+                // No range has what comes before a release, and a package's revision looks the same.
+                Some(version) => {
+                    let release = Version { pre: Prerelease::EMPTY, ..version };
+                    if range.matches(&release) { Match::Perhaps } else { Match::No }
+                }
                 None => Match::Perhaps,
             },
         }

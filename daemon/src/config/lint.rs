@@ -168,3 +168,156 @@ fn shadowed<'a>(
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{GOOD, parse};
+
+    /// The warnings of the good configuration with these rules.
+    fn warnings(rules: &str) -> Vec<String> {
+        of(&format!("{GOOD}{rules}\n"))
+    }
+
+    fn of(text: &str) -> Vec<String> {
+        parse(text).map(|config| config.warnings).expect(text)
+    }
+
+    fn rule(name: &str, when: &str, then: &str) -> String {
+        format!("[[rule]]\nname = '{name}'\nwhen = {{ {when} }}\n{then}\n")
+    }
+
+    const DENY: &str = "then = 'deny'";
+    const ALLOW: &str = "then = 'allow'";
+
+    #[test]
+    fn a_sane_configuration_has_no_warnings() {
+        let rules = [
+            rule("reads", "class = 'read', relation = 'public.*'", ALLOW),
+            rule("drops", "class = 'destructive', target = 'prod'", DENY),
+            rule(
+                "bounds",
+                "class = 'destructive', selective = false",
+                "then = 'hold'\napprovers = 'user:root'",
+            ),
+            rule("known", "agent = 'other', version = '>=1.4'", ALLOW),
+            rule("rows", "agent = 'cleaner'", "limit = { rows = 1000 }"),
+        ];
+        assert_eq!(warnings(&rules.concat()), Vec::<String>::new());
+        assert_eq!(warnings(""), Vec::<String>::new());
+    }
+
+    #[test]
+    fn rules_that_can_never_count_are_found() {
+        for (when, then, why) in [
+            ("class = 'read', access = 'write'", DENY, "what only reads changes no relation"),
+            ("class = 'read', selective = true", DENY, "no rows that it changes"),
+            ("class = ['read', 'read'], selective = false", DENY, "no rows that it changes"),
+            ("class = 'write', cascade = true", DENY, "depends on it is destructive"),
+            ("class = 'read', cascade = true", DENY, "depends on it is destructive"),
+            ("class = 'write', selective = false", DENY, "without bounds is destructive"),
+            ("enrolled = false", DENY, "no agent that it is for has binaries"),
+            ("agent = 'cleaner', version = '1'", ALLOW, "no agent that it is for has a version"),
+        ] {
+            let found = warnings(&rule("r", when, then));
+            let [one] = found.as_slice() else { panic!("{when}: {found:?}") };
+            assert!(one.starts_with("rule \"r\" can never count: "), "{when}: {one}");
+            assert!(one.contains(why), "{when}: {one}");
+        }
+        for (when, then) in [
+            ("class = ['read', 'write'], access = 'write'", DENY),
+            ("class = ['write', 'destructive'], selective = false", DENY),
+            ("class = 'write', cascade = false", DENY),
+            ("enrolled = true", DENY),
+            ("agent = 'cleaner', version = '1'", DENY),
+        ] {
+            assert_eq!(warnings(&rule("r", when, then)), Vec::<String>::new(), "{when}");
+        }
+    }
+
+    #[test]
+    fn limits_of_observed_targets_are_found() {
+        let observed = format!("{GOOD}mode = 'observe'\n");
+        let rows = rule("r", "", "limit = { rows = 1 }");
+        let found = of(&format!("{observed}{rows}"));
+        assert!(found[0].contains("are only observed"), "{found:?}");
+        let statements = rule("r", "", "limit = { statements = 1 }");
+        assert_eq!(of(&format!("{observed}{statements}")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn rules_that_a_stricter_one_covers_are_found() {
+        for (wide, narrow, covered) in [
+            (("class = 'read'", DENY), ("class = 'read', agent = 'cleaner'", ALLOW), true),
+            (("class = ['read', 'write']", DENY), ("class = 'write'", ALLOW), true),
+            (("", DENY), ("class = 'write'", ALLOW), true),
+            (("class = 'read'", DENY), ("class = ['read', 'write']", ALLOW), false),
+            (("class = 'read', agent = 'other'", DENY), ("class = 'read'", ALLOW), false),
+            (("class = 'read'", ALLOW), ("class = 'read', agent = 'other'", DENY), false),
+            (("class = 'read'", DENY), ("class = 'read'", DENY), false),
+            (("class = 'read'", DENY), ("class = 'read'", "limit = { statements = 1 }"), false),
+            (("class = 'read'", DENY), ("", ALLOW), false),
+        ] {
+            let wide = rule("wide", wide.0, wide.1);
+            let narrow = rule("narrow", narrow.0, narrow.1);
+            for rules in [[&*wide, &narrow].concat(), [&*narrow, &wide].concat()] {
+                let found = warnings(&rules);
+                let expected = "rule \"narrow\" never counts: \"wide\" is stricter";
+                assert_eq!(found.iter().any(|w| w.starts_with(expected)), covered, "{found:?}");
+                assert_eq!(found.len(), usize::from(covered), "{found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn approvers_who_do_not_exist_are_found() {
+        for (approvers, expected) in [
+            (
+                "['user:root', 'user:nobody-of-that-name']",
+                &["user:nobody-of-that-name, and this host has none"][..],
+            ),
+            (
+                "['user:root', 'group:none-of-that-name']",
+                &["group:none-of-that-name, and this host has none"],
+            ),
+            ("'user:root'", &[]),
+        ] {
+            let found =
+                warnings(&rule("r", "", &format!("then = 'hold'\napprovers = {approvers}")));
+            assert_eq!(found.len(), expected.len(), "{found:?}");
+            for (found, expected) in found.iter().zip(expected) {
+                assert!(found.contains(expected), "{found}");
+            }
+        }
+    }
+
+    #[test]
+    fn approvers_who_are_agents_alone_are_found() {
+        let Ok(Some(daemon)) = nix::unistd::User::from_name("daemon") else { return };
+        let agent = GOOD.replace("64001", &daemon.uid.to_string());
+        for (approvers, expected) in [("'user:daemon'", 1), ("['user:daemon', 'user:root']", 0)] {
+            let held = rule("r", "", &format!("then = 'hold'\napprovers = {approvers}"));
+            let found = of(&format!("{agent}{held}"));
+            assert_eq!(found.len(), expected, "{found:?}");
+            assert!(found.iter().all(|w| w.contains("can be approved by nobody")), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn targets_in_anothers_prefix_are_found() {
+        for (address, expected) in [
+            (
+                "10.0.0.7:5432",
+                Some(
+                    "10.0.0.7/32:5432 of target test lies in 10.0.0.0/24:5432 of target prod: connections to it belong to test",
+                ),
+            ),
+            ("10.0.1.7:5432", None),
+            ("10.0.0.7:5433", None),
+        ] {
+            let other = format!(
+                "[[target]]\nname = 'test'\nprotocol = 'postgres'\naddress = ['{address}']\n"
+            );
+            assert_eq!(warnings(&other), Vec::from_iter(expected), "{address}");
+        }
+    }
+}

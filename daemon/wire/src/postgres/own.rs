@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn p8_an_answer_without_an_end_is_not_kept() {
         let mut answer = Answer::default();
-        let row = message(b'D', &[&b"\0\x01\0\x01\0\0"[..], &[b'x'; 65_536]].concat());
+        let row = message(b'D', &[&b"\0\x01\0\x01\0\0"[..], &vec![b'x'; 65_536]].concat());
         let failed = (0..20).any(|_| answer.server(&row).is_err());
         assert!(failed);
     }
