@@ -351,6 +351,36 @@ fn columns_match_by_their_relation() {
 }
 
 #[test]
+fn what_is_done_to_a_whole_relation_is_done_to_its_columns() {
+    use Access::{Read, Write};
+    let changed = || touching(&["write public.orders"]);
+    let kind = |kind: &str, statement| Statement { kind: kind.into(), ..statement };
+    let writes = |name: &str, statement: Statement| {
+        let relation = Some(qualified("public.orders"));
+        let column = Column { relation, name: name.into(), access: Write };
+        Statement { columns: [statement.columns, vec![column]].concat(), ..statement }
+    };
+    let pan = || column("public.orders.pan");
+    for (when, statement, expected) in [
+        (pan(), kind("COPY", touching(&["read public.orders"])), "perhaps"),
+        (pan(), kind("COPY", touching(&["read orders"])), "perhaps"),
+        (pan(), kind("COPY", touching(&["read app.users"])), "no"),
+        (pan(), kind("COPY", with_columns(touching(&["read orders"]), &["orders.id"])), "no"),
+        (pan(), kind("INSERT", changed()), "perhaps"),
+        (pan(), kind("INSERT", writes("id", changed())), "no"),
+        (pan(), kind("INSERT", writes("pan", changed())), "surely"),
+        (pan(), kind("DELETE", with_columns(changed(), &["public.orders.id"])), "perhaps"),
+        (pan(), kind("DELETE", with_columns(changed(), &["public.orders.pan"])), "perhaps"),
+        (pan(), kind("UPDATE", writes("id", changed())), "no"),
+        (access(Read, pan()), kind("DELETE", changed()), "no"),
+        (access(Write, pan()), kind("TRUNCATE TABLE", changed()), "perhaps"),
+        (access(Write, pan()), kind("COPY", touching(&["read public.orders"])), "no"),
+    ] {
+        assert_eq!(Around::default().matches(&when, &statement), expected, "{statement:?}");
+    }
+}
+
+#[test]
 fn access_goes_with_what_it_is_asked_of() {
     use Access::{Read, Write};
     let mixed = || touching(&["read public.orders", "write app.log"]);
@@ -386,6 +416,8 @@ fn bounds_cascades_kinds_and_functions() {
         (selective(false), of("SELECT", Rung::Read), "no"),
         (selective(true), of("SELECT", Rung::Read), "no"),
         (selective(false), opaque(of("CALL", Rung::Destructive)), "perhaps"),
+        (selective(false), opaque(delete(Some(true))), "perhaps"),
+        (selective(true), opaque(delete(Some(true))), "perhaps"),
         (cascade(true), drop(true), "surely"),
         (cascade(true), drop(false), "no"),
         (cascade(false), drop(false), "surely"),

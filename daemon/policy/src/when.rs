@@ -174,6 +174,20 @@ impl ColumnGlob {
         };
         named.min(of)
     }
+
+    fn may_be_of(&self, relation: &Relation, search_path: Option<&[String]>) -> bool {
+        self.relation.matches(&relation.name, search_path) > Match::No
+    }
+}
+
+/// Whether a statement does to a relation as a whole what it does, and names no columns: `COPY`,
+/// `DELETE`, `TRUNCATE`, `INSERT` without a list.
+fn is_whole(statement: &Statement, relation: &Relation) -> bool {
+    (relation.access == Access::Write || statement.kind == "COPY")
+        && !statement.columns.iter().any(|column| {
+            let of = column.relation.as_ref();
+            column.access == relation.access && of.is_none_or(|of| *of == relation.name)
+        })
 }
 
 impl When {
@@ -270,6 +284,11 @@ impl When {
                 || hidden
                 || columns.iter().filter(|c| touches(c.access)).any(|column| {
                     self.columns.iter().any(|g| g.matches(column, relations, path) > Match::No)
+                })
+                || relations.iter().any(|relation| {
+                    touches(relation.access)
+                        && is_whole(statement, relation)
+                        && self.columns.iter().any(|glob| glob.may_be_of(relation, path))
                 }))
             && (self.access.is_none()
                 || hidden
@@ -282,9 +301,9 @@ impl When {
                     .functions
                     .iter()
                     .any(|name| self.functions.iter().any(|g| g.matches(name, path) > Match::No)))
-            && self.selective.is_none_or(|asked| {
-                statement.selective.map_or(hidden && !asked, |selective| selective == asked)
-            })
+            && self
+                .selective
+                .is_none_or(|asked| statement.selective == Some(asked) || (hidden && !asked))
             && self.cascade.is_none_or(|asked| statement.cascade == asked || (hidden && asked))
     }
 
@@ -314,7 +333,8 @@ impl When {
                                 .columns
                                 .iter()
                                 .any(|g| g.matches(column, relations, path) == Match::Surely)
-                    }))
+                    })
+                    && !relations.iter().any(|relation| is_whole(statement, relation)))
             && (self.access.is_none()
                 // What touches none, as `DROP DATABASE`, is not therefore harmless.
                 || shown
@@ -325,7 +345,7 @@ impl When {
                     && statement.functions.iter().all(|name| {
                         self.functions.iter().any(|g| g.matches(name, path) == Match::Surely)
                     }))
-            && self.selective.is_none_or(|asked| statement.selective == Some(asked))
+            && self.selective.is_none_or(|asked| shown && statement.selective == Some(asked))
             && self.cascade.is_none_or(|asked| shown && statement.cascade == asked)
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Does not belong here: what is wrong, which is refused.
 
+use chaperone_model::Rung;
 use chaperone_policy::{Approver, Mode, Then};
 use nix::unistd::{Group, User};
 
@@ -114,7 +115,10 @@ fn covers(wide: &Checked, narrow: &Checked) -> bool {
         Then::Limit { .. } => None,
     };
     let (Some(strict), Some(lax)) = (strictness(wide), strictness(narrow)) else { return false };
+    // What is forbidden is lifted by the rule that names it, whichever else holds then.
+    let lifts = |checked: &Checked| checked.rule.when.classes.contains(&Rung::Forbidden);
     strict > lax
+        && (strict == 2 || !lifts(narrow) || lifts(wide))
         && wide.written.iter().all(|(key, values)| {
             narrow.written.get(key).is_some_and(|of| of.iter().all(|value| values.contains(value)))
         })
@@ -188,17 +192,14 @@ mod tests {
 
     const DENY: &str = "then = 'deny'";
     const ALLOW: &str = "then = 'allow'";
+    const HOLD: &str = "then = 'hold'\napprovers = 'user:root'";
 
     #[test]
     fn a_sane_configuration_has_no_warnings() {
         let rules = [
             rule("reads", "class = 'read', relation = 'public.*'", ALLOW),
             rule("drops", "class = 'destructive', target = 'prod'", DENY),
-            rule(
-                "bounds",
-                "class = 'destructive', selective = false",
-                "then = 'hold'\napprovers = 'user:root'",
-            ),
+            rule("bounds", "class = 'destructive', selective = false", HOLD),
             rule("known", "agent = 'other', version = '>=1.4'", ALLOW),
             rule("rows", "agent = 'cleaner'", "limit = { rows = 1000 }"),
         ];
@@ -256,6 +257,9 @@ mod tests {
             (("class = 'read'", DENY), ("class = 'read'", DENY), false),
             (("class = 'read'", DENY), ("class = 'read'", "limit = { statements = 1 }"), false),
             (("class = 'read'", DENY), ("", ALLOW), false),
+            (("", HOLD), ("class = 'forbidden'", ALLOW), false),
+            (("", DENY), ("class = 'forbidden'", ALLOW), true),
+            (("class = 'forbidden'", HOLD), ("class = 'forbidden', kind = 'LOAD'", ALLOW), true),
         ] {
             let wide = rule("wide", wide.0, wide.1);
             let narrow = rule("narrow", narrow.0, narrow.1);

@@ -16,13 +16,15 @@ pub(super) fn held(lines: &str) -> Scene {
     ))
 }
 
-fn with_rows(scene: &Scene) -> Result<Host> {
+/// With a table `t` of three rows.
+pub(super) fn with_rows(scene: &Scene) -> Result<Host> {
     let host = scene.start()?;
     host.postgres().sql("CREATE TABLE t AS SELECT generate_series(1, 3) AS a")?;
     Ok(host)
 }
 
-fn rows(host: &Host) -> Result<String> {
+/// How many rows `t` has.
+pub(super) fn rows(host: &Host) -> Result<String> {
     host.postgres().sql("SELECT count(*) FROM t")
 }
 

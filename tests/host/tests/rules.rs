@@ -12,7 +12,7 @@ use chaperone_host_tests::{Host, Scene, wait_until};
 use serde_json::Value;
 
 use crate::{
-    holds::{held, waiting},
+    holds::{held, rows, waiting, with_rows},
     protocol::raw,
 };
 
@@ -20,16 +20,6 @@ const DENY: &str = "[[rule]]\nname = \"no\"\nwhen = { class = \"destructive\" }\
 
 fn denying() -> Scene {
     Scene::default().more(DENY)
-}
-
-fn with_rows(scene: &Scene) -> Result<Host> {
-    let host = scene.start()?;
-    host.postgres().sql("CREATE TABLE t AS SELECT generate_series(1, 3) AS a")?;
-    Ok(host)
-}
-
-fn rows(host: &Host) -> Result<String> {
-    host.postgres().sql("SELECT count(*) FROM t")
 }
 
 #[test]
