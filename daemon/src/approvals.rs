@@ -23,6 +23,8 @@ use crate::{clock, inspect::Destination};
 
 /// Holds of one agent at a time.
 const MOST: usize = 1024;
+/// Bytes of statements and parameters that one agent's holds keep.
+const MOST_BYTES: usize = 32 << 20;
 /// Grants of one agent that can still be used.
 const GRANTS: usize = 1024;
 /// How long the end of holds is not looked for, where none is due earlier.
@@ -71,7 +73,7 @@ struct Open {
     waiter: Option<oneshot::Sender<Word>>,
 }
 
-/// An agent has as many holds as one may have.
+/// An agent has as many holds as one may have, or they are as large as they may be.
 #[derive(Debug)]
 pub(crate) struct TooMany;
 
@@ -94,11 +96,17 @@ impl Approvals {
         found
     }
 
-    /// Whether an agent may have one more hold.
-    pub(crate) fn has_room(&self, agent: &AgentName) -> Result<(), TooMany> {
+    /// Whether an agent may have one more hold, of so many bytes.
+    pub(crate) fn has_room(&self, agent: &AgentName, bytes: usize) -> Result<(), TooMany> {
         let state = self.lock();
-        let held = state.holds.values().filter(|open| open.binding.agent == *agent).count();
-        if held < MOST { Ok(()) } else { Err(TooMany) }
+        let size = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let (mut held, mut kept) = (0, bytes);
+        for open in state.holds.values().filter(|open| open.binding.agent == *agent) {
+            held += 1;
+            kept += size(&open.shown.statement) + size(&open.shown.parameters);
+        }
+        // One of any size has room where there is none.
+        if held == 0 || held < MOST && kept <= MOST_BYTES { Ok(()) } else { Err(TooMany) }
     }
 
     /// The hold that the agent was told to come again for.

@@ -212,6 +212,11 @@ impl Relay<'_> {
                 self.refuse(batch, pending, VerdictKind::Hold, rule, refusal);
                 true
             }
+            Verdict::Hold(_) if !batch.is_empty() || self.up.has_scanned() => {
+                // What came before it is recorded and sent first.
+                self.deciding.turn = Turn::Read(pending);
+                false
+            }
             Verdict::Hold(terms) => {
                 let binding = self.binding(&pending, &terms);
                 if let Some((hold, permit, running)) = self.shared.approvals.redeem(&binding) {
@@ -220,7 +225,10 @@ impl Relay<'_> {
                     self.pass(batch, pending, permit, VerdictKind::Allow, rule, allowed);
                     return true;
                 }
-                if self.shared.approvals.has_room(&self.session.identity.agent).is_err() {
+                let bytes = pending.command.text.as_ref().map_or(0, String::len)
+                    + pending.command.parameters.as_ref().map_or(0, String::len);
+                let agent = &self.session.identity.agent;
+                if self.shared.approvals.has_room(agent, bytes).is_err() {
                     let refusal = Refusal::new(
                         "53400",
                         "too many statements of this agent wait for a person, and chaperone holds no more",

@@ -254,6 +254,30 @@ print(tags(read_to(s, b"Z")).decode())
     Ok(())
 }
 
+/// What is known to be harmless goes on at once, and what is held behind it keeps its place.
+#[test]
+fn p1_what_comes_before_a_held_statement_goes_first() -> Result<()> {
+    for wait in ["stay", "retry"] {
+        let host = with_rows(&held(&format!("deadline = \"1s\"\nwait = \"{wait}\"")))?;
+        let out = raw(
+            &host,
+            r#"
+s = connect()
+for text in (b"SELECT 1", b"TRUNCATE t"):
+    s.sendall(P(b"known", text) + msg(b"C", b"Sknown\0") + S); read_to(s, b"Z")
+s.sendall(msg(b"Q", b"SELECT 1\0") + msg(b"Q", b"TRUNCATE t\0") + msg(b"Q", b"SELECT 1\0"))
+print(tags(read_to(s, b"Z", 3)).decode().replace("N", ""))
+"#,
+        )?;
+        assert_eq!(out, "TDCZEZTDCZ", "{wait}");
+        assert_eq!(rows(&host)?, "3");
+        let commands = host.commands()?;
+        let statuses: Vec<_> = commands.iter().map(|c| c["status"].as_str()).collect();
+        assert_eq!(statuses, [Some("ok"), Some("refused"), Some("ok")], "{wait}");
+    }
+    Ok(())
+}
+
 #[test]
 fn p1_four_eyes_and_a_quorum_of_different_people() -> Result<()> {
     let host = with_rows(&held("quorum = 2"))?;

@@ -11,7 +11,7 @@ use pg_query::{
 
 use super::{
     bounds::text,
-    walk::{Walk, cut},
+    walk::{Walk, cut, name_of},
 };
 
 /// All statements of a text, and whether a literal's value mattered.
@@ -340,6 +340,10 @@ fn copies(copy: &CopyStmt, walk: &mut Walk) {
     walk.statement.kind = "COPY".into();
     let access = if copy.is_from { Access::Write } else { Access::Read };
     walk.touch(copy.relation.as_ref(), access);
+    let relation = copy.relation.as_ref().map(name_of);
+    for name in copy.attlist.iter().filter_map(text) {
+        walk.column(relation.clone(), name.to_owned(), access);
+    }
     if copy.is_program {
         walk.raise(Rung::Forbidden, "it runs a program on the server");
     } else if !copy.filename.is_empty() {

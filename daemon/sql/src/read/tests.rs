@@ -69,6 +69,8 @@ fn columns_belong_to_what_their_alias_stands_for() {
         ("SELECT c.name, o.id FROM customers c, orders AS o", vec!["customers.name", "orders.id"]),
         ("SELECT name FROM customers, orders", vec!["name"]),
         ("SELECT c.* FROM customers c", vec!["customers.*"]),
+        ("SELECT b FROM customers AS c (a, b)", vec!["customers.*", "customers.b"]),
+        ("COPY customers (id, email) TO STDOUT", vec!["customers.email", "customers.id"]),
         ("SELECT x.name FROM (SELECT 1 AS name) x", vec!["name"]),
         ("UPDATE customers SET email = 'x' WHERE id = 1", vec!["customers.email", "customers.id"]),
     ] {

@@ -376,7 +376,7 @@ impl Walk {
         }
     }
 
-    fn column(&mut self, relation: Option<QualifiedName>, name: String, access: Access) {
+    pub(super) fn column(&mut self, relation: Option<QualifiedName>, name: String, access: Access) {
         let column = Column { relation, name, access };
         if !self.statement.columns.contains(&column) {
             self.statement.columns.push(column);

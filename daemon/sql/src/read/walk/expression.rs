@@ -259,6 +259,11 @@ impl Walk {
                 format!("it uses the {what} {schema}.{name}, which is not known to be harmless");
             self.raise(Rung::Destructive, reason);
             self.statement.opaque = true;
+            // It calls a function of that schema.
+            let name = QualifiedName { schema: Some(schema.to_owned()), name: name.to_owned() };
+            if !self.statement.functions.contains(&name) {
+                self.statement.functions.push(name);
+            }
         }
     }
 
@@ -304,6 +309,9 @@ impl Walk {
             self.column(None, "*".into(), Access::Read);
         }
         if let Some(alias) = &join.alias {
+            if !alias.colnames.is_empty() {
+                self.column(None, "*".into(), Access::Read);
+            }
             self.stand((alias.aliasname.clone(), None));
         }
     }
@@ -321,6 +329,10 @@ impl Walk {
             return self.stand((alias(relation), None));
         }
         self.touch(Some(relation), Access::Read);
+        if relation.alias.as_ref().is_some_and(|alias| !alias.colnames.is_empty()) {
+            // Its columns go by other names.
+            self.column(Some(name.clone()), "*".into(), Access::Read);
+        }
         self.stand((alias(relation), Some(name)));
     }
 
