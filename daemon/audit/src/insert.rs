@@ -191,7 +191,11 @@ pub(crate) const LARGEST: usize = 512 << 20;
 pub(crate) fn weight(record: &Record) -> usize {
     let text = |t: &Option<String>| t.as_ref().map_or(0, String::len);
     200 + match record {
-        Record::Intent(r) => text(&r.command.text) + text(&r.command.parameters) + text(&r.summary),
+        Record::Intent(r) => {
+            text(&r.command.text)
+                + text(&r.command.parameters)
+                + r.summary.as_ref().map_or(0, |summary| summary.len())
+        }
         Record::HoldOpened(r) => 200 + r.approvers.len(),
         Record::HoldVoted(r) => text(&r.reason) + r.person.len(),
         Record::HoldEnded(r) => text(&r.detail),

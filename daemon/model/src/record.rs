@@ -182,7 +182,7 @@ pub struct Intent {
     /// How much it can do, where that was looked at.
     pub rung: Option<Rung>,
     /// What it is and touches, as a JSON object, with the statements that are first sent here.
-    pub summary: Option<String>,
+    pub summary: Option<Arc<str>>,
     /// The hold whose approval let it through.
     pub approval: Option<Seq>,
 }

@@ -29,6 +29,8 @@ pub(super) struct Deciding {
     pub(super) names: Names,
     /// What may be run of portals that a person approved.
     approved: HashMap<Seq, Running>,
+    /// The last summary that was made: the next statement is often the same.
+    summary: Option<(Arc<Reading>, Arc<str>)>,
     pub(super) turn: Turn,
 }
 
@@ -86,7 +88,24 @@ impl Batch {
 
 impl Deciding {
     pub(super) fn new(account: Account) -> Self {
-        Self { account, names: Names::default(), approved: HashMap::new(), turn: Turn::Free }
+        Self {
+            account,
+            names: Names::default(),
+            approved: HashMap::new(),
+            summary: None,
+            turn: Turn::Free,
+        }
+    }
+
+    fn summary(&mut self, reading: &Arc<Reading>) -> Arc<str> {
+        match &self.summary {
+            Some((of, summary)) if Arc::ptr_eq(of, reading) => summary.clone(),
+            _ => {
+                let summary: Arc<str> = summary::of(reading).into();
+                self.summary = Some((reading.clone(), summary.clone()));
+                summary
+            }
+        }
     }
 
     /// Whether no command is at the front.
@@ -338,13 +357,26 @@ impl Relay<'_> {
         self.up.scan_refused(length, &stand_in);
     }
 
-    fn intend(&self, batch: &mut Batch, command: Command, verdict: VerdictKind, rule: Arc<str>) {
+    fn intend(
+        &mut self,
+        batch: &mut Batch,
+        command: Command,
+        verdict: VerdictKind,
+        rule: Arc<str>,
+    ) {
         let intent = self.intent(command, verdict, rule);
         let rung = intent.rung.unwrap_or(Rung::Destructive);
         batch.add(Record::Intent(intent), None, rung);
     }
 
-    pub(super) fn intent(&self, command: Command, verdict: VerdictKind, rule: Arc<str>) -> Intent {
+    pub(super) fn intent(
+        &mut self,
+        command: Command,
+        verdict: VerdictKind,
+        rule: Arc<str>,
+    ) -> Intent {
+        let reading = command.reading.as_ref().filter(|_| command.text.is_some());
+        let summary = reading.map(|reading| self.deciding.summary(reading));
         Intent {
             at: self.shared.clock.now().wall,
             session: self.session.id,
@@ -352,11 +384,7 @@ impl Relay<'_> {
             rule,
             rung: command.reading.as_ref().map(|reading| reading.rung()),
             // With the statement's text, once.
-            summary: command
-                .text
-                .is_some()
-                .then(|| command.reading.as_deref().map(summary::of))
-                .flatten(),
+            summary,
             approval: command.approval,
             command,
         }
