@@ -448,8 +448,7 @@ UPDATE orders SET (total, archived) = (SELECT sum(price), true FROM order_items 
 UPDATE customers SET (name, notes) = ROW ('A', 'B') WHERE email = 'customer1@example.com'
 --- write UPDATE
 UPDATE customers SET tags[1] = 'x', profile['age'] = '30', home.city = 'Town' WHERE id = 1
---- destructive UPDATE
---: stricter: two ranges could make the whole, so that none bounds under OR
+--- write UPDATE
 UPDATE orders SET archived = true WHERE placed_at < '2024-02-03' OR id = 60
 --- write UPDATE
 UPDATE orders SET archived = true WHERE id = ANY ('{1,2,3}'::int[]) AND true
@@ -492,8 +491,7 @@ DELETE FROM staging WHERE id = 1
 DELETE FROM orders WHERE id = 3 RETURNING *
 --- write DELETE
 DELETE FROM ONLY orders AS o WHERE o.id = 5 AND o.state IN ('new', 'paid')
---- destructive DELETE
---: stricter: the value is compared with a column of another relation
+--- write DELETE
 DELETE FROM order_items USING orders WHERE orders.id = order_items.order_id AND orders.id = 12
 --- write DELETE
 DELETE FROM events WHERE happened_at < DATE '2024-05-15'

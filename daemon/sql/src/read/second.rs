@@ -1,86 +1,120 @@
-//! The second reader: where it reads a text otherwise than PostgreSQL's grammar, the stricter of
-//! both holds, and the difference is told.
+//! The second reader, which may object: where it reads a text otherwise, the stricter of both holds
+//! and the difference is told.
+//!
+//! It is wrong more often than PostgreSQL's grammar is; that it is wrong elsewhere is what it is for.
+//! Its trees are neither copied nor printed: both are done by recursion.
 
 use chaperone_model::{Reading, Rung};
 use sqlparser::{
-    ast::{SetExpr, Statement},
+    ast::{self, SetExpr},
     dialect::PostgreSqlDialect,
     parser::Parser,
 };
 
-/// Terms that it may go deep: its trees are dropped by recursion.
-const DEEPEST: usize = 50;
-/// Longest text that it is given, in bytes: what is long is deep, too, and it has no bound of its
-/// own where operators are chained.
-const LONGEST: usize = 8 << 10;
+/// How deep it may go.
+const DEEPEST: usize = 100;
+/// Longest text that it is given, in bytes: chains of operators are no depth to it while it reads,
+/// and one level each when they are dropped.
+const LONGEST: usize = 32 << 10;
 
-/// Raises a reading to what the second reader sees.
-pub(super) fn compare(text: &str, reading: &mut Reading) {
+/// Raises a reading to what the second reader sees. Where it cannot read the text it has no say.
+pub(super) fn object(text: &str, reading: &mut Reading) {
     if text.len() > LONGEST {
         return;
     }
     let parser = Parser::new(&PostgreSqlDialect {}).with_recursion_limit(DEEPEST);
-    let Ok(statements) = parser.try_with_sql(text).and_then(|mut p| p.parse_statements()) else {
+    let Ok(others) = parser.try_with_sql(text).and_then(|mut parser| parser.parse_statements())
+    else {
         return;
     };
     let count = reading.statements.len();
-    // Fewer than there are is how it fails on tails: what the grammar sees is what is run.
-    if statements.len() > count {
-        return raise(
-            reading,
-            format!(
-                "a second reader sees {} statements where the grammar sees {count}",
-                statements.len()
-            ),
+    if others.len() != count {
+        let what = format!(
+            "a second reader counts {} where PostgreSQL's grammar counts {count}",
+            match others.len() {
+                1 => "1 statement".to_owned(),
+                many => format!("{many} statements"),
+            }
         );
-    }
-    if statements.len() < count {
-        reading.disagreement = Some(format!(
-            "a second reader sees {} statements where the grammar sees {count}",
-            statements.len()
-        ));
+        // Where it counts fewer it has lost some, as it does behind COPY FROM STDIN: what the grammar
+        // sees is seen already. Where it counts more, the grammar may have.
+        if others.len() > count {
+            for statement in &mut reading.statements {
+                raise(statement, Rung::Destructive, &what);
+            }
+        }
+        reading.disagreement = Some(what);
         return;
     }
-    for (own, other) in reading.statements.iter().zip(&statements) {
-        if own.rung == Rung::Read && changes(other) {
-            let kind = own.kind.clone();
-            return raise(
-                reading,
-                format!("a second reader sees a change where the grammar sees {kind}"),
-            );
-        }
+    for (statement, other) in reading.statements.iter_mut().zip(&others) {
+        let Some(rung) = rung(other).filter(|rung| *rung > statement.rung) else { continue };
+        let what = format!("a second reader sees more than {}", statement.kind);
+        raise(statement, rung, &what);
+        reading.disagreement = Some(what);
     }
 }
 
-fn raise(reading: &mut Reading, disagreement: String) {
-    for statement in &mut reading.statements {
-        if statement.rung < Rung::Destructive {
-            statement.rung = Rung::Destructive;
-            statement.reason = format!("two readers disagree: {disagreement}");
-        }
+fn raise(statement: &mut chaperone_model::Statement, rung: Rung, why: &str) {
+    if rung > statement.rung {
+        statement.rung = rung;
+        why.clone_into(&mut statement.reason);
     }
-    reading.disagreement = Some(disagreement);
 }
 
-/// Whether it sees a statement that changes something, at its top.
-fn changes(statement: &Statement) -> bool {
+/// The least that a statement is by its first words; `None` where they do not tell.
+fn rung(statement: &ast::Statement) -> Option<Rung> {
+    use ast::Statement as S;
     match statement {
-        Statement::Query(query) => {
-            matches!(&*query.body, SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_))
+        S::Query(query) => {
+            let with = query.with.iter().flat_map(|with| &with.cte_tables);
+            let bodies = with.map(|named| &named.query.body).chain([&query.body]);
+            let changes = |body: &SetExpr| {
+                matches!(
+                    body,
+                    SetExpr::Insert(_)
+                        | SetExpr::Update(_)
+                        | SetExpr::Delete(_)
+                        | SetExpr::Merge(_)
+                )
+            };
+            bodies.into_iter().any(|body| changes(body)).then_some(Rung::Write)
         }
-        Statement::Insert(_)
-        | Statement::Update { .. }
-        | Statement::Delete(_)
-        | Statement::Merge { .. }
-        | Statement::Truncate { .. }
-        | Statement::Drop { .. }
-        | Statement::CreateTable(_)
-        | Statement::CreateView { .. }
-        | Statement::CreateIndex(_)
-        | Statement::CreateFunction(_)
-        | Statement::AlterTable { .. }
-        | Statement::Grant { .. }
-        | Statement::Revoke { .. } => true,
-        _ => false,
+        S::Insert(_) | S::Update(_) | S::Delete(_) | S::Merge(_) | S::Copy { to: false, .. } => {
+            Some(Rung::Write)
+        }
+        S::Truncate(_)
+        | S::Drop { .. }
+        | S::DropFunction(_)
+        | S::DropDomain(_)
+        | S::DropProcedure { .. }
+        | S::DropPolicy(_)
+        | S::DropTrigger(_)
+        | S::DropExtension(_)
+        | S::DropOperator(_)
+        | S::CreateTable(_)
+        | S::CreateView(_)
+        | S::CreateIndex(_)
+        | S::CreateRole(_)
+        | S::CreateFunction(_)
+        | S::CreateProcedure { .. }
+        | S::CreateTrigger(_)
+        | S::CreatePolicy(_)
+        | S::CreateSchema { .. }
+        | S::CreateDatabase { .. }
+        | S::CreateSequence { .. }
+        | S::CreateDomain(_)
+        | S::CreateType { .. }
+        | S::CreateExtension(_)
+        | S::CreateServer(_)
+        | S::AlterTable(_)
+        | S::AlterIndex { .. }
+        | S::AlterView { .. }
+        | S::AlterType(_)
+        | S::AlterRole { .. }
+        | S::AlterPolicy(_)
+        | S::Grant(_)
+        | S::Revoke(_)
+        | S::Call(_) => Some(Rung::Destructive),
+        _ => None,
     }
 }

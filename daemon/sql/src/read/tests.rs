@@ -1,111 +1,482 @@
-use chaperone_model::{Access, NameUse, Statement};
+use chaperone_model::{Access, NameUse, Rung, Statement, UNREADABLE};
 
-use super::*;
+use super::{LONGEST, lay_out, read, read_with_slots};
+use crate::template::SlotKind;
 
 fn one(text: &str) -> Statement {
-    let mut reading = read(text);
+    let reading = read(text);
     assert_eq!(reading.statements.len(), 1, "{text}");
-    reading.statements.remove(0)
+    reading.statements[0].clone()
 }
 
-fn relations(text: &str) -> Vec<String> {
-    let relations = one(text).relations;
-    let mut shown: Vec<String> = relations
-        .iter()
-        .map(|relation| match relation.access {
-            Access::Read => format!("r {}", relation.name),
-            Access::Write => format!("w {}", relation.name),
-        })
-        .collect();
-    shown.sort();
-    shown
+fn all_are(rung: Rung, texts: &[&str]) {
+    for text in texts {
+        let reading = read(text);
+        assert_eq!(reading.rung(), rung, "{text}: {:?}", reading.statements);
+    }
+}
+
+fn relations(text: &str) -> Vec<(String, Access)> {
+    one(text).relations.iter().map(|one| (one.name.to_string(), one.access)).collect()
 }
 
 fn columns(text: &str) -> Vec<String> {
-    let mut shown: Vec<String> = one(text)
-        .columns
-        .iter()
-        .map(|column| match &column.relation {
-            Some(relation) => format!("{relation}.{}", column.name),
-            None => column.name.clone(),
-        })
-        .collect();
-    shown.sort();
-    shown
+    let shown = |column: &chaperone_model::Column| {
+        let of = column.relation.as_ref().map_or("?".to_owned(), ToString::to_string);
+        format!("{of}.{}{}", column.name, if column.access == Access::Write { "!" } else { "" })
+    };
+    one(text).columns.iter().map(shown).collect()
 }
 
 #[test]
-fn relations_are_those_that_are_read_and_changed() {
-    for (text, expected) in [
-        ("SELECT * FROM a JOIN s.b ON true", vec!["r a", "r s.b"]),
-        ("INSERT INTO a SELECT * FROM b", vec!["r b", "w a"]),
-        ("UPDATE a SET x = 1 FROM b WHERE a.id = 1", vec!["r b", "w a"]),
-        ("DELETE FROM a USING b WHERE a.id = 1", vec!["r b", "w a"]),
-        ("DROP TABLE a, s.b", vec!["w a", "w s.b"]),
-        ("TRUNCATE a", vec!["w a"]),
-        ("COPY a TO STDOUT", vec!["r a"]),
-        ("COPY a FROM STDIN", vec!["w a"]),
-        ("SELECT (SELECT max(x) FROM b) FROM a WHERE EXISTS (TABLE c)", vec!["r a", "r b", "r c"]),
-        // A query of WITH is none, where its name is in scope.
-        ("WITH a AS (SELECT * FROM b) SELECT * FROM a", vec!["r b"]),
-        ("WITH a AS (SELECT * FROM a) SELECT * FROM a", vec!["r a"]),
-        ("WITH RECURSIVE a AS (SELECT 1 UNION SELECT * FROM a) TABLE a", vec![]),
-        ("SELECT * FROM (WITH a AS (SELECT 1) TABLE a) x, a", vec!["r a"]),
-        ("WITH a AS (SELECT 1) SELECT * FROM public.a", vec!["r public.a"]),
-        ("WITH a AS (SELECT 1) DELETE FROM a WHERE id = 1", vec!["w a"]),
-        ("SELECT * FROM \"Weird Name\"", vec!["r Weird Name"]),
-    ] {
+fn p2_known_differentials_are_read_as_the_server_does() {
+    let drops = [
+        "SELECT 1 END; DROP TABLE x",
+        "SELECT a ||-- '\n a; DROP TABLE x; -- '",
+        "SELECT a ->-- '\n a; DROP TABLE x; -- '",
+        "COPY t FROM STDIN; DROP TABLE x",
+    ];
+    for text in drops {
+        let reading = read(text);
+        assert_eq!(reading.statements[1].kind, "DROP TABLE", "{text}");
+        assert_eq!(reading.rung(), Rung::Destructive, "{text}");
+    }
+    assert_eq!(columns("SELECT U&\"\\0070assword\" FROM t"), ["t.password"]);
+    assert_eq!(one("WITH d AS (DELETE FROM t RETURNING 1) SELECT 1").rung, Rung::Destructive);
+    assert_eq!(one("EXPLAIN (ANALYZE) DELETE FROM t").rung, Rung::Destructive);
+}
+
+#[test]
+fn p2_what_cannot_be_read_is_destructive() {
+    let comments = format!("{} SELECT 1", "/*".repeat(1000));
+    let long = format!("SELECT 1 --{}", "x".repeat(LONGEST));
+    for text in ["SELECT FROM WHERE", "SELECT 'x", "SELECT 1\0", &comments, &long] {
+        let reading = read(text);
+        assert_eq!(reading.statements[0].kind, UNREADABLE);
+        assert_eq!(reading.rung(), Rung::Destructive);
+        assert!(reading.statements[0].opaque && reading.statements[0].reason.len() < 300);
+    }
+    assert!(one("SELECT FROM WHERE").reason.contains("syntax error"));
+    assert!(read("").statements.is_empty() && read(" ;; -- x\n /* y */").statements.is_empty());
+}
+
+#[test]
+fn p2_code_that_is_not_listed_is_destructive_wherever_it_stands() {
+    let places = [
+        "SELECT {}",
+        "VALUES ({})",
+        "SELECT 1 FROM t WHERE {}",
+        "SELECT a::numeric({}) FROM t",
+        "SELECT 1 FROM t ORDER BY {}",
+        "SELECT 1 FROM t LIMIT {}",
+        "SELECT 1 OFFSET {}",
+        "SELECT DISTINCT ON ({}) a FROM t",
+        "SELECT 1 FROM t GROUP BY CUBE ({})",
+        "SELECT 1 FROM t HAVING {}",
+        "SELECT 1 FROM t WINDOW w AS (ORDER BY {})",
+        "SELECT sum(a) OVER (ROWS {} PRECEDING) FROM t",
+        "SELECT sum(a) FILTER (WHERE {}) FROM t",
+        "SELECT mode() WITHIN GROUP (ORDER BY {}) FROM t",
+        "SELECT a[1:{}] FROM t",
+        "SELECT CASE {} WHEN 1 THEN 1 END",
+        "SELECT CASE WHEN true THEN 1 ELSE {} END",
+        "SELECT coalesce({}), greatest(1, {}), nullif(1, {}), ROW({}), ARRAY[{}]",
+        "SELECT {} IS NULL",
+        "SELECT {} IS TRUE",
+        "SELECT 1 IN (1, {})",
+        "SELECT ARRAY(SELECT {})",
+        "SELECT 1 BETWEEN 0 AND {}",
+        "SELECT 'a' LIKE {}",
+        "SELECT NOT {}",
+        "SELECT {} COLLATE \"C\"",
+        "SELECT EXISTS (SELECT 1 WHERE {})",
+        "SELECT ({}).a",
+        "SELECT lower(x => {})",
+        "SELECT * FROM {} AS f",
+        "SELECT * FROM ROWS FROM (now(), {}) AS f",
+        "SELECT 1 UNION SELECT {}",
+        "SELECT 1 FROM t JOIN u ON {}",
+        "SELECT 1 FROM t, LATERAL (SELECT {}) s",
+        "SELECT 1 FROM t TABLESAMPLE bernoulli ({})",
+        "WITH a AS (SELECT {}) SELECT 1",
+        "SELECT xmlelement(name a, xmlattributes({} AS b), {})",
+        "SELECT xmlserialize(CONTENT {} AS text)",
+        "SELECT * FROM xmltable({} PASSING {} COLUMNS a int PATH {} DEFAULT {}) x",
+        "SELECT json_value('{{}}', '$' DEFAULT {} ON EMPTY)",
+        "SELECT json_object('a': {})",
+        "SELECT json_array({})",
+        "SELECT json_array(SELECT {})",
+        "SELECT json_arrayagg({} ORDER BY {})",
+        "SELECT json_objectagg('a': {})",
+        "SELECT json_scalar({}), json({}), json_serialize({})",
+        "SELECT {} IS JSON",
+        "SELECT json_exists({}, '$' PASSING {} AS x)",
+        "SELECT * FROM json_table({}, '$' COLUMNS (a int)) j",
+        "SELECT * FROM json_table('1', '$' COLUMNS (NESTED '$' COLUMNS (a int DEFAULT {} ON ERROR))) j",
+        "INSERT INTO t VALUES ({})",
+        "INSERT INTO t SELECT {}",
+        "INSERT INTO t (a[{}]) VALUES (1)",
+        "INSERT INTO t VALUES (1) ON CONFLICT (({})) WHERE {} DO NOTHING",
+        "INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET b = {} WHERE {}",
+        "INSERT INTO t VALUES (1) RETURNING {}",
+        "UPDATE t SET a = {} WHERE id = 1",
+        "UPDATE t SET (a, b) = (SELECT {}, 1) WHERE id = 1",
+        "UPDATE t SET a[{}] = 1 WHERE id = 1",
+        "UPDATE t SET a = 1 WHERE id = 1 AND {}",
+        "DELETE FROM t USING {} f WHERE t.id = 1",
+        "MERGE INTO t USING s ON t.id = 1 WHEN MATCHED AND {} THEN DELETE",
+        "MERGE INTO t USING s ON t.id = 1 WHEN NOT MATCHED THEN INSERT VALUES ({})",
+        "COPY (SELECT {}) TO STDOUT",
+        "COPY t FROM STDIN WHERE {}",
+        "PREPARE p AS SELECT {}",
+        "EXECUTE p ({})",
+        "DECLARE c CURSOR FOR SELECT {}",
+        "EXPLAIN SELECT {}",
+        "EXPLAIN (ANALYZE) SELECT {}",
+    ];
+    for place in places {
+        for call in ["evil()", "app.lower('x')", "set_config('role', 'x', true)"] {
+            let text = place.replace("{{}}", "1").replace("{}", call);
+            let reading = read(&text);
+            assert_eq!(reading.rung(), Rung::Destructive, "{text}");
+            let [statement] = reading.statements.as_slice() else { panic!("{text}") };
+            assert_ne!(statement.kind, UNREADABLE, "{text}: {}", statement.reason);
+            assert!(statement.opaque, "{text}");
+        }
+        let text = place.replace("{{}}", "1").replace("{}", "pg_read_file('x')");
+        assert_eq!(read(&text).rung(), Rung::Forbidden, "{text}");
+    }
+    all_are(
+        Rung::Destructive,
+        &[
+            "SELECT 1 OPERATOR(app.=) 2",
+            "SELECT 1 OPERATOR(app.=) ANY (SELECT 1)",
+            "SELECT 1 FROM t ORDER BY a USING OPERATOR(app.<)",
+            "SELECT 1 FROM t TABLESAMPLE app.mine (1)",
+            "SELECT merge_action()",
+        ],
+    );
+    all_are(
+        Rung::Forbidden,
+        &[
+            "CREATE TABLE t (a text DEFAULT pg_read_file('x'))",
+            "CREATE TABLE t AS SELECT pg_read_file('x')",
+            "ALTER TABLE t ADD COLUMN a text DEFAULT pg_read_file('x')",
+            "ALTER TABLE t ALTER a TYPE text USING pg_read_file('x')",
+            "CREATE INDEX ON t (a) WHERE pg_read_file('x') = a",
+            "CREATE VIEW v AS SELECT pg_read_file('x')",
+            "CREATE FUNCTION f() RETURNS text LANGUAGE sql RETURN pg_read_file('x')",
+            "CREATE FUNCTION f() RETURNS int LANGUAGE C AS 'x', 'y'",
+            "DO LANGUAGE plpython3u 'x'",
+            "CALL f(pg_read_file('x'))",
+            "SELECT public.dblink('x', 'y')",
+        ],
+    );
+}
+
+#[test]
+fn p2_a_change_is_bounded_by_a_comparison_with_a_value_alone() {
+    let bounded = [
+        "id = 1",
+        "1 = id",
+        "t.id = 1",
+        "id = $1",
+        "id IN (1, 2)",
+        "id = ANY ($1)",
+        "id > 0",
+        "id BETWEEN 1 AND 9",
+        "id <> 1",
+        "name LIKE 'a%'",
+        "lower(name) = 'x'",
+        "at::date = '2024-01-01'",
+        "at < now() - interval '1 day'",
+        "(a, b) = (1, 2)",
+        "(a, b) IN ((1, 2))",
+        "a IS NULL",
+        "id = 1 AND true",
+        "id = 1 OR id = 2",
+        "id = 1 OR at < '2024-01-01'",
+        "meta ->> 'a' = 'b'",
+        "(id = 1 AND a = a) OR b = 2",
+        "id IN (SELECT c.id FROM c WHERE c.x = 1)",
+        "id = (SELECT c.id FROM c WHERE x = 1)",
+        "id IN (VALUES (1), (2))",
+        "done IS TRUE",
+        "EXISTS (SELECT 1 FROM c WHERE c.id = t.id AND c.x = 1)",
+        "id IS NOT DISTINCT FROM 1",
+    ];
+    let unbounded = [
+        "true",
+        "1 = 1",
+        "id = id",
+        "t.id = id",
+        "id = 1 OR true",
+        "NOT false",
+        "NOT (id = 1)",
+        "id IS NOT NULL",
+        "id = coalesce(id, 0)",
+        "a <> a",
+        "name LIKE '%'",
+        "name LIKE '%_%'",
+        "name LIKE $1",
+        "name NOT LIKE 'x'",
+        "name ~ 'x'",
+        "id = 1 OR id <> 1",
+        "id < 1 OR id >= 1",
+        "done = true OR done = false",
+        "done IN (true, false)",
+        "done = ANY (ARRAY[true, false])",
+        "done IS TRUE OR done IS FALSE",
+        "id = ALL ($1)",
+        "id <> ANY ($1)",
+        "at > '-infinity'",
+        "id >= -2147483648",
+        "name > ''",
+        "length(name) >= 0",
+        "id * 0 = 0",
+        "tableoid = 1",
+        "t = t",
+        "t IS NULL",
+        "id IN (SELECT id FROM c WHERE x = 1)",
+        "id IN (SELECT t.id FROM c WHERE c.x = 1)",
+        "id IN (SELECT d.id FROM c, d WHERE c.x = 1)",
+        "id NOT IN (SELECT c.id FROM c WHERE c.x = 1)",
+        "id IN (SELECT c.id FROM (SELECT id, 1 AS x FROM t) c WHERE c.x = 1)",
+        "id IN (WITH c AS (SELECT id, 1 AS x FROM t) SELECT c.id FROM c WHERE c.x = 1)",
+        "EXISTS (SELECT 1 FROM c WHERE c.x = 1)",
+        "EXISTS (SELECT 1 FROM c WHERE c.id = t.id)",
+        "EXISTS (SELECT count(*) FROM c WHERE c.id = t.id AND c.x = 1)",
+        "CURRENT OF c",
+        "other.id = 1",
+        "date_trunc('century', at) < now()",
+        "now() > '2000-01-01'",
+        "$1 = 3",
+    ];
+    for (conditions, rung) in [(&bounded[..], Rung::Write), (&unbounded[..], Rung::Destructive)] {
+        for condition in conditions {
+            for change in ["DELETE FROM t", "UPDATE t SET a = 1"] {
+                let statement = one(&format!("{change} WHERE {condition}"));
+                assert_eq!(statement.rung, rung, "{change} WHERE {condition}");
+                assert_eq!(statement.selective, Some(rung == Rung::Write));
+            }
+        }
+    }
+    all_are(
+        Rung::Write,
+        &[
+            "DELETE FROM t USING c WHERE t.id = c.id AND c.x = 1",
+            "DELETE FROM t USING c JOIN d ON d.c = c.id AND d.x = 1 WHERE c.id = t.id",
+            "UPDATE t SET a = v.a FROM (VALUES (1, 2)) v(id, a) WHERE t.id = v.id",
+            "UPDATE t SET a = 1 FROM unnest($1::int[]) u(id) WHERE t.id = u.id",
+            "MERGE INTO t USING (VALUES (1)) s(id) ON t.id = s.id WHEN MATCHED THEN DELETE",
+            "MERGE INTO t USING s ON t.id = s.id WHEN MATCHED AND t.a = 1 THEN UPDATE SET a = 2",
+        ],
+    );
+    all_are(
+        Rung::Destructive,
+        &[
+            "DELETE FROM t",
+            "DELETE FROM t USING c WHERE t.id = c.id",
+            "DELETE FROM t USING c WHERE c.x = 1",
+            "DELETE FROM t USING c WHERE x = 1",
+            "DELETE FROM t USING c LEFT JOIN d ON d.x = 1 WHERE c.id = t.id",
+            "WITH c AS (SELECT id, 1 AS x FROM t) DELETE FROM t USING c WHERE c.id = t.id AND c.x = 1",
+            "MERGE INTO t USING s ON t.id = s.id WHEN MATCHED THEN DELETE",
+            "MERGE INTO t USING s ON t.id = s.id AND t.a = 1 WHEN NOT MATCHED BY SOURCE THEN DELETE",
+            "UPDATE pg_settings SET setting = 'x' WHERE name = 'search_path'",
+        ],
+    );
+}
+
+#[test]
+fn p2_sessions_are_kept_as_they_are() {
+    all_are(
+        Rung::Read,
+        &[
+            "BEGIN",
+            "COMMIT",
+            "SAVEPOINT a",
+            "SHOW ALL",
+            "SET application_name = 'x'",
+            "SET search_path = \"$user\", public",
+            "SET search_path = pg_catalog, public",
+            "SET NAMES 'UTF8'",
+            "SET enable_seqscan = off",
+            "RESET ALL",
+            "SET TRANSACTION READ ONLY",
+            "LISTEN x",
+            "CLOSE c",
+            "EXPLAIN DELETE FROM t",
+            "EXPLAIN (ANALYZE 'off') DELETE FROM t",
+            "EXPLAIN (ANALYZE 0) DELETE FROM t",
+            "EXECUTE p",
+            "FETCH c",
+            "COPY t TO STDOUT",
+            "SELECT count(*) FROM t",
+        ],
+    );
+    all_are(
+        Rung::Write,
+        &[
+            "NOTIFY x",
+            "DISCARD ALL",
+            "VACUUM t",
+            "ANALYZE",
+            "SELECT nextval('s')",
+            "SELECT 1 FROM t FOR SHARE",
+            "COPY t FROM STDIN",
+        ],
+    );
+    all_are(
+        Rung::Destructive,
+        &[
+            "SET ROLE x",
+            "SET \"ROLE\" = x",
+            "RESET ROLE",
+            "SET search_path = app",
+            "SET search_path = public, pg_catalog",
+            "SET client_encoding = 'SJIS'",
+            "SET standard_conforming_strings = off",
+            "SET app.tenant = '5'",
+            "SET row_security = off",
+            "SET session_replication_role = replica",
+            "SET backslash_quote = on",
+            "EXPLAIN (ANALYZE 'no') DELETE FROM t",
+            "EXPLAIN (ANALYZE 2) DELETE FROM t",
+            "EXPLAIN (ANALYZE false, ANALYZE) DELETE FROM t",
+            "VACUUM (FULL 1) t",
+            "LOCK t",
+            "DO 'x'",
+            "CALL f()",
+            "SELECT 1 INTO x",
+            "CREATE TABLE x AS SELECT 1",
+            "TRUNCATE t",
+            "PREPARE TRANSACTION 'x'",
+        ],
+    );
+    all_are(
+        Rung::Forbidden,
+        &[
+            "SET SESSION AUTHORIZATION x",
+            "LOAD 'x'",
+            "ALTER SYSTEM SET a = 1",
+            "COPY t FROM PROGRAM 'x'",
+            "COPY t TO '/x'",
+            "CREATE EXTENSION x",
+            "CREATE SUBSCRIPTION s CONNECTION '' PUBLICATION p",
+        ],
+    );
+}
+
+#[test]
+fn names_are_told() {
+    let name = |text: &str| one(text).name;
+    assert_eq!(name("PREPARE A AS SELECT 1"), Some(NameUse::Prepares("a".into())));
+    assert_eq!(name("EXPLAIN ANALYZE EXECUTE a"), Some(NameUse::Executes("a".into())));
+    assert_eq!(name("CREATE TABLE x AS EXECUTE a"), Some(NameUse::Executes("a".into())));
+    assert_eq!(name("MOVE 5 IN a"), Some(NameUse::Fetches("a".into())));
+    let long = "é".repeat(40);
+    assert_eq!(name(&format!("EXECUTE {long}")), Some(NameUse::Executes("é".repeat(31))));
+}
+
+#[test]
+fn relations_and_columns_are_told() {
+    use Access::{Read, Write};
+    let told = |text: &str, expected: &[(&str, Access)]| {
+        let expected: Vec<_> =
+            expected.iter().map(|(name, access)| ((*name).to_owned(), *access)).collect();
         assert_eq!(relations(text), expected, "{text}");
-    }
-    let long = "x".repeat(70);
-    assert_eq!(relations(&format!("SELECT * FROM {long}")), [format!("r {}", "x".repeat(63))]);
+    };
+    told("SELECT 1 FROM a, s.b", &[("a", Read), ("s.b", Read)]);
+    told("WITH a AS (SELECT 1 FROM a) SELECT 1 FROM a, s.a", &[("a", Read), ("s.a", Read)]);
+    told("WITH a AS (SELECT 1) SELECT 1 FROM a", &[]);
+    told("SELECT 1 FROM (WITH a AS (SELECT 1) SELECT 1 FROM a) x, a", &[("a", Read)]);
+    told("WITH a AS (SELECT 1) DELETE FROM a WHERE id = 1", &[("a", Write)]);
+    told("INSERT INTO a SELECT * FROM a JOIN b USING (id)", &[("a", Write), ("b", Read)]);
+    told("DROP TABLE a, s.b CASCADE", &[("a", Write), ("s.b", Write)]);
+    told("EXPLAIN DELETE FROM a", &[("a", Read)]);
+    assert!(one("DROP TABLE a CASCADE").cascade);
+
+    assert_eq!(columns("SELECT x FROM a"), ["a.x"]);
+    assert_eq!(columns("SELECT c.x FROM a AS c, b"), ["a.x"]);
+    assert_eq!(columns("SELECT x FROM a, b"), ["?.x"]);
+    assert_eq!(columns("SELECT * FROM a, s.b"), ["a.*", "s.b.*"]);
+    assert_eq!(columns("SELECT a FROM a"), ["a.*", "a.a"]);
+    assert_eq!(columns("SELECT c.y FROM a AS c (x, y)"), ["a.*", "a.y"]);
+    assert_eq!(columns("SELECT public.a.x FROM public.a"), ["public.a.x"]);
+    assert_eq!(
+        columns("UPDATE a SET x = y + 1 WHERE z = 1 RETURNING w"),
+        ["a.w", "a.x!", "a.y", "a.z"]
+    );
+    assert_eq!(
+        columns("INSERT INTO a VALUES (1) ON CONFLICT (x) DO UPDATE SET y = excluded.y"),
+        ["a.*!", "a.x", "a.y", "a.y!"]
+    );
+    assert_eq!(columns("COPY a (x) TO STDOUT"), ["a.x"]);
 }
 
 #[test]
-fn columns_belong_to_what_their_alias_stands_for() {
-    for (text, expected) in [
-        ("SELECT name FROM customers", vec!["customers.name"]),
-        ("SELECT c.name FROM shop.customers c", vec!["shop.customers.name"]),
-        ("SELECT c.name, o.id FROM customers c, orders AS o", vec!["customers.name", "orders.id"]),
-        ("SELECT name FROM customers, orders", vec!["name"]),
-        ("SELECT c.* FROM customers c", vec!["customers.*"]),
-        ("SELECT b FROM customers AS c (a, b)", vec!["customers.*", "customers.b"]),
-        ("COPY customers (id, email) TO STDOUT", vec!["customers.email", "customers.id"]),
-        ("SELECT x.name FROM (SELECT 1 AS name) x", vec!["name"]),
-        ("UPDATE customers SET email = 'x' WHERE id = 1", vec!["customers.email", "customers.id"]),
+fn literals_that_matter_are_no_slots() {
+    let slots = |text: &str| -> Option<Vec<String>> {
+        let slots = read_with_slots(text).1?;
+        let cut = |slot: &crate::template::Slot| {
+            let literal = &text[slot.start as usize..slot.end as usize];
+            assert_eq!(slot.kind == SlotKind::String, literal.starts_with('\''));
+            literal.to_owned()
+        };
+        Some(slots.iter().map(cut).collect())
+    };
+    let some =
+        |literals: &[&str]| Some(literals.iter().map(ToString::to_string).collect::<Vec<_>>());
+    assert_eq!(
+        slots("SELECT 'a', 5, 'it''s', E'x', 1.5, $1, 1234567890 FROM t WHERE a = -7"),
+        some(&["'a'", "5", "7"])
+    );
+    assert_eq!(slots("DELETE FROM t WHERE name LIKE 'a%' AND id = 5"), some(&["5"]));
+    assert_eq!(slots("DELETE FROM t WHERE at > date '2024-01-01' AND a = 'x'"), some(&["'x'"]));
+    assert_eq!(slots("DELETE FROM t WHERE id > -5"), some(&["5"]));
+    assert_eq!(slots("SELECT U&\"!0061\" UESCAPE '!' FROM t WHERE a = 'x'"), None);
+    for text in [
+        "EXPLAIN (ANALYZE 0) SELECT 1",
+        "VACUUM (FULL 0) t",
+        "SET a = 'x'",
+        "SELECT FROM WHERE",
+        "",
     ] {
-        assert_eq!(columns(text), expected, "{text}");
+        assert_eq!(slots(text), None, "{text}");
     }
 }
 
 #[test]
-fn names_of_statements_and_cursors_are_told() {
-    assert_eq!(one("PREPARE s AS SELECT 1").name, Some(NameUse::Prepares("s".into())));
-    assert_eq!(one("EXECUTE s (1)").name, Some(NameUse::Executes("s".into())));
-    assert_eq!(one("DECLARE c CURSOR FOR SELECT 1").name, Some(NameUse::Declares("c".into())));
-    assert_eq!(one("FETCH 5 FROM c").name, Some(NameUse::Fetches("c".into())));
-    assert_eq!(one("EXPLAIN ANALYZE EXECUTE s").name, Some(NameUse::Executes("s".into())));
-}
-
-#[test]
-fn p2_where_two_readers_differ_it_is_told() {
-    let reading = read("SELECT 1 END; DROP TABLE x");
-    assert_eq!((reading.rung(), reading.statements.len()), (Rung::Destructive, 2));
-    assert!(reading.disagreement.is_some_and(|words| words.contains("sees 1 statements")));
+fn p2_a_second_reader_may_object() {
+    let lost = read("SELECT 1 END; DROP TABLE x");
+    assert!(lost.disagreement.is_some());
+    assert_eq!(lost.statements[0].rung, Rung::Read, "what it lost it has no say about");
     assert_eq!(read("SELECT 1; SELECT 2").disagreement, None);
 }
 
 #[test]
-fn p2_what_cannot_be_read_is_destructive_and_says_why() {
-    for (text, why) in [
-        ("DROP", "syntax error"),
-        (&"(".repeat(LONGEST + 1), "longer than 256 KiB"),
-        ("SELECT '\0'", "NUL"),
-    ] {
-        let reading = read(text);
-        assert_eq!(reading.rung(), Rung::Destructive);
-        let statement = &reading.statements[0];
-        assert!(statement.opaque && statement.reason.contains(why), "{}", statement.reason);
-    }
-    assert_eq!(read(" -- nothing\n").statements, []);
+fn statements_are_laid_out() {
+    let laid_out = lay_out("select a,b from t where c=1").expect("a layout");
+    assert!(laid_out.contains("SELECT") && laid_out.contains('\n'), "{laid_out}");
+    assert_eq!(lay_out("SELECT FROM WHERE"), None);
+}
+
+#[test]
+fn p8_depth_is_bounded() {
+    // The worker has a stack of its own; a test's is too small for the decoder's hundred levels.
+    let read_all = || {
+        let deep = [
+            format!("SELECT {}1", "1 + ".repeat(200)),
+            format!("{}SELECT 1{}", "SELECT (".repeat(60), ")".repeat(60)),
+            vec!["SELECT 1"; 300].join(" UNION ALL "),
+        ];
+        for text in &deep {
+            assert!(one(text).reason.contains("too deep"), "{}", one(text).reason);
+        }
+        let wide = vec!["id = 1"; 3000].join(" OR ");
+        assert_eq!(one(&format!("DELETE FROM t WHERE {wide}")).rung, Rung::Write);
+    };
+    let thread = std::thread::Builder::new().stack_size(16 << 20).spawn(read_all);
+    thread.expect("a thread").join().expect("no panic");
 }
