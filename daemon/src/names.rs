@@ -6,6 +6,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use chaperone_model::{NameUse, Reading, Rung, Statement};
+use chaperone_wire::postgres::Named;
 
 /// Names of each kind that a session may use before none is known any more.
 const MOST: usize = 1000;
@@ -19,8 +20,9 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// A reading in which what is run by name has the rung of what the name stands for.
-    pub(crate) fn settle(&self, reading: Arc<Reading>) -> Arc<Reading> {
+    /// A reading in which what is run by name has the rung of what the name stands for. `taken`: a
+    /// name that was ever taken by the protocol may be any.
+    pub(crate) fn settle(&self, reading: Arc<Reading>, taken: Named) -> Arc<Reading> {
         if !reading.statements.iter().any(|statement| statement.name.is_some()) {
             return reading;
         }
@@ -28,19 +30,21 @@ impl Names {
         // Those that the text itself makes on the way.
         let mut own = Self { lost: self.lost, ..Self::default() };
         for statement in &mut settled.statements {
-            let (kind, name, known) = match &statement.name {
+            let (kind, taken, name, known) = match &statement.name {
                 Some(NameUse::Executes(name)) => {
-                    ("statement", name, [self.prepared.get(name), own.prepared.get(name)])
+                    let known = [self.prepared.get(name), own.prepared.get(name)];
+                    ("statement", taken.statements, name, known)
                 }
                 Some(NameUse::Fetches(name)) => {
-                    ("cursor", name, [self.cursors.get(name), own.cursors.get(name)])
+                    let known = [self.cursors.get(name), own.cursors.get(name)];
+                    ("cursor", taken.portals, name, known)
                 }
                 _ => {
                     own.learn_one(statement);
                     continue;
                 }
             };
-            if own.lost || known == [None, None] {
+            if own.lost || taken || known == [None, None] {
                 let reason = format!("it is not known what the {kind} {name} stands for");
                 statement.rung = statement.rung.max(Rung::Destructive);
                 (statement.reason, statement.opaque) = (reason, true);
@@ -80,6 +84,9 @@ impl Names {
         if let Some(known) = names.get_mut(name) {
             let reason = statement.reason.clone();
             add(known, statement, reason);
+            if known.relations.len() + known.columns.len() + known.functions.len() > MOST {
+                self.lose();
+            }
         } else if names.len() < MOST {
             names.insert(name.clone(), statement.clone());
         } else {
@@ -114,6 +121,10 @@ fn add(to: &mut Statement, other: &Statement, reason: String) {
 mod tests {
     use super::*;
 
+    fn settle(names: &Names, reading: Arc<Reading>) -> Arc<Reading> {
+        names.settle(reading, Named::default())
+    }
+
     fn statement(rung: Rung, name: Option<NameUse>) -> Statement {
         Statement { name, ..Statement::new("X", rung, "it says so") }
     }
@@ -133,10 +144,10 @@ mod tests {
     #[test]
     fn p2_a_name_that_was_not_seen_made_counts_as_the_worst() {
         let names = Names::default();
-        assert_eq!(names.settle(reading(vec![executes()])).rung(), Rung::Destructive);
+        assert_eq!(settle(&names, reading(vec![executes()])).rung(), Rung::Destructive);
         let fetch = statement(Rung::Read, Some(NameUse::Fetches("s".into())));
         assert_eq!(
-            names.settle(reading(vec![prepares(Rung::Read), fetch])).rung(),
+            settle(&names, reading(vec![prepares(Rung::Read), fetch])).rung(),
             Rung::Destructive
         );
     }
@@ -145,13 +156,13 @@ mod tests {
     fn p1_what_runs_by_name_has_the_rung_of_what_was_prepared() {
         let mut names = Names::default();
         names.learn(&reading(vec![prepares(Rung::Write)]));
-        assert_eq!(names.settle(reading(vec![executes()])).rung(), Rung::Write);
+        assert_eq!(settle(&names, reading(vec![executes()])).rung(), Rung::Write);
         // Whether this replaced it is for the server to say.
         names.learn(&reading(vec![prepares(Rung::Read)]));
-        assert_eq!(names.settle(reading(vec![executes()])).rung(), Rung::Write);
+        assert_eq!(settle(&names, reading(vec![executes()])).rung(), Rung::Write);
         // In one text.
         let both = reading(vec![prepares(Rung::Destructive), executes()]);
-        assert_eq!(names.settle(both).statements[1].rung, Rung::Destructive);
+        assert_eq!(settle(&names, both).statements[1].rung, Rung::Destructive);
     }
 
     #[test]
@@ -160,11 +171,11 @@ mod tests {
         names.learn(&reading(vec![prepares(Rung::Read)]));
         let code = Statement { opaque: true, ..statement(Rung::Destructive, None) };
         names.learn(&reading(vec![code.clone()]));
-        assert_eq!(names.settle(reading(vec![executes()])).rung(), Rung::Destructive);
+        assert_eq!(settle(&names, reading(vec![executes()])).rung(), Rung::Destructive);
         let mut names = Names::default();
         names.learn(&reading(vec![prepares(Rung::Read)]));
         let text = reading(vec![code, executes()]);
-        assert_eq!(names.settle(text).statements[1].rung, Rung::Destructive);
+        assert_eq!(settle(&names, text).statements[1].rung, Rung::Destructive);
     }
 
     #[test]
@@ -175,5 +186,14 @@ mod tests {
             names.learn(&reading(vec![statement(Rung::Read, name)]));
         }
         assert!(names.lost && names.prepared.is_empty());
+    }
+
+    #[test]
+    fn p1_a_name_that_the_protocol_may_have_taken_counts_as_the_worst() {
+        let mut names = Names::default();
+        names.learn(&reading(vec![prepares(Rung::Read)]));
+        let taken = Named { statements: true, portals: false };
+        assert_eq!(names.settle(reading(vec![executes()]), taken).rung(), Rung::Destructive);
+        assert_eq!(settle(&names, reading(vec![executes()])).rung(), Rung::Read);
     }
 }

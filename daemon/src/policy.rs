@@ -16,6 +16,7 @@ use chaperone_model::{
 };
 use chaperone_policy::{Asked, Decision, Moment, Verdict};
 use chaperone_sql::readers::Readers;
+use chaperone_wire::postgres::Named;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use tokio::task::LocalSet;
@@ -104,7 +105,8 @@ async fn test(config: &Config, args: &TestArgs, readers: &Readers, json: bool) -
     if !config.targets.iter().any(|target| *target.name.0 == args.target) {
         bail!("the configuration has no target named {:?}", args.target);
     }
-    let reading = Names::default().settle(readers.read(&args.statement, &args.agent).await);
+    let reading =
+        Names::default().settle(readers.read(&args.statement, &args.agent).await, Named::default());
     let version = args.version.clone();
     let identity = identity(&args.agent, version, &args.run, None);
     let decision = config.policy.decide(&Asked {
@@ -164,7 +166,7 @@ async fn replay(config: &Config, args: &ReplayArgs, readers: &Readers, json: boo
         let names = names.entry(row.session).or_default();
         let reading = match &row.statement {
             Some(text) if row.kind != "cancel" => {
-                Some(names.settle(readers.read(text, agent).await))
+                Some(names.settle(readers.read(text, agent).await, Named::default()))
             }
             _ => None,
         };

@@ -25,6 +25,8 @@ pub struct Command {
     /// What was read out of its text; for `Bind`, `Execute` and `Fetch` when the text was sent to be
     /// parsed.
     pub reading: Option<Arc<Reading>>,
+    /// Of a `Bind`: what tells the prepared statement, with its parameters' types, from others.
+    pub origin: Option<[u8; 32]>,
     /// The hold whose approval covers it, for what is run after it was approved.
     pub approval: Option<Seq>,
 }
@@ -39,6 +41,7 @@ impl Command {
             parameters: None,
             parameters_cut: false,
             reading: None,
+            origin: None,
             approval: None,
         }
     }

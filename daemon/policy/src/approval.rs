@@ -24,6 +24,8 @@ pub struct Person {
 pub struct Binding {
     /// SHA-256 of the text and the parameters.
     pub digest: [u8; 32],
+    /// The rule that asked, and whom: what it says may be another thing at another time.
+    pub rule: Arc<str>,
     /// The agent.
     pub agent: AgentName,
     /// Its run or version, as the rule says.
@@ -75,7 +77,8 @@ pub struct Ballot {
     binding: Binding,
     /// Accounts that the agent runs under, or was started from.
     askers: Vec<u32>,
-    approved: Vec<u32>,
+    /// Who is for it, and which of the panels they belong to.
+    approved: Vec<(u32, Vec<bool>)>,
 }
 
 /// Where it stands.
@@ -106,12 +109,9 @@ impl Ballot {
     /// # Errors
     /// An [`Objection`].
     pub fn may(&self, person: &Person, approve: bool) -> Result<(), Objection> {
-        let is = |approver: &Approver| match approver {
-            Approver::User(name) => *name == person.name,
-            Approver::Group(name) => person.groups.contains(name),
-        };
-        if !self.terms.approvers.iter().any(is) {
-            let approvers: Vec<_> = self.terms.approvers.iter().map(ToString::to_string).collect();
+        if !self.seats(person).contains(&true) {
+            let all = self.terms.panels().flat_map(|(approvers, _)| approvers);
+            let approvers: Vec<_> = all.map(ToString::to_string).collect();
             return Err(Objection::NoApprover {
                 person: person.name.clone(),
                 approvers: approvers.join(", "),
@@ -120,10 +120,19 @@ impl Ballot {
         if approve && self.askers.contains(&person.uid) {
             return Err(Objection::OwnAgent(person.name.clone()));
         }
-        if approve && self.approved.contains(&person.uid) {
+        if approve && self.approved.iter().any(|(uid, _)| *uid == person.uid) {
             return Err(Objection::Again(person.name.clone()));
         }
         Ok(())
+    }
+
+    /// To which panels a person belongs.
+    fn seats(&self, person: &Person) -> Vec<bool> {
+        let is = |approver: &Approver| match approver {
+            Approver::User(name) => *name == person.name,
+            Approver::Group(name) => person.groups.contains(name),
+        };
+        self.terms.panels().map(|(approvers, _)| approvers.iter().any(is)).collect()
     }
 
     /// A person is for it.
@@ -132,9 +141,17 @@ impl Ballot {
     /// An [`Objection`]: it does not count.
     pub fn approve(&mut self, person: &Person, now: Timestamp) -> Result<Standing, Objection> {
         self.may(person, true)?;
-        self.approved.push(person.uid);
-        let approved = u32::try_from(self.approved.len()).unwrap_or(u32::MAX);
-        let missing = self.terms.quorum.max(1).saturating_sub(approved);
+        self.approved.push((person.uid, self.seats(person)));
+        let missing = self
+            .terms
+            .panels()
+            .enumerate()
+            .map(|(panel, (_, quorum))| {
+                let seated =
+                    self.approved.iter().filter(|(_, seats)| seats.get(panel) == Some(&true));
+                quorum.max(1).saturating_sub(u32::try_from(seated.count()).unwrap_or(u32::MAX))
+            })
+            .fold(0, u32::saturating_add);
         if missing > 0 {
             return Ok(Standing::Waiting { missing });
         }
@@ -221,11 +238,13 @@ mod tests {
             lifetime: Duration::from_mins(1),
             uses,
             bind: Bind::Run,
+            also: Vec::new(),
         })
     }
 
     fn binding() -> Binding {
         Binding {
+            rule: "ask".into(),
             digest: [1; 32],
             agent: AgentName("cleaner".into()),
             run: "run-1".into(),
@@ -377,5 +396,29 @@ mod tests {
         for wrong in ["dba", "group:", "user:", "role:dba", ""] {
             assert_eq!(wrong.parse::<Approver>(), Err(()), "{wrong}");
         }
+    }
+
+    #[test]
+    fn p1_whom_several_rules_ask_must_all_be_for_it() {
+        let other = Terms {
+            rule: "other".into(),
+            uses: None,
+            ..Terms::clone(&terms(&["user:eve"], 1, Some(3)))
+        };
+        let all = [&terms(&["user:anna", "user:bert"], 2, Some(1)), &Arc::new(other)];
+        let together = Terms::together(&all).expect("terms");
+        assert_eq!(together.uses, Some(1));
+        let mut ballot = Ballot::new(together, binding(), Vec::new());
+        let someone = |uid: u32, name: &str| Person { uid, name: name.into(), groups: Vec::new() };
+        let missing = |standing| match standing {
+            Ok(Standing::Waiting { missing }) => missing,
+            Ok(Standing::Approved(_)) => 0,
+            Err(objection) => panic!("{objection}"),
+        };
+        let now = Timestamp(0);
+        assert_eq!(missing(ballot.approve(&someone(1, "anna"), now)), 2);
+        assert_eq!(missing(ballot.approve(&someone(3, "eve"), now)), 1);
+        assert!(ballot.approve(&someone(4, "mallory"), now).is_err());
+        assert_eq!(missing(ballot.approve(&someone(2, "bert"), now)), 0);
     }
 }

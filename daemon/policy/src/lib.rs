@@ -15,7 +15,7 @@ mod terms;
 mod when;
 
 pub use rule::{Limits, Rule, Then};
-pub use terms::{Approver, Bind, Terms, Wait};
+pub use terms::{Approver, Bind, Panel, Terms, Wait};
 pub use when::{ColumnGlob, NameGlob, Span, Versions, When};
 pub use wildmatch::WildMatch;
 
@@ -113,7 +113,7 @@ pub struct Policy {
 /// How strict an answer is, and what it is.
 enum Answer<'a> {
     Allow,
-    Hold(&'a Arc<Terms>),
+    Hold(Vec<&'a Arc<Terms>>),
     Deny(Option<Arc<str>>),
 }
 
@@ -123,6 +123,20 @@ impl Answer<'_> {
             Self::Allow => 0,
             Self::Hold(_) => 1,
             Self::Deny(_) => 2,
+        }
+    }
+}
+
+impl<'a> Answer<'a> {
+    /// Adds whom it asks.
+    fn ask(self, all: &mut Vec<&'a Arc<Terms>>) {
+        if let Self::Hold(terms) = self {
+            all.extend(
+                terms
+                    .into_iter()
+                    .filter(|one| !all.iter().any(|known| Arc::ptr_eq(known, one)))
+                    .collect::<Vec<_>>(),
+            );
         }
     }
 }
@@ -183,12 +197,21 @@ impl Policy {
             };
         };
         let (answer, rule, statement) = self.strictest(asked, *fallback, default);
-        let rule = rule.clone();
+        let mut rule = rule.clone();
         let (verdict, kind) = match answer {
             Answer::Allow => (Verdict::Allow(Permit(())), None),
             Answer::Deny(message) => (Verdict::Deny(message), Some(VerdictKind::WouldDeny)),
-            Answer::Hold(terms) => (Verdict::Hold(terms.clone()), Some(VerdictKind::WouldHold)),
+            Answer::Hold(terms) => match Terms::together(&terms) {
+                Some(terms) => (Verdict::Hold(terms), Some(VerdictKind::WouldHold)),
+                // There is always one.
+                None => (Verdict::Deny(None), Some(VerdictKind::WouldDeny)),
+            },
         };
+        if let Verdict::Hold(terms) = &verdict
+            && !terms.also.is_empty()
+        {
+            rule = terms.rule.clone();
+        }
         match (mode, kind) {
             (Mode::Observe, Some(_)) => {
                 Decision { verdict: Verdict::Allow(Permit(())), rule, would: kind, statement }
@@ -260,8 +283,12 @@ impl Policy {
         let mut found: Option<(Answer<'a>, &'a Arc<str>, Option<usize>)> = None;
         for (index, statement) in reading.statements.iter().enumerate() {
             let (answer, rule) = self.of_statement(asked, statement, fallback, default);
-            if found.as_ref().is_none_or(|(known, ..)| answer.strictness() > known.strictness()) {
-                found = Some((answer, rule, Some(index)));
+            match &mut found {
+                Some((known, ..)) if answer.strictness() < known.strictness() => {}
+                // All who are asked about any part of it are asked.
+                Some((Answer::Hold(all), ..)) if answer.strictness() == 1 => answer.ask(all),
+                Some((known, ..)) if answer.strictness() == known.strictness() => {}
+                _ => found = Some((answer, rule, Some(index))),
             }
         }
         found.unwrap_or_else(|| single(Statement::new("", Rung::Read, "it holds no statement")))
@@ -282,8 +309,11 @@ impl Policy {
         for rule in &self.rules {
             let Some(answer) = rule.answer(asked, statement, denied) else { continue };
             lifted |= rule.when.classes.contains(&Rung::Forbidden);
-            if found.as_ref().is_none_or(|(known, _)| answer.strictness() > known.strictness()) {
-                found = Some((answer, &rule.name));
+            match &mut found {
+                Some((known, _)) if answer.strictness() < known.strictness() => {}
+                Some((Answer::Hold(all), _)) if answer.strictness() == 1 => answer.ask(all),
+                Some((known, _)) if answer.strictness() == known.strictness() => {}
+                _ => found = Some((answer, &rule.name)),
             }
         }
         match found {
@@ -307,7 +337,7 @@ impl Rule {
             Then::Allow => surely().then_some(Answer::Allow),
             Then::Deny(message) => may().then(|| Answer::Deny(message.clone())),
             Then::Hold(terms) => {
-                (if denied { surely() } else { may() }).then_some(Answer::Hold(terms))
+                (if denied { surely() } else { may() }).then(|| Answer::Hold(vec![terms]))
             }
             Then::Limit { statements: Some(most), .. } => (asked.rate > *most
                 && self.when.may_match(asked, statement))

@@ -25,9 +25,59 @@ pub struct Terms {
     pub uses: Option<u32>,
     /// What an approval is bound to, beside the agent, the target and the statement.
     pub bind: Bind,
+    /// Others who must be for it as well: other rules ask them.
+    pub also: Vec<Panel>,
+}
+
+/// Those whom one rule asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Panel {
+    /// Who may approve.
+    pub approvers: Vec<Approver>,
+    /// How many of them it takes.
+    pub quorum: u32,
 }
 
 impl Terms {
+    /// What several rules say of one command: all whom they ask must be for it, on the narrowest
+    /// terms of any.
+    pub(crate) fn together(all: &[&Arc<Self>]) -> Option<Arc<Self>> {
+        let (first, rest) = all.split_first()?;
+        if rest.is_empty() {
+            return Some(Arc::clone(first));
+        }
+        let mut terms = Self::clone(first);
+        let mut names = vec![&*first.rule];
+        for other in rest {
+            names.push(&other.rule);
+            terms.deadline = terms.deadline.min(other.deadline);
+            terms.lifetime = terms.lifetime.min(other.lifetime);
+            terms.uses = match (terms.uses, other.uses) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+            if other.wait == Wait::Retry {
+                terms.wait = Wait::Retry;
+            }
+            if other.bind == Bind::Run {
+                terms.bind = Bind::Run;
+            }
+            let panel = Panel { approvers: other.approvers.clone(), quorum: other.quorum };
+            terms.also.push(panel);
+            terms.also.extend(other.also.iter().cloned());
+        }
+        names.sort_unstable();
+        terms.rule = names.join("; ").into();
+        Some(Arc::new(terms))
+    }
+
+    /// All who must be for it: who may approve, and how many of them it takes.
+    pub fn panels(&self) -> impl Iterator<Item = (&[Approver], u32)> {
+        let first = (self.approvers.as_slice(), self.quorum);
+        let also = self.also.iter().map(|panel| (panel.approvers.as_slice(), panel.quorum));
+        std::iter::once(first).chain(also)
+    }
+
     /// That a statement may be prepared: nothing of it runs before it has its parameters, and then
     /// a person is asked.
     pub fn prepare(&self) -> Permit {

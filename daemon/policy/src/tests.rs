@@ -117,6 +117,7 @@ fn hold() -> Then {
         lifetime: Duration::from_mins(1),
         uses: Some(1),
         bind: Bind::Run,
+        also: Vec::new(),
     }))
 }
 
@@ -611,4 +612,24 @@ fn p2_what_is_denied_anyway_is_not_asked_about_where_a_rule_only_may_match() {
     let forbidden = |names: &str| Statement { rung: Rung::Forbidden, ..touching(&[names]) };
     let verdict = |names: &str| Around::default().says(&rules, &[forbidden(names)]).0;
     assert_eq!((verdict("read orders"), verdict("read public.orders")), ("deny", "hold"));
+}
+
+#[test]
+fn p1_all_who_are_asked_about_a_part_of_it_are_asked() {
+    let when = |glob: &str| relation(&[glob]);
+    let rules =
+        [rule("a", hold(), &when("small")), rule("b", hold(), &class(&[Rung::Destructive]))];
+    let panels = |statements: &[Statement]| match Around::default()
+        .decide(&rules, Some(&reading(statements)))
+        .verdict
+    {
+        Verdict::Hold(terms) => terms.panels().count(),
+        other => panic!("{other:?}"),
+    };
+    let (small, big) = (touching(&["write small"]), of("DROP TABLE", Rung::Destructive));
+    assert_eq!(panels(std::slice::from_ref(&small)), 1);
+    assert_eq!(panels(&[small.clone(), big.clone()]), 2);
+    assert_eq!(panels(&[big.clone(), small.clone(), big]), 2, "each once");
+    let both = Statement { rung: Rung::Destructive, ..small };
+    assert_eq!(panels(&[both]), 2);
 }

@@ -224,6 +224,7 @@ fn terms(raw: &Raw, name: &Arc<str>, span: Range<usize>) -> Result<Terms, Mispla
         lifetime: time(raw.lifetime.as_ref(), LIFETIME)?,
         uses,
         bind: bind.unwrap_or_default(),
+        also: Vec::new(),
     })
 }
 
@@ -533,6 +534,7 @@ mod tests {
             lifetime: LIFETIME,
             uses: Some(1),
             bind: Bind::Run,
+            also: Vec::new(),
         };
         assert_eq!(*terms("'user:anna'"), default);
         let all = "['user:anna', 'group:dba', 'user:anna']\ndeadline = '1h'\nquorum = 2\nwait = 'retry'\nlifetime = '2m'\nuses = 'any'\nbind = 'version'";
@@ -545,6 +547,7 @@ mod tests {
             lifetime: Duration::from_mins(2),
             uses: None,
             bind: Bind::Version,
+            also: Vec::new(),
         };
         assert_eq!(*terms(all), expected);
     }

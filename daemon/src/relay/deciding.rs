@@ -10,12 +10,15 @@ use std::{
     task::{Context, Poll},
 };
 
-use chaperone_model::{Command, CommandKind, Intent, Reading, Record, Rung, Seq, VerdictKind};
+use chaperone_model::{
+    Command, CommandKind, Intent, Reading, Record, Rung, Seq, Statement, VerdictKind,
+};
 use chaperone_policy::{Asked, Decision, Permit, Verdict, Wait, approval::Running};
-use chaperone_wire::postgres::{Allowed, Refusal};
+use chaperone_wire::postgres::{Allowed, Asks, Refusal};
+use sha2::Digest as _;
 
 use super::{
-    Account, Relay,
+    Account, Relay, holding,
     holding::{Heard, Holding, Reference},
 };
 use crate::{committer::Safe, names::Names, summary};
@@ -29,6 +32,8 @@ pub(super) struct Deciding {
     pub(super) names: Names,
     /// What may be run of portals that a person approved.
     approved: HashMap<Seq, Running>,
+    /// Tells what the session did to where names are looked for, where it did something.
+    pub(super) path: Option<[u8; 32]>,
     /// The last summary that was made: the next statement is often the same.
     summary: Option<(Arc<Reading>, Arc<str>)>,
     pub(super) turn: Turn,
@@ -92,6 +97,7 @@ impl Deciding {
             account,
             names: Names::default(),
             approved: HashMap::new(),
+            path: None,
             summary: None,
             turn: Turn::Free,
         }
@@ -190,7 +196,8 @@ impl Relay<'_> {
 
     fn decide(&mut self, batch: &mut Batch, mut pending: Pending) -> bool {
         if let Some(reading) = pending.command.reading.take() {
-            pending.command.reading = Some(self.deciding.names.settle(reading));
+            let taken = self.conversation.names();
+            pending.command.reading = Some(self.deciding.names.settle(reading, taken));
         }
         if let Some(refusal) = pending.objection.take() {
             self.refuse(batch, pending, VerdictKind::Deny, "protocol".into(), refusal);
@@ -217,7 +224,10 @@ impl Relay<'_> {
             }
             Verdict::Hold(terms) if pending.command.kind == CommandKind::Prepare => {
                 // Nothing of it runs before it has its parameters.
-                let asks = pending.command.text.as_deref().map(Into::into);
+                let asks = pending.command.text.as_deref().map(|text| Asks {
+                    text: text.into(),
+                    digest: holding::origin(self.up.rest(), pending.length),
+                });
                 let allowed = Allowed { asks, ..Allowed::default() };
                 let permit = terms.prepare();
                 self.pass(batch, pending, permit, VerdictKind::Hold, rule, allowed);
@@ -260,7 +270,7 @@ impl Relay<'_> {
                 if terms.wait == Wait::Retry
                     && let Some(hold) = self.shared.approvals.pending(&binding)
                 {
-                    let refusal = super::holding::come_again(hold, &terms, &pending.command);
+                    let refusal = holding::come_again(hold, &terms, &pending.command);
                     self.refuse(batch, pending, VerdictKind::Hold, rule, refusal);
                     return true;
                 }
@@ -328,6 +338,9 @@ impl Relay<'_> {
         allowed: Allowed,
     ) {
         let runs = !matches!(command.kind, CommandKind::Prepare | CommandKind::Bind);
+        if runs {
+            self.follow_path(command);
+        }
         match &command.reading {
             Some(reading) if runs => self.deciding.names.learn(reading),
             None if runs => self.deciding.names.lose(),
@@ -335,6 +348,28 @@ impl Relay<'_> {
         }
         self.conversation.allowed(Allowed { reading: command.reading.clone(), ..allowed });
         self.up.scan_command(length, permit);
+    }
+
+    /// Remembers what may change where names without a schema are looked for: an approval is for
+    /// what they stood for.
+    fn follow_path(&mut self, command: &Command) {
+        let sets = |one: &Statement| ["SET", "RESET", "DISCARD ALL"].contains(&one.kind.as_str());
+        let sets = command.reading.as_ref().is_none_or(|r| r.statements.iter().any(sets));
+        let session = self.session.id.0.to_string();
+        // The setting's own name, SET SCHEMA, a name with escapes, or all settings at once.
+        let words = ["path", "schema", "&\"", "all"];
+        let text = command.text.as_ref().map(|text| text.to_lowercase());
+        let text = match &text {
+            Some(text) if !words.iter().any(|word| text.contains(word)) => return,
+            Some(text) => text,
+            None => &session,
+        };
+        if sets {
+            let mut hash = sha2::Sha256::new();
+            hash.update(self.deciding.path.unwrap_or_default());
+            hash.update(text);
+            self.deciding.path = Some(hash.finalize().into());
+        }
     }
 
     /// The command does not go on, and the agent is told why.

@@ -11,8 +11,8 @@ use std::{
 
 use chaperone_control::Hold;
 use chaperone_model::{
-    CommandKind, CommandStatus, Digest, HoldEnd, HoldEnded, HoldOpened, Outcome, Record, Ref, Rung,
-    Seq, Statement, Timestamp,
+    CommandStatus, Digest, HoldEnd, HoldEnded, HoldOpened, Outcome, Record, Ref, Rung, Seq,
+    Statement, Timestamp,
 };
 use chaperone_policy::{
     Terms, Wait,
@@ -60,12 +60,19 @@ impl Relay<'_> {
         let deadline = after(at, terms.deadline);
         let verdict = chaperone_model::VerdictKind::Hold;
         let intent = self.intent(pending.command.clone(), verdict, terms.rule.clone());
-        let approvers: Vec<String> = terms.approvers.iter().map(ToString::to_string).collect();
+        let quorum: u32 = terms.panels().map(|(_, quorum)| quorum).sum();
+        let approvers: Vec<String> = terms
+            .panels()
+            .map(|(approvers, quorum)| {
+                let names: Vec<_> = approvers.iter().map(ToString::to_string).collect();
+                format!("{quorum} of {}", names.join(", "))
+            })
+            .collect();
         let opened = HoldOpened {
             at,
             hold: Ref::InBatch(0),
-            approvers: approvers.join(", "),
-            quorum: terms.quorum,
+            approvers: approvers.join(" and "),
+            quorum,
             deadline,
             wait: wait(terms.wait),
             digest: Digest(binding.digest),
@@ -99,7 +106,7 @@ impl Relay<'_> {
             user: account.user.clone(),
             rule: terms.rule.to_string(),
             approvers,
-            quorum: terms.quorum,
+            quorum,
             approved_by: Vec::new(),
             lasts: lasts(&terms),
             statement: pending.command.text.clone(),
@@ -249,6 +256,7 @@ impl Relay<'_> {
         let command = &pending.command;
         let rest = self.up.rest();
         let message = rest.get(..pending.length).unwrap_or(rest);
+        hash.update(self.deciding.path.unwrap_or_default());
         let by_name = |one: &Statement| one.name.is_some();
         let depends = command.reading.as_ref().is_none_or(|r| r.statements.iter().any(by_name));
         if depends || command.text.is_none() {
@@ -258,9 +266,10 @@ impl Relay<'_> {
         if let Some(text) = &command.text {
             hash.update((text.len() as u64).to_be_bytes());
             hash.update(text);
-            // Parameters as they were sent: what the log keeps of them may be cut.
-            if command.kind == CommandKind::Bind {
-                hash.update(behind_names(message));
+            // Parameters as they were sent, and their types: what the log keeps of them may be cut.
+            if let Some(origin) = command.origin {
+                hash.update(origin);
+                hash.update(behind_names(message, 2));
             } else if command.parameters.is_some() {
                 hash.update(message);
             }
@@ -273,6 +282,7 @@ impl Relay<'_> {
         }
         Binding {
             digest: hash.finalize().into(),
+            rule: terms.rule.clone(),
             agent: identity.agent.clone(),
             run: terms.run(identity),
             target: self.session.target.clone(),
@@ -282,11 +292,17 @@ impl Relay<'_> {
     }
 }
 
-/// A `Bind` without the names of its portal and its statement, which differ from one time to the
-/// next (protocol-message-formats).
-fn behind_names(message: &[u8]) -> &[u8] {
+/// Tells a `Parse` at the front from others, whatever name it gives to its statement.
+pub(super) fn origin(rest: &[u8], length: usize) -> [u8; 32] {
+    let message = rest.get(..length).unwrap_or(rest);
+    sha2::Sha256::digest(behind_names(message, 1)).into()
+}
+
+/// A message without the names at its front, which differ from one time to the next: a `Bind` has two,
+/// a `Parse` one (protocol-message-formats).
+fn behind_names(message: &[u8], names: usize) -> &[u8] {
     let mut rest = message.get(5..).unwrap_or(&[]);
-    for _ in 0..2 {
+    for _ in 0..names {
         let end = rest.iter().position(|byte| *byte == 0).map_or(rest.len(), |end| end + 1);
         rest = rest.get(end..).unwrap_or(&[]);
     }
@@ -338,8 +354,8 @@ mod tests {
             [b"B\0\0\0\x20", portal.as_bytes(), b"\0", statement.as_bytes(), b"\0\0\x01value"]
                 .concat()
         };
-        assert_eq!(behind_names(&bind("", "s")), behind_names(&bind("p7", "")));
-        assert_eq!(behind_names(&bind("", "s")), b"\0\x01value");
-        assert_eq!(behind_names(b"B"), b"");
+        assert_eq!(behind_names(&bind("", "s"), 2), behind_names(&bind("p7", ""), 2));
+        assert_eq!(behind_names(&bind("", "s"), 2), b"\0\x01value");
+        assert_eq!(behind_names(b"B", 2), b"");
     }
 }

@@ -96,7 +96,7 @@ pub(crate) fn hold(hold: &Hold, json: bool) -> Result<()> {
         _ => "the agent was told to come again",
     };
     line("waiting", asked);
-    line("approvers", &format!("{} of {}", hold.quorum, hold.approvers.join(", ")));
+    line("approvers", &hold.approvers.join(" and "));
     line("approved by", &hold.approved_by.join(", "));
     line("lasts", &hold.lasts);
     line("statement", hold.statement.as_deref().unwrap_or("(text not known)"));

@@ -278,6 +278,60 @@ print(tags(read_to(s, b"Z", 3)).decode().replace("N", ""))
     Ok(())
 }
 
+/// Protocol and SQL share names of statements, and of portals and cursors.
+#[test]
+fn p1_a_name_is_no_way_round_a_person() -> Result<()> {
+    let host = with_rows(&held("deadline = \"1s\""))?;
+    let out = raw(
+        &host,
+        r#"
+s = connect()
+def q(text):
+    s.sendall(msg(b"Q", text + b"\0"))
+    return b"E" in tags(read_to(s, b"Z"))
+def x(flight):
+    s.sendall(flight + S)
+    return b"E" in tags(read_to(s, b"Z"))
+# A name of SQL's that the protocol takes next.
+print(q(b"PREPARE s AS SELECT 1"), q(b"DEALLOCATE s"), x(P(b"s", b"DELETE FROM t")), q(b"EXECUTE s"),
+      q(b"EXPLAIN ANALYZE EXECUTE s"))
+# A statement that is no longer known here, under the name of a cursor.
+print(x(P(b"r", b"DELETE FROM t RETURNING 1")), q(b"PREPARE x AS SELECT 1"), q(b"DEALLOCATE x"),
+      q(b"PREPARE x AS SELECT 1"), q(b"BEGIN"), q(b"DECLARE c CURSOR FOR SELECT 1"), q(b"CLOSE c"))
+print(x(B(b"c", b"r")), q(b"FETCH ALL FROM c"), q(b"ROLLBACK"))
+print(q(b"BEGIN"), q(b"DECLARE c CURSOR FOR SELECT 1"), q(b"CLOSE c"), x(P(b"y", b"SELECT 1") + B(b"c", b"y")),
+      q(b"FETCH ALL FROM c"))
+"#,
+    )?;
+    assert_eq!(
+        out,
+        "False False False True True\nFalse False False False False False False\nTrue True False\n\
+         False False False False True"
+    );
+    assert_eq!(rows(&host)?, "3");
+    Ok(())
+}
+
+/// What stands in front of a text does not choose who is asked about the rest.
+#[test]
+fn p1_all_whom_rules_ask_about_a_text_must_be_for_it() -> Result<()> {
+    let host = with_rows(&held("").more(
+        "[[rule]]\nname = \"u\"\nwhen = { relation = \"u\" }\nthen = \"hold\"\n\
+         approvers = [\"user:bin\"]",
+    ))?;
+    host.postgres().sql("CREATE TABLE u AS SELECT 1 AS a")?;
+    let psql =
+        host.start_agent("psql", &["-X", "-c", "UPDATE u SET a = 1 WHERE a = 1; DELETE FROM t"])?;
+    let id = ids(&host, 1)?.remove(0);
+    let hold = waiting(&host)?.remove(0);
+    assert_eq!((&hold["rule"], &hold["quorum"]), (&"ask; u".into(), &2.into()));
+    assert!(host.chaperone(&["approve", &id])?.ok()?.contains("waits for 1 more"));
+    assert_eq!(rows(&host)?, "3");
+    host.chaperone(&["deny", &id])?.ok()?;
+    assert!(psql.finish()?.err.contains("denied this statement"));
+    Ok(())
+}
+
 #[test]
 fn p1_four_eyes_and_a_quorum_of_different_people() -> Result<()> {
     let host = with_rows(&held("quorum = 2"))?;

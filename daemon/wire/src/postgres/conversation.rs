@@ -14,7 +14,7 @@ use super::{
     frontend::{self, Parse},
     reply::{Refusal, failing_parse, failing_query},
     response::{Capture, Columns},
-    statements::{Names, Portal, Prepared},
+    statements::{Asking, Names, Portal, Prepared},
 };
 use batch::{Batches, Ran};
 use texts::TextRules;
@@ -135,6 +135,18 @@ pub struct Conversation {
     in_transaction: bool,
     /// A message of the extended protocol was refused since the last `Sync`.
     doomed: bool,
+    names: Named,
+    /// A named statement was prepared of which each `Bind` must be decided.
+    asked: bool,
+}
+
+/// Names that were ever taken by the protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    /// Of prepared statements.
+    pub statements: bool,
+    /// Of portals.
+    pub portals: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,13 +194,22 @@ struct Pending {
     bound: Option<Portal>,
 }
 
+/// What is to be known of a prepared statement when it gets its parameters.
+#[derive(Clone, Debug)]
+pub struct Asks {
+    /// Its text, for whoever decides.
+    pub text: Arc<str>,
+    /// Tells its text and its parameters' types from others.
+    pub digest: [u8; 32],
+}
+
 /// What is to be remembered of a command that is allowed.
 #[derive(Debug, Default)]
 pub struct Allowed {
     /// What was read out of it.
     pub reading: Option<Arc<Reading>>,
-    /// Of a `Prepare` of this text: each `Bind` of it is a command of its own and must be decided.
-    pub asks: Option<Arc<str>>,
+    /// Of a `Prepare`: each `Bind` of it is a command of its own and must be decided.
+    pub asks: Option<Asks>,
     /// Of a `Bind`: the hold whose approval covers what is run of it.
     pub approval: Option<Seq>,
 }
@@ -242,6 +263,8 @@ impl Conversation {
             held: None,
             in_transaction: false,
             doomed: false,
+            names: Named::default(),
+            asked: false,
         }
     }
 
@@ -253,6 +276,11 @@ impl Conversation {
     /// Whether the server has answered all that it is going to, and passes over nothing.
     fn is_answered(&self) -> bool {
         !self.skipping && self.expect.iter().all(Expect::may_stay_unanswered)
+    }
+
+    /// Which names the client took by the protocol, which SQL could use as well.
+    pub fn names(&self) -> Named {
+        self.names
     }
 
     /// Whether the server passes over all that is sent up to the next `Sync`: a message before it in
@@ -305,8 +333,15 @@ impl Conversation {
                 }
             }
             Expect::Parse(_, name) => {
+                self.names.statements |= !name.is_empty();
                 if let Some(prepared) = &mut prepared {
-                    (prepared.reading, prepared.asks) = (allowed.reading, allowed.asks);
+                    self.asked |= allowed.asks.is_some() && !name.is_empty();
+                    prepared.reading = allowed.reading;
+                    prepared.asks = allowed.asks.map(|asks| {
+                        let share = self.descriptions.take(asks.text.len());
+                        let text = share.is_some().then_some(asks.text);
+                        Asking { text, digest: asks.digest, _share: share }
+                    });
                 }
                 self.statements.change(name, self.batches.current(), prepared);
             }

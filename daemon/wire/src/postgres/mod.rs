@@ -22,7 +22,7 @@ mod statements;
 mod value;
 
 pub use conversation::{
-    Allowed, ClientStep, Conversation, Limits, Now, Rules, ServerStep, SigningOn,
+    Allowed, Asks, ClientStep, Conversation, Limits, Named, Now, Rules, ServerStep, SigningOn,
 };
 pub use expect::{Event, ServerError};
 pub use frame::Violation;

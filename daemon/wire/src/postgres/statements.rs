@@ -172,12 +172,20 @@ pub(crate) struct Prepared {
     pub(crate) reach: Reach,
     /// What was read out of its text.
     pub(crate) reading: Option<Arc<Reading>>,
-    /// Each `Bind` of it must be decided; its text.
-    pub(crate) asks: Option<Arc<str>>,
+    /// Each `Bind` of it must be decided.
+    pub(crate) asks: Option<Asking>,
     /// How many commands that may rename others were sent before it.
     pub(crate) renames: u64,
     /// SQL's `DEALLOCATE` or `DISCARD` ran since: the name may now be free.
     pub(crate) perhaps_gone: bool,
+}
+
+/// See [`super::conversation::Asks`]; the text where there was room for it.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    pub(crate) text: Option<Arc<str>>,
+    pub(crate) digest: [u8; 32],
+    pub(crate) _share: Option<Share>,
 }
 
 /// Types of parameters, where there was room for them.

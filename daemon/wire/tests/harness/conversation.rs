@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chaperone_model::{Seq, Timestamp};
 use chaperone_wire::postgres::{
-    Allowed, ClientStep, Conversation, Limits, Now, Rules, SigningOn, first_packet,
+    Allowed, Asks, ClientStep, Conversation, Limits, Now, Rules, SigningOn, first_packet,
 };
 
 /// The input is pieces: a byte says whose turn it is and how long the piece is. Beyond the absence
@@ -53,7 +53,7 @@ pub(crate) fn play(input: &[u8]) {
                     up.drain(..length);
                     // Some prepared statements are asked for again with each Bind.
                     let asks = command.text.filter(|text| text.len() % 2 == 1);
-                    let asks = asks.map(Into::into);
+                    let asks = asks.map(|text| Asks { text: text.into(), digest: [0; 32] });
                     match objection {
                         None => conversation.allowed(Allowed { asks, ..Allowed::default() }),
                         Some(refusal) => drop(conversation.refused(refusal)),

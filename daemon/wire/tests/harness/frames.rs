@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chaperone_model::{CommandKind, Outcome, Seq, Timestamp};
 use chaperone_wire::postgres::{
-    Allowed, ClientStep, Conversation, Event, Limits, Now, Refusal, Rules, SigningOn,
+    Allowed, Asks, ClientStep, Conversation, Event, Limits, Now, Refusal, Rules, SigningOn,
 };
 
 const LIMITS: Limits = Limits { message: 128, response: 96, parameters: 32 };
@@ -188,7 +188,8 @@ impl Run {
                             assert_eq!(length, frame, "a command is allowed as a whole");
                             hides_nothing(&bytes[..length], command.kind, command.text.as_deref());
                             let asks = self.refuses >> ((number + 3) % 8) & 1 == 1;
-                            let asks = command.text.filter(|_| asks).map(Into::into);
+                            let asks = command.text.filter(|_| asks);
+                            let asks = asks.map(|text| Asks { text: text.into(), digest: [0; 32] });
                             self.conversation.allowed(Allowed { asks, ..Allowed::default() });
                             self.up.pass(bytes, length);
                         }
@@ -306,7 +307,7 @@ fn hides_nothing(message: &[u8], kind: CommandKind, text: Option<&str>) {
             assert!(body[name..].starts_with(&text));
         }
         (b'E', CommandKind::Execute | CommandKind::Fetch, None)
-        | (b'B', CommandKind::Bind, Some(_))
+        | (b'B', CommandKind::Bind, _)
         | (b'F', CommandKind::Call, Some(_)) => {}
         other => panic!("{other:?}"),
     }

@@ -70,6 +70,7 @@ impl Conversation {
             Found::Depends(on) if self.batches.wait_for(on) => return Ok(ClientStep::Wait),
             Found::Depends(_) => None,
         };
+        self.names.portals |= !bind.portal.is_empty();
         // SQL's PREPARE gives no statement the empty name.
         if let Some(known) = &prepared
             && !bind.statement.is_empty()
@@ -85,7 +86,10 @@ impl Conversation {
         let (text, cut) = bind.parameters(types, room);
         let reach = prepared.as_ref().map_or(Reach::UNKNOWN, |prepared| prepared.reach);
         let share = self.parameters.take(text.len());
-        let asks = prepared.as_ref().and_then(|prepared| prepared.asks.clone());
+        // One that is no longer known may be one of those that must be asked about.
+        let lost = prepared.is_none() && self.asked && !bind.statement.is_empty();
+        let asks = prepared.as_ref().and_then(|prepared| prepared.asks.as_ref());
+        let asks = asks.map(|asks| (asks.text.as_deref().map(str::to_owned), Some(asks.digest)));
         let portal = Portal {
             statement: prepared.as_ref().map(|prepared| prepared.number),
             reading: prepared.as_ref().and_then(|prepared| prepared.reading.clone()),
@@ -100,12 +104,12 @@ impl Conversation {
         };
         // To plan it the server may run functions already.
         let runs = if reach.reading { Ran::Anything } else { Ran::Plain };
-        if let Some(text) = asks {
-            let text = Some(text.as_ref().to_owned());
+        if let Some((text, origin)) = asks.or(lost.then_some((None, None))) {
             let mut command = command(CommandKind::Bind, text, portal.statement);
             command.parameters = Some(portal.parameters.text.clone());
             command.parameters_cut = portal.parameters.cut;
             command.reading.clone_from(&portal.reading);
+            command.origin = origin;
             self.pending = Some(Pending {
                 expect: Expect::Decided(Running::new(false, None), bind.portal.into()),
                 extended: true,
