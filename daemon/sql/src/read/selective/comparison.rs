@@ -46,20 +46,14 @@ impl Condition<'_> {
             AExprKind::AexprNotDistinct => {
                 self.compares(left, "=", right).or_else(|| self.compares(right, "=", left))
             }
-            AExprKind::AexprDistinct => {
-                self.compares(left, "<>", right).or_else(|| self.compares(right, "<>", left))
-            }
             AExprKind::AexprOpAny if name == "=" => {
                 let items = array(right);
                 self.is_one_of(left, right, items)
             }
             AExprKind::AexprIn => {
                 let Some(NodeEnum::List(list)) = &right.node else { return None };
-                match name.as_str() {
-                    "=" => self.is_one_of(left, right, &list.items),
-                    "<>" if is_value(right) => Some(self.shown(left)?.told(true)),
-                    _ => None,
-                }
+                // All but some are not some.
+                (name == "=").then(|| self.is_one_of(left, right, &list.items)).flatten()
             }
             AExprKind::AexprBetween | AExprKind::AexprBetweenSym => {
                 let Some(NodeEnum::List(ends)) = &right.node else { return None };
@@ -83,10 +77,6 @@ impl Condition<'_> {
                 let column = self.derived(column)?;
                 let named = is_value(value) || self.is_picked(value);
                 named.then(|| column.told(is_boolean(value)))
-            }
-            "<>" => {
-                let column = self.shown(column)?;
-                is_value(value).then(|| column.told(true))
             }
             "<" | "<=" | ">" | ">=" => {
                 let column = self.shown(column)?;
