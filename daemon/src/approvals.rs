@@ -250,12 +250,18 @@ impl Approvals {
         };
         let agent = &open.binding.agent;
         let granted = state.grants.iter().filter(|(_, grant)| grant.binding().agent == *agent);
-        if !grant.is_spent(at) && granted.count() < GRANTS {
+        let kept = granted.count() < GRANTS;
+        if kept && !grant.is_spent(at) {
             state.grants.push((id, grant));
         }
         drop(state);
         let names = open.shown.approved_by.join(", ");
         let Some(word) = word else {
+            if !kept {
+                let why = "the agent has too many approvals that it does not use";
+                self.record(&open.shown, HoldEnd::Withdrawn, Some(why.into()));
+                return Err(format!("{} is withdrawn: {why}", id.0));
+            }
             self.record(&open.shown, HoldEnd::Approved, Some(names));
             return Ok(format!("{} is approved: the agent's next try goes on", id.0));
         };
