@@ -76,7 +76,8 @@ print(tags(seen).decode(), b"2" in seen[-3][1][-1:])
 fn p1_a_copy_that_fails_before_it_reads_moves_no_answer() -> Result<()> {
     let host = Host::start()?;
     host.postgres().sql("CREATE TABLE t (a int); CREATE TABLE x (a int); CREATE VIEW v AS SELECT 1 AS a; ALTER TABLE x OWNER TO postgres")?;
-    // The server answers the first Sync, passes over the end of the data, and drops the table.
+    // The server answers the first Sync, passes over the end of the data, and drops the table, if it
+    // comes so far before the session is ended.
     raw(
         &host,
         r#"
@@ -91,10 +92,6 @@ try:
 except ConnectionResetError: pass
 "#,
     )?;
-    // The session may be over before the server has come so far.
-    wait_until("the server to be as it is thought to be", || {
-        host.postgres().sql("SELECT to_regclass('x') IS NULL").is_ok_and(|gone| gone == "t")
-    })?;
     let first = runs(&host)?;
     let drop = first.iter().find(|(text, _)| text == "DROP TABLE x").context("the DROP")?;
     assert_eq!(drop.1, "unknown", "it is not said that it was skipped");
