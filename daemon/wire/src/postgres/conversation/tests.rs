@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod copy;
+mod held;
 mod model;
 mod names;
 mod special;
@@ -35,6 +36,8 @@ struct Talk {
     commands: Vec<Command>,
     events: Vec<Event>,
     deny: bool,
+    /// Prepared statements are asked about with each `Bind`, which is approved as hold 99.
+    asks: bool,
     refused: Option<Refusal>,
 }
 
@@ -53,6 +56,7 @@ impl Talk {
             commands: Vec::new(),
             events: Vec::new(),
             deny: false,
+            asks: false,
             refused: None,
         }
     }
@@ -87,11 +91,14 @@ impl Talk {
                 }
                 ClientStep::Command { length, command, objection } => {
                     let bytes: Vec<u8> = self.up.drain(..length).collect();
+                    let text = command.text.clone().filter(|_| self.asks);
+                    let asks = text.map(|text| Asks { text: text.into(), digest: [7; 32] });
+                    let approval = (command.kind == CommandKind::Bind).then_some(Seq(99));
                     self.commands.push(command);
                     let refusal = objection.or(self.deny.then(|| Refusal::new("42501", "no")));
                     match refusal {
                         None => {
-                            self.conversation.allowed(<_>::default());
+                            self.conversation.allowed(Allowed { asks, approval, reading: None });
                             self.to_server.extend(bytes);
                         }
                         Some(refusal) => self.to_server.extend(self.conversation.refused(refusal)),
