@@ -56,7 +56,7 @@ fn p1_a_bind_of_what_is_no_longer_known_is_a_command_once_something_was_asked_ab
             talk.server(&[complete(tag), ready(b"I")].concat()).expect("in step");
         }
         talk.client(&bind("s")).expect("well-formed");
-        let binds = kinds(&talk).iter().filter(|kind| **kind == CommandKind::Bind).count();
+        let binds = kinds(&talk).iter().filter(|kind| **kind == Bind).count();
         assert_eq!(binds, expected, "{asks}");
         assert!(talk.conversation.names().statements && !talk.conversation.names().portals);
     }
