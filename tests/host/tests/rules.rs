@@ -31,7 +31,7 @@ fn p2_a_denial_says_what_and_why_and_what_to_do() -> Result<()> {
     )?;
     for part in [
         "42501: chaperone does not allow this statement: ask first",
-        "Rule: no. DELETE is destructive: it removes rows that it does not bound.",
+        "Rule: no. DELETE is destructive: it deletes rows without saying which.",
         "HINT:",
     ] {
         assert!(out.err.contains(part), "{part}: {}", out.err);
