@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, config::DbConfig};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use crate::AuditError;
 
@@ -19,20 +19,26 @@ const FILE_MODE: u32 = 0o640;
 const FOLDER_MODE: u32 = 0o750;
 /// Nobody else should write to the log; who does may not stop the daemon for long.
 const BUSY: Duration = Duration::from_secs(1);
+/// A reader waits for whoever recovers the file after a crash.
+const READER_BUSY: Duration = Duration::from_secs(5);
 
-/// Makes the folder and the file where there is none, and takes the log's lock.
+/// Makes the folder where there is none, and takes the log's lock.
 pub(crate) fn make(path: &Path) -> Result<File, AuditError> {
     let folder = folder_of(path);
     make_folder(folder).map_err(|e| AuditError::file("making the log's folder", folder, &e))?;
-    let lock = lock(path)?;
-    // SQLite gives its other files the mode and group of this one. A file that is there already is
-    // not opened: to close any descriptor of it would release the locks of this process's readers.
-    match make_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(AuditError::file("making the log", path, &error))
-        }
-        _ => Ok(lock),
-    }
+    lock(path)
+}
+
+/// Makes a file of the log. `SQLite` gives its other files the mode and group of this one.
+pub(crate) fn make_file(path: &Path) -> Result<(), AuditError> {
+    OpenOptions::new()
+        .append(true)
+        .create_new(true)
+        .mode(FILE_MODE)
+        .open(path)
+        // The umask may have taken the group's bits away.
+        .and_then(|file| file.set_permissions(Permissions::from_mode(FILE_MODE)))
+        .map_err(|error| AuditError::file("making the log", path, &error))
 }
 
 /// A connection that writes.
@@ -50,6 +56,21 @@ pub(crate) fn connect(path: &Path) -> Result<Connection, AuditError> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
+}
+
+/// A connection that reads.
+pub(crate) fn connect_reading(path: &Path) -> Result<Connection, AuditError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection =
+        Connection::open_with_flags(path, flags).map_err(|e| AuditError::opening(path, e))?;
+    connection.busy_timeout(READER_BUSY)?;
+    Ok(connection)
+}
+
+/// The WAL of a file, to be flushed.
+pub(crate) fn open_wal(path: &Path) -> Result<File, AuditError> {
+    let wal = wal_path(path);
+    File::open(&wal).map_err(|e| AuditError::file("opening", wal, &e))
 }
 
 pub(crate) fn wal_path(path: &Path) -> PathBuf {
@@ -84,11 +105,6 @@ fn make_folder(folder: &Path) -> io::Result<()> {
     set_permissions(folder, Permissions::from_mode(FOLDER_MODE))
 }
 
-fn make_file(path: &Path) -> io::Result<()> {
-    let file = OpenOptions::new().append(true).create_new(true).mode(FILE_MODE).open(path)?;
-    file.set_permissions(Permissions::from_mode(FILE_MODE))
-}
-
 /// Only one daemon writes a log.
 fn lock(path: &Path) -> Result<File, AuditError> {
     let name = with_suffix(path, ".lock");
@@ -105,7 +121,7 @@ fn lock(path: &Path) -> Result<File, AuditError> {
     }
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

@@ -21,7 +21,7 @@ type Waiter = oneshot::Sender<Result<(), AuditError>>;
 pub(crate) struct Flusher {
     /// A descriptor of its own. `SQLite`'s POSIX locks are on the database and the -shm file and
     /// never on the -wal file, so that closing this one releases none of them.
-    wal: File,
+    wal: Mutex<Arc<File>>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -35,7 +35,14 @@ struct State {
 
 impl Flusher {
     pub(crate) fn new(wal: File) -> Self {
+        let wal = Mutex::new(Arc::new(wal));
         Self { wal, state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// From here on another file is flushed. All that was committed to the one before is on the
+    /// disk already.
+    pub(crate) fn turn_to(&self, wal: File) {
+        *lock_of(&self.wal) = Arc::new(wal);
     }
 
     pub(crate) fn spawn(self: Arc<Self>) -> Result<JoinHandle<()>, AuditError> {
@@ -64,7 +71,8 @@ impl Flusher {
         if let Some(error) = self.failure() {
             return Err(error);
         }
-        let result = self.wal.sync_data();
+        let wal = lock_of(&self.wal).clone();
+        let result = wal.sync_data();
         result.map_err(|error| self.fail(&error.to_string()))
     }
 

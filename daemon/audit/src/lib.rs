@@ -1,15 +1,26 @@
-//! The log, and the only user of `SQLite`: append and query.
+//! The log, and the only user of `SQLite`: append, tree, checkpoints, query, verify.
 //!
 //! The only place where a [`Receipt`] is made. Does not belong here: what is recorded, and when.
 
+mod append;
+mod canonical;
+mod chain;
 mod error;
 mod files;
 mod flush;
-mod insert;
+mod interned;
+pub mod note;
 mod query;
+mod read;
 mod recover;
+mod row;
 mod schema;
+mod seal;
+mod table;
 mod threads;
+pub mod tree;
+mod turn;
+pub mod verify;
 mod writer;
 
 pub use error::AuditError;
@@ -17,4 +28,4 @@ pub use query::{
     BinaryRow, CommandDetail, CommandRow, EventRow, Filter, HoldRow, Part, Reader, RunRow,
     SessionRow,
 };
-pub use writer::{Committed, Log, Options, Receipt, Stats};
+pub use writer::{Committed, Log, Options, Receipt, Sealed, Sealing, Stats};

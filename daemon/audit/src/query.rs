@@ -3,12 +3,12 @@
 //!
 //! Does not belong here: anything that writes.
 
-use std::{fs, io, path::Path};
+use std::path::Path;
 
 use chaperone_model::{Seq, Timestamp};
-use rusqlite::{Connection, OpenFlags, Row, named_params};
+use rusqlite::{Connection, Row, named_params};
 
-use crate::{AuditError, schema};
+use crate::{AuditError, chain, files, schema};
 
 mod rows;
 
@@ -59,15 +59,7 @@ impl Reader {
     /// # Errors
     /// [`AuditError`], each a sentence for whoever asked.
     pub fn open(path: &Path) -> Result<Self, AuditError> {
-        // Not opened to try: closing it again would release SQLite's locks in this process.
-        fs::metadata(path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => AuditError::Missing(path.into()),
-            _ => AuditError::file("opening the log", path, &error),
-        })?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection =
-            Connection::open_with_flags(path, flags).map_err(|e| AuditError::opening(path, e))?;
-        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        let connection = files::connect_reading(&chain::newest(path)?)?;
         schema::check(&connection, path)?;
         Ok(Self(connection))
     }
@@ -122,8 +114,8 @@ impl Reader {
         let parts = self
             .0
             .prepare(
-                "SELECT c.*, o.columns, o.response, o.kept, o.truncated, o.notices
-                 FROM commands c LEFT JOIN outcome o ON o.seq = c.outcome
+                "SELECT c.*, o.columns, coalesce(o.response, s.response) AS response, o.kept, o.truncated, o.notices
+                 FROM commands c LEFT JOIN outcome o ON o.seq = c.outcome LEFT JOIN outcome s ON s.seq = o.response_of
                  WHERE c.id = ? ORDER BY c.part",
             )?
             .query_map([id], |row| {

@@ -13,12 +13,14 @@ use rusqlite::Connection;
 /// An outcome for every command without one: `unknown`, or `refused` where it waited for a person;
 /// and an end for every session and hold without one.
 ///
-/// Walks all commands once (0.27 s for a million, measured).
+/// Walks the commands since the last checkpoint that were not settled then.
 pub(crate) fn left_open(connection: &Connection) -> rusqlite::Result<Vec<Record>> {
     let at = Timestamp::from(std::time::SystemTime::now());
     let intents = numbers(
         connection,
-        "SELECT seq FROM intent i WHERE NOT EXISTS (SELECT 1 FROM outcome o WHERE o.intent = i.seq)",
+        "SELECT seq FROM intent i
+         WHERE seq > coalesce((SELECT settled FROM checkpoint ORDER BY size DESC LIMIT 1), 0)
+         AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.intent = i.seq)",
     )?;
     let holds = numbers(
         connection,

@@ -6,40 +6,23 @@
 //!
 //! Does not belong here: what is written and read.
 
-use std::path::Path;
+use std::{fmt::Write as _, path::Path};
 
 use rusqlite::Connection;
 
-use crate::AuditError;
+use crate::{
+    AuditError,
+    table::{DIGEST, KEY, TABLES, Table},
+};
 
 /// `PRAGMA application_id`: "chap".
 const APPLICATION_ID: i32 = 0x6368_6170;
 
-/// The first layout that is carried on: those before it were never released.
-const FIRST: u32 = 3;
-/// The first makes [`FIRST`], each other brings its layout to the next; what has been released is
-/// never changed.
-const STEPS: [&str; 2] = [include_str!("schema/log.sql"), include_str!("schema/holds.sql")];
-/// The layout that this version writes: one more a step.
-const LAYOUT: u32 = 4;
-const _: () = assert!((LAYOUT - FIRST + 1) as usize == STEPS.len());
-
-/// The tables of records.
-pub(crate) const TABLES: [&str; 13] = [
-    "daemon_started",
-    "run",
-    "process",
-    "session_opened",
-    "session_started",
-    "session_signed_on",
-    "intent",
-    "outcome",
-    "hold_opened",
-    "hold_voted",
-    "hold_ended",
-    "session_closed",
-    "event",
-];
+/// The layout that this version writes. Those before it were never released, and are not carried on;
+/// from the first release on a step brings each to the next.
+const LAYOUT: u32 = 5;
+const TABLES_SQL: &str = include_str!("schema/log.sql");
+const VIEWS_SQL: &str = include_str!("schema/views.sql");
 
 /// Brings a database up to date.
 pub(crate) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), AuditError> {
@@ -50,14 +33,45 @@ pub(crate) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Au
         return Err(AuditError::NotALog(path.into()));
     }
     known(path, found)?;
-    for (version, sql) in (FIRST..).zip(STEPS).filter(|(version, _)| *version > found) {
+    if found == 0 {
         let transaction = connection.transaction()?;
-        transaction.execute_batch(sql)?;
-        transaction.pragma_update(None, "user_version", version)?;
+        transaction.execute_batch(TABLES_SQL)?;
+        for table in TABLES {
+            transaction.execute_batch(&guards(table))?;
+        }
+        transaction.execute_batch(VIEWS_SQL)?;
+        transaction.pragma_update(None, "user_version", LAYOUT)?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.commit()?;
     }
     Ok(())
+}
+
+/// Nothing is changed or removed, but that content is erased; and nothing is added but at the end:
+/// REPLACE removes a row without asking the triggers for DELETE. What is carried over from an
+/// earlier file has a number from before this one's first.
+fn guards(table: &Table) -> String {
+    let (name, no) = (table.name, "SELECT RAISE(ABORT, 'the log is append-only');");
+    let fixed = table.columns.join(", ");
+    let mut sql = format!(
+        "CREATE TRIGGER {name}_u BEFORE UPDATE OF {fixed} ON {name} BEGIN {no} END;
+         CREATE TRIGGER {name}_d BEFORE DELETE ON {name} BEGIN {no} END;
+         CREATE TRIGGER {name}_i BEFORE INSERT ON {name} WHEN NEW.seq <= (SELECT max(seq) FROM {name})
+           AND (NEW.seq >= (SELECT first_seq FROM file) OR EXISTS (SELECT 1 FROM {name} WHERE seq = NEW.seq))
+           BEGIN {no} END;"
+    );
+    if !table.content.is_empty() {
+        let changed = table.content.join(", ");
+        let kept = table.content.iter().map(|column| format!("NEW.{column} IS NOT NULL OR "));
+        let kept: String = kept.collect();
+        let _ = write!(
+            sql,
+            "CREATE TRIGGER {name}_c BEFORE UPDATE OF {changed}, {KEY}, {DIGEST} ON {name}
+             WHEN {kept}NEW.{KEY} IS NOT NULL OR NEW.{DIGEST} IS NULL OR OLD.{DIGEST} IS NOT NULL
+             BEGIN {no} END;"
+        );
+    }
+    sql
 }
 
 /// Whether a database is a log that this version reads.
@@ -66,30 +80,16 @@ pub(crate) fn check(connection: &Connection, path: &Path) -> Result<(), AuditErr
     if id != APPLICATION_ID {
         return Err(AuditError::NotALog(path.into()));
     }
-    known(path, found)?;
-    if found < LAYOUT {
-        return Err(AuditError::Older { path: path.into(), found, known: LAYOUT });
-    }
-    Ok(())
+    known(path, found)
 }
 
 /// 0 is a file that was just made.
 fn known(path: &Path, found: u32) -> Result<(), AuditError> {
     match found {
-        1..FIRST => Err(AuditError::Unreleased { path: path.into(), found }),
-        0..=LAYOUT => Ok(()),
+        1..LAYOUT => Err(AuditError::Unreleased { path: path.into(), found }),
+        0 | LAYOUT => Ok(()),
         _ => Err(AuditError::Newer { path: path.into(), found, known: LAYOUT }),
     }
-}
-
-/// The number of the last record.
-pub(crate) fn last_seq(connection: &Connection) -> Result<u64, AuditError> {
-    let mut last = 0;
-    for table in TABLES {
-        let sql = format!("SELECT coalesce(max(seq), 0) FROM {table}");
-        last = last.max(connection.query_row(&sql, [], |row| row.get(0))?);
-    }
-    Ok(last)
 }
 
 /// Whose file it is, and its layout.
@@ -97,4 +97,31 @@ fn marks(connection: &Connection) -> rusqlite::Result<(i32, u32)> {
     let id = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let layout = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     Ok((id, layout))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tables_are_those_that_records_are_written_to() {
+        let mut connection = Connection::open_in_memory().expect("a database");
+        migrate(&mut connection, Path::new("log")).expect("a layout");
+        for table in TABLES {
+            let found: Vec<String> = connection
+                .prepare(&format!("SELECT name FROM pragma_table_info('{}')", table.name))
+                .and_then(|mut s| s.query_map([], |row| row.get(0))?.collect())
+                .expect("columns");
+            assert_eq!(found, table.all_columns().collect::<Vec<_>>(), "{}", table.name);
+        }
+        let with_seq: i64 = connection
+            .query_row(
+                "SELECT count(*) FROM sqlite_schema s WHERE type = 'table' AND name <> 'tree'
+                 AND EXISTS (SELECT 1 FROM pragma_table_info(s.name) WHERE name = 'seq')",
+                [],
+                |row| row.get(0),
+            )
+            .expect("a count");
+        assert_eq!(usize::try_from(with_seq), Ok(TABLES.len()));
+    }
 }

@@ -15,6 +15,8 @@ use rusqlite::{Connection, ffi};
 
 use crate::{
     AuditError,
+    seal::Last,
+    turn::Turning,
     writer::{Shared, checkpoint, lock_of, spawn},
 };
 
@@ -22,6 +24,8 @@ use crate::{
 const TICK: Duration = Duration::from_millis(20);
 /// Ticks without work after which the thread sleeps until it is woken.
 const IDLE_TICKS: u32 = 50;
+/// How long the thread sleeps at most: a month ends also where nothing happens.
+const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 /// Pages in the WAL after which a checkpoint is worth its while: 4 MiB.
 const CHECKPOINT: u64 = 1 << 10;
 /// Pages in the WAL beyond which writers wait for a checkpoint: 64 MiB.
@@ -43,6 +47,19 @@ impl Default for WalSize {
 }
 
 impl WalSize {
+    /// From here on it is this connection's file that tells.
+    pub(crate) fn follow(
+        self: &Arc<Self>,
+        connection: &mut Connection,
+    ) -> rusqlite::Result<()> {
+        let told = self.clone();
+        self.grew_to(0);
+        connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: i32| {
+            told.grew_to(pages.unsigned_abs().into());
+            Ok(())
+        }))
+    }
+
     /// A commit left the WAL with so many pages.
     pub(crate) fn grew_to(&self, pages: u64) {
         if pages < self.pages.swap(pages, Relaxed) {
@@ -94,18 +111,20 @@ impl Ticker {
         self.changed.notify_one();
     }
 
-    /// Waits for a tick, or, where `idle`, until it is woken. Answers whether to go on.
+    /// Waits for a tick, or, where `idle`, until it is woken or so much time has passed. Answers
+    /// whether to go on.
     ///
     /// `work` is asked under the lock that [`Ticker::wake`] takes, so that nothing which is added
     /// meanwhile is slept over.
-    fn wait(&self, idle: bool, work: impl Fn() -> bool) -> bool {
+    fn wait(&self, idle: bool, longest: Duration, work: impl Fn() -> bool) -> bool {
         let mut state = lock_of(&self.state);
         if idle && !state.end && !work() {
             state.asleep = true;
-            state = self
+            (state, _) = self
                 .changed
-                .wait_while(state, |state| state.asleep)
+                .wait_timeout_while(state, longest, |state| state.asleep)
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
+            state.asleep = false;
         }
         let (state, _) = self
             .changed
@@ -118,18 +137,28 @@ impl Ticker {
 impl Shared {
     pub(crate) fn spawn_ticker(
         self: Arc<Self>,
-        checkpointer: Connection,
+        mut checkpointer: Connection,
     ) -> Result<JoinHandle<()>, AuditError> {
+        let (mut turning, mut last) = {
+            let writer = lock_of(&self.writer);
+            let last = Last::now(writer.appender.last());
+            (Turning::new(&writer.appender.connection)?, last)
+        };
+        let longest = self.options.sealing.as_ref().map_or(LONGEST_SLEEP, |s| s.every);
         spawn("log-ticker", move || {
             let mut quiet = 0;
             let mut warned = None;
-            let work = || self.has_riders() || self.wal_size.is_due();
-            while self.ticker.wait(quiet > IDLE_TICKS, work) {
+            let work =
+                || self.has_riders() || self.wal_size.is_due() || !lock_of(&self.turns).is_empty();
+            while self.ticker.wait(quiet > IDLE_TICKS, longest, work) {
                 quiet = if work() { 0 } else { quiet + 1 };
                 self.commit_riders();
                 if self.wal_size.is_due() {
                     self.checkpoint(&checkpointer, &mut warned);
                 }
+                self.seal_when_due(&mut last);
+                self.turn_when_due(&mut turning, &mut checkpointer);
+                turning.tidy();
             }
         })
     }

@@ -11,22 +11,29 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::{Builder, JoinHandle},
+    time::Duration,
 };
 
-use chaperone_model::{Record, Seq};
+use chaperone_model::{Heartbeat, Record, Seq};
 use rusqlite::Connection;
+use tokio::sync::watch;
 
 use crate::{
-    AuditError, files,
+    AuditError,
+    append::{Appender, Beginning},
+    chain, files,
     flush::Flusher,
-    insert::{LARGEST, weight},
-    recover, schema,
+    note::Signer,
+    read, recover,
+    row::{LARGEST, weight},
     threads::{Ticker, WalSize},
+    turn,
 };
 
 mod combine;
 
-use combine::{Queue, Slot, Writer};
+pub(crate) use combine::Writer;
+use combine::{Queue, Slot};
 
 /// The proof that a record is committed. Neither made elsewhere nor copied; forwarding consumes it.
 #[derive(Debug)]
@@ -41,16 +48,42 @@ impl Receipt {
 }
 
 /// How the log is kept.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// Bytes of records that may wait to ride along; beyond that whoever adds one commits.
     pub queue_bytes: usize,
+    /// How checkpoints are made; without it there are none.
+    pub sealing: Option<Sealing>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { queue_bytes: 16 << 20 }
+        Self { queue_bytes: 16 << 20, sealing: None }
     }
+}
+
+/// How checkpoints are made.
+#[derive(Clone)]
+pub struct Sealing {
+    /// The key, whose name is the log's origin.
+    pub signer: Arc<Signer>,
+    /// How long a record may be without a checkpoint over it.
+    pub every: Duration,
+    /// Records after which a checkpoint is made sooner, but not more often than once a second.
+    pub records: u64,
+    /// How long nothing may be recorded before a sign of life is.
+    pub heartbeat: Duration,
+    /// Tells the state of the host's clocks.
+    pub clocks: Arc<dyn Fn() -> Heartbeat + Send + Sync>,
+}
+
+/// A signed head of the log that is on the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// How many records it is over.
+    pub size: u64,
+    /// The signed note (c2sp.org/tlog-checkpoint).
+    pub note: Arc<str>,
 }
 
 /// The log's state.
@@ -115,13 +148,16 @@ impl Committed {
 }
 
 pub(crate) struct Shared {
-    path: PathBuf,
-    options: Options,
+    pub(crate) path: PathBuf,
+    pub(crate) options: Options,
     queue: Mutex<Queue>,
-    writer: Mutex<Writer>,
+    pub(crate) writer: Mutex<Writer>,
     pub(crate) flusher: Arc<Flusher>,
     pub(crate) ticker: Ticker,
     pub(crate) wal_size: Arc<WalSize>,
+    pub(crate) sealed: watch::Sender<Option<Sealed>>,
+    /// Those who asked for a new file.
+    pub(crate) turns: Mutex<Vec<turn::Request>>,
     // Held as long as the log is open: one writer a log.
     _lock: File,
 }
@@ -138,38 +174,38 @@ impl Log {
     /// # Errors
     /// [`AuditError`], each a sentence for ops.
     pub fn open(path: &Path, options: Options) -> Result<Self, AuditError> {
-        Self::open_flushing(path, options, &files::wal_path(path))
+        Self::open_flushing(path, options, None)
     }
 
-    fn open_flushing(path: &Path, options: Options, wal: &Path) -> Result<Self, AuditError> {
+    fn open_flushing(
+        path: &Path,
+        options: Options,
+        wal: Option<File>,
+    ) -> Result<Self, AuditError> {
         let lock = files::make(path)?;
-        let mut connection = files::connect(path)?;
-        schema::migrate(&mut connection, path)?;
+        let file = match chain::newest(path) {
+            Ok(file) => file,
+            Err(AuditError::Missing(_)) => turn::make_first(path)?,
+            Err(error) => return Err(error),
+        };
+        let mut appender = Appender::open(&file, || Ok(Beginning::of_nothing()))?;
         // Before anything is promised the database, what an earlier daemon left in the WAL, and
         // the entries of the files are on the disk.
-        checkpoint(&connection, "TRUNCATE")?;
+        checkpoint(&appender.connection, "TRUNCATE")?;
         files::sync_folder(path)?;
         let wal_size = Arc::new(WalSize::default());
-        let told = wal_size.clone();
-        connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: i32| {
-            told.grew_to(pages.unsigned_abs().into());
-            Ok(())
-        }))?;
-        let mut writer = Writer {
-            last: Seq(schema::last_seq(&connection)?),
-            connection,
-            transactions: 0,
-            error: None,
-        };
-        let left_open = recover::left_open(&writer.connection)?;
+        wal_size.follow(&mut appender.connection)?;
+        let left_open = recover::left_open(&appender.connection)?;
+        let mut writer = Writer { appender, transactions: 0, error: None };
         if !left_open.is_empty() {
-            writer.write(std::iter::empty(), &left_open, None)?;
+            writer.write(std::iter::empty(), &mut left_open.iter())?;
         }
-        let wal = File::open(wal).map_err(|e| AuditError::file("opening", wal, &e))?;
+        let wal = wal.map_or_else(|| files::open_wal(&file), Ok)?;
         let flusher = Arc::new(Flusher::new(wal));
-        let checkpointer = files::connect(path)?;
+        let checkpointer = files::connect(&file)?;
         // It holds the writers up while it tries.
-        checkpointer.busy_timeout(std::time::Duration::ZERO)?;
+        checkpointer.busy_timeout(Duration::ZERO)?;
+        let (sealed, _) = watch::channel(read::checkpoint(&writer.appender.connection)?);
         let shared = Arc::new(Shared {
             path: path.into(),
             options,
@@ -178,6 +214,8 @@ impl Log {
             flusher: flusher.clone(),
             ticker: Ticker::default(),
             wal_size,
+            sealed,
+            turns: Mutex::default(),
             _lock: lock,
         });
         // Made first: where a thread cannot be started, the other one is ended.
@@ -251,11 +289,11 @@ impl Log {
 
     /// How it is. Waits for a commit that is being made.
     pub fn stats(&self) -> Stats {
-        let (last, error) = {
+        let (last, error, wal) = {
             let writer = lock_of(&self.shared.writer);
-            (writer.last, writer.error.clone())
+            let wal = files::wal_path(&writer.appender.path);
+            (writer.appender.last(), writer.error.clone(), fs::metadata(wal))
         };
-        let wal = fs::metadata(files::wal_path(&self.shared.path));
         let queue = lock_of(&self.shared.queue);
         Stats {
             last,
@@ -265,6 +303,22 @@ impl Log {
             wal_bytes: wal.map_or(0, |file| file.len()),
             error: error.or_else(|| self.shared.flusher.failure().map(|e| e.to_string())),
         }
+    }
+
+    /// Begins a new file, as with every month.
+    ///
+    /// # Errors
+    /// [`AuditError`]; the old file goes on then.
+    pub fn turn(&self) -> Result<(), AuditError> {
+        let (request, answer) = std::sync::mpsc::channel();
+        lock_of(&self.shared.turns).push(request);
+        self.shared.ticker.wake();
+        answer.recv().unwrap_or_else(|_| Err(AuditError::Database("the log was closed".into())))
+    }
+
+    /// The newest signed head, from here on.
+    pub fn sealed(&self) -> watch::Receiver<Option<Sealed>> {
+        self.shared.sealed.subscribe()
     }
 
     /// The file.
@@ -289,6 +343,10 @@ impl Drop for Threads {
         if let Err(error) = self.shared.settle() {
             let records = lock_of(&self.shared.queue).riders.len();
             tracing::error!(%error, records, "the log could not be closed well: records were lost");
+        } else if let Some(sealing) = &self.shared.options.sealing
+            && let Err(error) = self.shared.seal(sealing)
+        {
+            tracing::error!(%error, "the log's last checkpoint could not be made");
         }
     }
 }
@@ -315,4 +373,4 @@ pub(crate) fn lock_of<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

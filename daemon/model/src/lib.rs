@@ -20,8 +20,9 @@ pub use reading::{
     Access, Column, NameUse, QualifiedName, Reading, Relation, Rung, Statement, UNREADABLE,
 };
 pub use record::{
-    Closing, CommandStatus, DaemonStarted, Event, EventKind, HoldEnd, HoldEnded, HoldOpened,
-    HoldVoted, Intent, Outcome, ProcessSeen, Record, Ref, Response, RunSeen, Seq, SessionClosed,
-    SessionOpened, SessionSignedOn, SessionStarted, VerdictKind,
+    Carried, ClockState, Closing, CommandStatus, DaemonStarted, Erased, Event, EventKind,
+    Heartbeat, HoldEnd, HoldEnded, HoldOpened, HoldVoted, Intent, Outcome, ProcessSeen, Record,
+    Ref, Response, RunSeen, Seq, SessionClosed, SessionOpened, SessionSignedOn, SessionStarted,
+    VerdictKind,
 };
 pub use time::Timestamp;

@@ -64,6 +64,12 @@ pub enum Record {
     SessionClosed(SessionClosed),
     /// Something else that an auditor wants to know.
     Event(Event),
+    /// The daemon is alive, and this is the state of its clocks.
+    Heartbeat(Heartbeat),
+    /// The content of records was erased.
+    Erased(Erased),
+    /// A record of an earlier file stands in this one again, because later ones refer to it.
+    Carried(Carried),
 }
 
 /// See [`Record::DaemonStarted`].
@@ -432,6 +438,72 @@ impl Closing {
     }
 }
 
+/// See [`Record::Heartbeat`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// When, by the wall clock.
+    pub at: Timestamp,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: Arc<str>,
+    /// Microseconds since the system was booted (`CLOCK_BOOTTIME`).
+    pub monotonic_us: u64,
+    /// Whether the wall clock follows another.
+    pub clock: ClockState,
+    /// By how much the wall clock may be wrong, in microseconds, as the kernel estimates.
+    pub clock_error_us: u64,
+}
+
+/// Whether a host's wall clock follows another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClockState {
+    /// It does (`adjtimex(2)` without `STA_UNSYNC`).
+    Synchronized,
+    /// It does not.
+    Unsynchronized,
+    /// The kernel did not say.
+    Unknown,
+}
+
+impl ClockState {
+    /// The name that the log uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Synchronized => "synchronized",
+            Self::Unsynchronized => "unsynchronized",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// See [`Record::Erased`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Erased {
+    /// When.
+    pub at: Timestamp,
+    /// The command whose statement, parameters and response it was.
+    pub command: Seq,
+    /// The numbers of the records, as a JSON array.
+    pub records: String,
+    /// The account of who erased it, as the kernel says.
+    pub uid: u32,
+    /// Its name.
+    pub person: String,
+    /// Why, in their words.
+    pub reason: String,
+}
+
+/// See [`Record::Carried`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Carried {
+    /// When.
+    pub at: Timestamp,
+    /// The record's number.
+    pub record: Seq,
+    /// Its leaf in the tree.
+    pub leaf: Digest,
+}
+
 /// See [`Record::Event`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -472,6 +544,16 @@ pub enum EventKind {
     /// Execs and exits of agents' processes were lost, because they came faster than they were
     /// read.
     ProcessesLost,
+    /// A new file of the log was begun.
+    LogTurned,
+    /// A file of the log was removed, because it was kept long enough; its hashes were kept.
+    LogRetired,
+    /// The log was damaged, and another one was begun.
+    LogDamaged,
+    /// A place that checkpoints are sent to has not taken one for too long.
+    AnchorLags,
+    /// A reader has kept the log from being tidied up for too long.
+    ReaderStays,
 }
 
 impl EventKind {
@@ -489,6 +571,11 @@ impl EventKind {
             Self::Doubt => "doubt",
             Self::Enrolled => "enrolled",
             Self::ProcessesLost => "processes-lost",
+            Self::LogTurned => "log-turned",
+            Self::LogRetired => "log-retired",
+            Self::LogDamaged => "log-damaged",
+            Self::AnchorLags => "anchor-lags",
+            Self::ReaderStays => "reader-stays",
         }
     }
 }

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{fs, sync::Arc};
 
 use chaperone_model::{
     AgentAddr, AgentName, Closing, Command, CommandKind, CommandStatus, Digest, Intent,
@@ -191,17 +191,21 @@ fn a_log_is_readable_with_read_access_alone_after_a_clean_end_and_after_a_crash(
         // As a crash leaves the files: copied from under the writer, whose locks do not come along.
         let copy = tempfile::tempdir().expect("a folder");
         let path = if crash {
+            let file = fs::canonicalize(&path).expect("a file");
+            let name = file.file_name().expect("a name");
             for suffix in ["", "-wal", "-shm"] {
-                let name = format!("log.sqlite{suffix}");
-                fs::copy(folder.path().join(&name), copy.path().join(&name)).expect("copied");
+                let from = files::with_suffix(&file, suffix);
+                let to = files::with_suffix(&copy.path().join(name), suffix);
+                fs::copy(from, to).expect("copied");
             }
-            copy.path().join("log.sqlite")
+            copy.path().join(name)
         } else {
             drop(log);
             path
         };
         for suffix in ["-wal", "-shm"] {
-            assert!(fs::exists(format!("{}{suffix}", path.display())).expect("asked"));
+            let file = fs::canonicalize(&path).expect("a file");
+            assert!(files::with_suffix(&file, suffix).exists());
         }
         let reader = Reader::open(&path).expect("readable");
         assert!(reader.commands(&Filter::default()).expect("rows").len() >= 4);

@@ -5,13 +5,9 @@
 use std::sync::{Arc, Mutex};
 
 use chaperone_model::{Event, EventKind, Record, Seq, Timestamp};
-use rusqlite::Connection;
 
 use super::{Shared, lock_of};
-use crate::{
-    AuditError,
-    insert::{insert, weight},
-};
+use crate::{AuditError, append::Appender, row::weight};
 
 #[derive(Default)]
 pub(super) struct Queue {
@@ -25,9 +21,8 @@ pub(super) struct Queue {
 
 pub(super) type Slot = Mutex<Option<Result<Vec<Seq>, AuditError>>>;
 
-pub(super) struct Writer {
-    pub(super) connection: Connection,
-    pub(super) last: Seq,
+pub(crate) struct Writer {
+    pub(crate) appender: Appender,
     pub(super) transactions: u64,
     pub(super) error: Option<String>,
 }
@@ -66,6 +61,15 @@ impl Shared {
 
     /// Commits all that is queued and answers those who wait.
     pub(super) fn commit_queued(&self, writer: &mut Writer) -> Result<(), AuditError> {
+        self.commit_with(writer, None)
+    }
+
+    /// Commits all that is queued with one more record behind it.
+    pub(crate) fn commit_with(
+        &self,
+        writer: &mut Writer,
+        last: Option<&Record>,
+    ) -> Result<(), AuditError> {
         let (batches, mut riders, bytes, untold) = {
             let mut queue = lock_of(&self.queue);
             let bytes = std::mem::take(&mut queue.rider_bytes);
@@ -85,8 +89,7 @@ impl Shared {
             Some(error) => Err(error),
             None => writer.write(
                 batches.iter().map(|(records, _)| records.as_slice()),
-                &riders,
-                told.as_ref(),
+                &mut riders.iter().chain(&told).chain(last),
             ),
         };
         match result {
@@ -132,51 +135,18 @@ impl Writer {
     pub(super) fn write<'a>(
         &mut self,
         batches: impl Iterator<Item = &'a [Record]>,
-        riders: &[Record],
-        told: Option<&Record>,
+        riders: &mut dyn Iterator<Item = &Record>,
     ) -> Result<std::vec::IntoIter<Vec<Seq>>, AuditError> {
-        let mut last = self.last;
-        let connection = &self.connection;
-        // Each batch has numbers in a row, so that its records can refer to each other.
-        let mut append = |records: &mut dyn Iterator<Item = &Record>| {
-            let first = Seq(last.0 + 1);
-            records
-                .map(|record| {
-                    last = Seq(last.0 + 1);
-                    insert(connection, last, first, record).map(|()| last)
-                })
-                .collect::<rusqlite::Result<Vec<Seq>>>()
-        };
-        let run = || -> rusqlite::Result<Vec<Vec<Seq>>> {
-            connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-            let seqs = batches
-                .map(|records| append(&mut records.iter()))
-                .collect::<rusqlite::Result<_>>()?;
-            append(&mut riders.iter().chain(told))?;
-            connection.prepare_cached("COMMIT")?.execute([])?;
-            Ok(seqs)
-        };
-        match run() {
+        match self.appender.write(batches, riders) {
             Ok(seqs) => {
-                self.last = last;
                 self.transactions += 1;
                 self.error = None;
                 Ok(seqs.into_iter())
             }
             Err(error) => {
-                if !self.connection.is_autocommit() {
-                    // Where even this fails the next BEGIN does, and says so.
-                    let _ = self.connection.execute_batch("ROLLBACK");
-                }
-                let error = AuditError::from(error);
                 self.error = Some(error.to_string());
                 Err(error)
             }
         }
-    }
-
-    #[cfg(test)]
-    pub(super) fn limit_pages(&self, pages: i64) {
-        self.connection.pragma_update(None, "max_page_count", pages).expect("a limit");
     }
 }

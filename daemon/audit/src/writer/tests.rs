@@ -6,11 +6,13 @@ use std::{
 };
 
 use chaperone_model::{
-    Command, CommandKind, CommandStatus, Event, EventKind, Intent, Outcome, Timestamp, VerdictKind,
+    AgentAddr, Command, CommandKind, CommandStatus, Event, EventKind, Intent, OriginalAddr, Outcome,
+    Protocol, Ref, SessionOpened, TargetName, Timestamp, VerdictKind,
 };
 use proptest::prelude::*;
 
 use super::*;
+use crate::table::{TABLES, Table};
 
 mod disk;
 
@@ -43,6 +45,19 @@ pub(crate) fn outcome(intent: u64, status: CommandStatus) -> Record {
         response: None,
         notices: None,
         transaction: Some("idle"),
+    })
+}
+
+fn session() -> Record {
+    Record::SessionOpened(SessionOpened {
+        at: Timestamp(1),
+        process: Ref::To(Seq(1)),
+        comm: "c".into(),
+        doubts: None,
+        target: TargetName("t".into()),
+        protocol: Protocol::Postgres,
+        original: OriginalAddr(([127, 0, 0, 1], 1).into()),
+        agent_addr: AgentAddr(([127, 0, 0, 1], 2).into()),
     })
 }
 
@@ -169,12 +184,10 @@ fn records_cannot_be_changed_or_removed() {
     let other = Connection::open(log.path()).expect("open");
     let records = vec![intent(1, "x"), outcome(1, CommandStatus::Ok), event("e")];
     seqs(&log, records);
-    for table in schema::TABLES {
+    for Table { name: table, columns, content, .. } in TABLES {
         // Rows of the tables that have none here: triggers fire for rows.
-        let columns: i64 = other
-            .query_row("SELECT count(*) FROM pragma_table_info(?)", [table], |r| r.get(0))
-            .expect("a number");
-        let values = vec!["1"; usize::try_from(columns).expect("few") - 1].join(", ");
+        let values = vec!["1"; columns.len() + content.len() - 1].join(", ");
+        let values = if content.is_empty() { values } else { values + ", NULL, NULL" };
         let _ = other
             .execute(&format!("INSERT INTO {table} VALUES (100, {values})"), [])
             .expect("added");
@@ -184,7 +197,12 @@ fn records_cannot_be_changed_or_removed() {
                 .expect_err(verb);
             assert!(error.to_string().contains("append-only"), "{error}");
         }
-        for change in [format!("UPDATE {table} SET at = 0"), format!("DELETE FROM {table}")] {
+        let mut changes = vec![format!("UPDATE {table} SET at = 0"), format!("DELETE FROM {table}")];
+        for column in *content {
+            changes.push(format!("UPDATE {table} SET {column} = 'x', content_digest = x'00'"));
+            changes.push(format!("UPDATE {table} SET {column} = NULL"));
+        }
+        for change in changes {
             let error = other.execute(&change, []).expect_err(&change);
             assert!(error.to_string().contains("append-only"), "{error}");
         }
@@ -228,16 +246,8 @@ fn other_databases_and_newer_logs_are_left_alone() {
 fn a_session_that_an_earlier_daemon_left_open_is_closed() {
     let folder = tempfile::tempdir().expect("a folder");
     let log = open(&folder);
-    let path = log.path().to_owned();
+    seqs(&log, vec![session()]);
     drop(log);
-    let connection = Connection::open(&path).expect("open");
-    connection
-        .execute_batch(
-            "INSERT INTO session_opened VALUES
-             (1, 1, 1, 'c', NULL, 't', 'postgres', 's', 'c')",
-        )
-        .expect("inserted");
-    drop(connection);
     for _ in 0..2 {
         let log = open(&folder);
         let closed: (i64, String, String) = read(&log)
@@ -280,11 +290,11 @@ proptest! {
                     }
                 }
                 Step::Ride => { ridden += 1; log.ride_along(event("e")); }
-                Step::Full => lock_of(&log.shared.writer).limit_pages(1),
-                Step::Room => lock_of(&log.shared.writer).limit_pages(1 << 20),
+                Step::Full => lock_of(&log.shared.writer).appender.limit_pages(1),
+                Step::Room => lock_of(&log.shared.writer).appender.limit_pages(1 << 20),
             }
         }
-        lock_of(&log.shared.writer).limit_pages(1 << 20);
+        lock_of(&log.shared.writer).appender.limit_pages(1 << 20);
         let path = log.path().to_owned();
         drop(log);
         let connection = Connection::open(path).expect("open");
@@ -292,7 +302,9 @@ proptest! {
             .query_map([], |r| r.get(0)).expect("rows").collect::<Result<_, _>>().expect("texts");
         prop_assert_eq!(&texts, &committed);
         prop_assert_eq!(count(&connection, "event"), ridden);
-        let last = schema::last_seq(&connection).expect("a number");
+        let last: u64 = connection
+            .query_row("SELECT coalesce(max(seq), 0) FROM tree", [], |row| row.get(0))
+            .expect("a number");
         prop_assert_eq!(last, committed.len() as u64 + ridden, "no gaps");
     }
 }

@@ -103,7 +103,7 @@ fn p1_after_a_failed_flush_nothing_is_committed() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("log.sqlite");
     // /dev/null cannot be synced.
-    let log = Log::open_flushing(&path, Options::default(), Path::new("/dev/null")).expect("open");
+    let log = Log::open_flushing(&path, Options::default(), Some(File::open("/dev/null").expect("a device"))).expect("open");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let flushed = log.commit(vec![intent(1, "x")]).expect("committed").flushed();
     let error = runtime.block_on(flushed).expect_err("not flushed");
@@ -134,8 +134,9 @@ fn new_files_are_for_the_owner_and_the_group() {
     seqs(&log, vec![intent(1, "x")]);
     let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
     assert_eq!(mode(path.parent().expect("a folder")), 0o750);
+    let file = fs::canonicalize(&path).expect("a file");
     for suffix in ["", "-wal", "-shm"] {
-        assert_eq!(mode(Path::new(&format!("{}{suffix}", path.display()))), 0o640, "{suffix}");
+        assert_eq!(mode(&files::with_suffix(&file, suffix)), 0o640, "{suffix}");
     }
 }
 
@@ -155,14 +156,14 @@ fn p2_a_full_disk_gives_no_receipt_and_uses_no_number() {
     let folder = tempfile::tempdir().expect("a folder");
     let log = open(&folder);
     assert_eq!(seqs(&log, vec![intent(1, "before")]), [1]);
-    lock_of(&log.shared.writer).limit_pages(1);
+    lock_of(&log.shared.writer).appender.limit_pages(1);
     let filler = "x".repeat(1 << 20);
     let error = log.commit(vec![intent(1, &filler)]).err().expect("no room");
     assert!(matches!(error, AuditError::Full), "{error}");
     log.ride_along(event(&filler));
     assert!(log.commit(vec![intent(1, &filler)]).is_err());
     assert!(log.stats().error.is_some());
-    lock_of(&log.shared.writer).limit_pages(1 << 20);
+    lock_of(&log.shared.writer).appender.limit_pages(1 << 20);
     assert_eq!(seqs(&log, vec![intent(1, "after")]), [2]);
     assert_eq!(count(&read(&log), "event"), 1, "what rode along was kept");
     assert_eq!(log.stats().error, None);
@@ -172,7 +173,7 @@ fn p2_a_full_disk_gives_no_receipt_and_uses_no_number() {
 fn closing_says_what_could_not_be_written() {
     let folder = tempfile::tempdir().expect("a folder");
     let log = open(&folder);
-    lock_of(&log.shared.writer).limit_pages(1);
+    lock_of(&log.shared.writer).appender.limit_pages(1);
     log.ride_along(event(&"x".repeat(1 << 20)));
     assert_eq!(log.stats().queued, 1);
     assert!(matches!(log.close(), Err(AuditError::Full)));
@@ -181,9 +182,9 @@ fn closing_says_what_could_not_be_written() {
 #[test]
 fn what_has_no_room_to_wait_is_counted_and_told() {
     let folder = tempfile::tempdir().expect("a folder");
-    let options = Options { queue_bytes: 3000 };
+    let options = Options { queue_bytes: 3000, ..Options::default() };
     let log = Log::open(&folder.path().join("log.sqlite"), options).expect("a log");
-    lock_of(&log.shared.writer).limit_pages(1);
+    lock_of(&log.shared.writer).appender.limit_pages(1);
     let filler = "x".repeat(2000);
     // Enough to need new pages whatever room is left in the present ones.
     for _ in 0..40 {
@@ -192,7 +193,7 @@ fn what_has_no_room_to_wait_is_counted_and_told() {
     let lost = log.stats().lost;
     assert!(lost > 0);
     assert!(log.stats().queued_bytes <= 3000);
-    lock_of(&log.shared.writer).limit_pages(1 << 20);
+    lock_of(&log.shared.writer).appender.limit_pages(1 << 20);
     seqs(&log, vec![intent(1, "x")]);
     let told: String = read(&log)
         .query_row("SELECT detail FROM event WHERE kind = 'outcomes-lost'", [], |r| r.get(0))
@@ -204,7 +205,7 @@ fn what_has_no_room_to_wait_is_counted_and_told() {
 fn all_who_meet_in_a_commit_that_fails_are_told_the_same() {
     let folder = tempfile::tempdir().expect("a folder");
     let log = open(&folder);
-    lock_of(&log.shared.writer).limit_pages(1);
+    lock_of(&log.shared.writer).appender.limit_pages(1);
     let held = lock_of(&log.shared.writer);
     let errors: Vec<String> = thread::scope(|scope| {
         let threads: Vec<_> = (0..4)

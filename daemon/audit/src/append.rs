@@ -1,0 +1,454 @@
+//! Appending to one file: a transaction holds records' rows and the tree's hashes for them.
+//!
+//! Does not belong here: who queues records, and when a new file begins.
+
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use chaperone_model::{Carried, Digest, Record, Ref, Seq, Timestamp};
+use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter, types::ToSql};
+
+use crate::{
+    AuditError,
+    canonical::{Canonical, Content, ContentKey, Value},
+    chain, files,
+    interned::Interned,
+    read, schema,
+    row::row,
+    table::{
+        HOLD_OPENED, INTENT, PROCESS, RUN, SESSION_OPENED, SESSION_SIGNED_ON,
+        SESSION_STARTED, Table,
+    },
+    tree::{Frontier, Hash},
+};
+
+/// A file of the log that is appended to.
+pub(crate) struct Appender {
+    pub(crate) path: PathBuf,
+    pub(crate) connection: Connection,
+    /// The first record that was or will be appended to this file.
+    first: Seq,
+    last: Seq,
+    frontier: Frontier,
+    interned: Interned,
+    canonical: Canonical,
+    completed: Vec<Hash>,
+    /// Commands without an outcome.
+    open: HashSet<Seq>,
+    /// Those of the transaction that become open or get their outcome.
+    moved: Vec<(Seq, bool)>,
+    randomness: SystemRandom,
+}
+
+/// What a file begins with.
+pub(crate) struct Beginning {
+    /// The tree so far.
+    pub(crate) frontier: Frontier,
+    /// The hashes that the tree's frontier is found by: the rows of the table `tree` that it needs.
+    pub(crate) rows: Vec<(Seq, Vec<u8>)>,
+    /// The name of the file before this one.
+    pub(crate) before: Option<String>,
+}
+
+impl Beginning {
+    /// Of the first file.
+    pub(crate) fn of_nothing() -> Self {
+        Self { frontier: Frontier::default(), rows: Vec::new(), before: None }
+    }
+}
+
+impl Appender {
+    /// Opens a file that is there, or begins one.
+    pub(crate) fn open(
+        path: &Path,
+        beginning: impl FnOnce() -> Result<Beginning, AuditError>,
+    ) -> Result<Self, AuditError> {
+        let mut connection = files::connect(path)?;
+        schema::migrate(&mut connection, path)?;
+        let first = connection
+            .query_row("SELECT first_seq FROM file", [], |row| row.get(0))
+            .optional()?
+            .map(Seq);
+        let first = match first {
+            Some(first) => first,
+            None => begin(&mut connection, beginning()?)?,
+        };
+        let last: u64 =
+            connection.query_row("SELECT coalesce(max(seq), 0) FROM tree", [], |row| row.get(0))?;
+        let last = Seq(last.max(first.0 - 1));
+        let frontier = read::frontier(&connection, last.0)?
+            .ok_or_else(|| AuditError::Corrupt("the tree's hashes are not whole".into()))?;
+        Ok(Self {
+            path: path.into(),
+            connection,
+            first,
+            last,
+            frontier,
+            interned: Interned::default(),
+            canonical: Canonical::default(),
+            completed: Vec::new(),
+            open: HashSet::new(),
+            moved: Vec::new(),
+            randomness: SystemRandom::new(),
+        })
+    }
+
+    /// The number of the last record.
+    pub(crate) fn last(&self) -> Seq {
+        self.last
+    }
+
+    /// The first record of this file.
+    pub(crate) fn first(&self) -> Seq {
+        self.first
+    }
+
+    /// The tree over all records.
+    pub(crate) fn frontier(&self) -> &Frontier {
+        &self.frontier
+    }
+
+    /// Commands that this writer has written and that have no outcome yet.
+    pub(crate) fn unanswered(&self) -> impl Iterator<Item = Seq> {
+        self.open.iter().copied()
+    }
+
+    /// These have none either, and stand in this file.
+    pub(crate) fn adopt(&mut self, open: impl Iterator<Item = Seq>) {
+        self.open.extend(open);
+    }
+
+    /// All commands up to here have an outcome.
+    pub(crate) fn settled(&self) -> Seq {
+        self.open.iter().min().map_or(self.last, |open| Seq(open.0 - 1))
+    }
+
+    pub(crate) fn into_connection(self) -> Connection {
+        self.connection
+    }
+
+    /// Texts that were written are no longer referred to.
+    pub(crate) fn forget(&mut self) {
+        self.interned.forget();
+    }
+
+    /// One transaction: the waiting batches, then what rides along. Answers the numbers of each
+    /// batch. Nothing is changed where it fails.
+    pub(crate) fn write<'a>(
+        &mut self,
+        batches: impl Iterator<Item = &'a [Record]>,
+        riders: &mut dyn Iterator<Item = &Record>,
+    ) -> Result<Vec<Vec<Seq>>, AuditError> {
+        self.whole(|appender| {
+            let mut carried = Vec::new();
+            let seqs = batches
+                .map(|records| appender.batch(&mut records.iter(), &mut carried))
+                .collect::<Result<_, _>>()?;
+            appender.batch(riders, &mut carried)?;
+            appender.batch(&mut carried.iter(), &mut Vec::new())?;
+            Ok(seqs)
+        })
+    }
+
+    /// Begins a file: with a record, and with what is carried over.
+    pub(crate) fn begin(
+        &mut self,
+        record: &Record,
+        carry: impl FnOnce(&Self, &mut Vec<Record>) -> Result<(), AuditError>,
+    ) -> Result<(), AuditError> {
+        self.whole(|appender| {
+            let mut carried = Vec::new();
+            carry(appender, &mut carried)?;
+            appender.batch(&mut std::iter::once(record).chain(&carried), &mut Vec::new())?;
+            Ok(())
+        })
+    }
+
+    /// A transaction: all of it, or nothing.
+    fn whole<T>(
+        &mut self,
+        run: impl FnOnce(&mut Self) -> Result<T, AuditError>,
+    ) -> Result<T, AuditError> {
+        let (last, frontier) = (self.last, self.frontier.clone());
+        let begin = self.connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut s| s.execute([]));
+        let result = begin.map_err(AuditError::from).and_then(|_| run(self)).and_then(|done| {
+            self.connection.prepare_cached("COMMIT")?.execute([])?;
+            Ok(done)
+        });
+        match &result {
+            Ok(_) => {
+                self.interned.committed();
+                for (intent, is_open) in self.moved.drain(..) {
+                    if is_open {
+                        self.open.insert(intent);
+                    } else {
+                        self.open.remove(&intent);
+                    }
+                }
+            }
+            Err(_) => {
+                if !self.connection.is_autocommit() {
+                    // Where even this fails the next BEGIN does, and says so.
+                    let _ = self.connection.execute_batch("ROLLBACK");
+                }
+                self.interned.rolled_back();
+                self.moved.clear();
+                (self.last, self.frontier) = (last, frontier);
+            }
+        }
+        result
+    }
+
+    /// Records with numbers in a row, so that they can refer to each other.
+    fn batch(
+        &mut self,
+        records: &mut dyn Iterator<Item = &Record>,
+        carried: &mut Vec<Record>,
+    ) -> Result<Vec<Seq>, AuditError> {
+        let first = Seq(self.last.0 + 1);
+        records
+            .map(|record| {
+                if self.first.0 > 1 {
+                    self.carry_what_it_refers_to(record, carried)?;
+                }
+                self.append(first, record)
+            })
+            .collect()
+    }
+
+    fn append(&mut self, first: Seq, record: &Record) -> Result<Seq, AuditError> {
+        let seq = Seq(self.last.0 + 1);
+        let known = self.interned.look_up(seq, record);
+        let (table, values) = row(seq, first, record, &known);
+        let has_content = values[table.columns.len()..].iter().any(|v| *v != Value::Null);
+        let content = if has_content { Content::Kept(self.key()?) } else { Content::None };
+        insert(&self.connection, table, &values, content)?;
+        let leaf = self.canonical.leaf(table, &values, content);
+        self.frontier.append(leaf, &mut self.completed);
+        self.connection
+            .prepare_cached("INSERT INTO tree VALUES (?, ?)")?
+            .execute(params![seq.0.cast_signed(), self.completed.as_flattened()])?;
+        self.last = seq;
+        match record {
+            Record::Intent(_) => self.moved.push((seq, true)),
+            Record::Outcome(r) => self.moved.push((r.intent, false)),
+            _ => {}
+        }
+        Ok(seq)
+    }
+
+    fn key(&self) -> Result<ContentKey, AuditError> {
+        let mut key = ContentKey::default();
+        self.randomness
+            .fill(&mut key)
+            .map_err(|_| AuditError::Database("the system gave no randomness".into()))?;
+        Ok(key)
+    }
+
+    /// What a record refers to stands in the same file.
+    fn carry_what_it_refers_to(
+        &self,
+        record: &Record,
+        carried: &mut Vec<Record>,
+    ) -> Result<(), AuditError> {
+        let mut to = |table, to: Ref| match to {
+            Ref::To(seq) => self.carry(table, seq, carried),
+            Ref::InBatch(_) => Ok(()),
+        };
+        match record {
+            Record::ProcessSeen(r) => {
+                to(&RUN, r.run)?;
+                r.parent.map_or(Ok(()), |parent| to(&PROCESS, parent))
+            }
+            Record::SessionOpened(r) => to(&PROCESS, r.process),
+            Record::SessionStarted(r) => to(&SESSION_OPENED, Ref::To(r.session)),
+            Record::SessionSignedOn(r) => to(&SESSION_OPENED, Ref::To(r.session)),
+            Record::SessionClosed(r) => to(&SESSION_OPENED, Ref::To(r.session)),
+            Record::Event(r) => {
+                r.session.map_or(Ok(()), |session| to(&SESSION_OPENED, Ref::To(session)))
+            }
+            Record::Intent(r) => {
+                to(&SESSION_OPENED, Ref::To(r.session))?;
+                if let Some(hold) = r.approval {
+                    to(&INTENT, Ref::To(hold))?;
+                }
+                match r.command.statement {
+                    Some(number) if r.session < self.first => {
+                        self.carry_prepared(r.session, number, carried)
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Record::Outcome(r) => to(&INTENT, Ref::To(r.intent)),
+            Record::HoldOpened(r) => to(&INTENT, r.hold),
+            Record::HoldVoted(r) => to(&HOLD_OPENED, Ref::To(r.hold)),
+            Record::HoldEnded(r) => to(&HOLD_OPENED, Ref::To(r.hold)),
+            Record::DaemonStarted(_)
+            | Record::RunSeen(_)
+            | Record::Heartbeat(_)
+            | Record::Erased(_)
+            | Record::Carried(_) => Ok(()),
+        }
+    }
+
+    /// Puts a record of an earlier file here, with its number and all that it refers to. For
+    /// `hold_opened` the number is the hold's.
+    pub(crate) fn carry(
+        &self,
+        table: &'static Table,
+        seq: Seq,
+        carried: &mut Vec<Record>,
+    ) -> Result<(), AuditError> {
+        if seq >= self.first {
+            return Ok(());
+        }
+        let column = if table.is(&HOLD_OPENED) { "hold" } else { "seq" };
+        let is_here = format!("SELECT 1 FROM {} WHERE {column} = ?", table.name);
+        if self.connection.prepare_cached(&is_here)?.exists([seq.0.cast_signed()])? {
+            return Ok(());
+        }
+        for earlier in chain::before(&self.path)? {
+            let sql = format!("SELECT * FROM {} WHERE {column} = ?", table.name);
+            let copied = self.copy(&earlier, table, &sql, &[&seq.0.cast_signed()], carried)?;
+            if copied > 0 {
+                break;
+            }
+        }
+        // Where the file that had it is no longer kept, the reference leads nowhere.
+        Ok(())
+    }
+
+    fn carry_prepared(
+        &self,
+        session: Seq,
+        number: u64,
+        carried: &mut Vec<Record>,
+    ) -> Result<(), AuditError> {
+        let (session, number) = (session.0.cast_signed(), number.cast_signed());
+        let of = "FROM intent WHERE session = ? AND statement = ? AND kind = 'prepare'";
+        let is_here = format!("SELECT 1 {of}");
+        if self.connection.prepare_cached(&is_here)?.exists([session, number])? {
+            return Ok(());
+        }
+        for earlier in chain::before(&self.path)? {
+            let sql = format!("SELECT * {of}");
+            if self.copy(&earlier, &INTENT, &sql, &[&session, &number], carried)? > 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies rows out of an earlier file, and what they refer to. Answers how many there were.
+    pub(crate) fn copy(
+        &self,
+        earlier: &Path,
+        table: &'static Table,
+        sql: &str,
+        parameters: &[&dyn ToSql],
+        carried: &mut Vec<Record>,
+    ) -> Result<usize, AuditError> {
+        let connection = files::connect_reading(earlier)?;
+        let mut statement = connection.prepare(sql)?;
+        let mut rows = statement.query(parameters)?;
+        let mut count = 0;
+        let mut canonical = Canonical::default();
+        while let Some(found) = rows.next()? {
+            let (mut values, content) = read::values(table, found)?;
+            let leaf = canonical.leaf(table, &values, content);
+            insert(&self.connection, table, &values, content)?;
+            let seq = |place: usize| match values.get(place) {
+                Some(Value::Integer(seq)) => Some(Seq(seq.cast_unsigned())),
+                _ => None,
+            };
+            if let Some(record) = seq(0) {
+                let at = Timestamp::from(std::time::SystemTime::now());
+                carried.push(Record::Carried(Carried { at, record, leaf: Digest(leaf) }));
+            }
+            let of = |name: &str| table.columns.iter().position(|c| *c == name).and_then(seq);
+            let references: &[(&str, &'static Table)] = match table.name {
+                "process" => &[("run", &RUN), ("parent", &PROCESS)],
+                "session_opened" => &[("process", &PROCESS)],
+                "intent" => &[
+                    ("session", &SESSION_OPENED),
+                    ("text_of", &INTENT),
+                    ("summary_of", &INTENT),
+                ],
+                "hold_opened" => &[("hold", &INTENT)],
+                _ => &[],
+            };
+            let references: Vec<_> = references
+                .iter()
+                .filter_map(|(name, table)| of(name).map(|seq| (*table, seq)))
+                .collect();
+            let (of_session, of_statement) = (of("session"), of("statement"));
+            values.clear();
+            count += 1;
+            for (table, seq) in references {
+                self.carry(table, seq, carried)?;
+            }
+            if table.is(&INTENT)
+                && let (Some(session), Some(number)) = (of_session, of_statement)
+            {
+                self.carry_prepared(session, number.0, carried)?;
+            }
+            if table.is(&SESSION_OPENED)
+                && let Some(session) = found.get::<_, Option<i64>>("seq")?
+            {
+                for table in [&SESSION_STARTED, &SESSION_SIGNED_ON] {
+                    let sql = format!("SELECT * FROM {} WHERE session = ?", table.name);
+                    self.copy(earlier, table, &sql, &[&session], carried)?;
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn limit_pages(&self, pages: i64) {
+        self.connection.pragma_update(None, "max_page_count", pages).expect("a limit");
+    }
+}
+
+fn begin(connection: &mut Connection, beginning: Beginning) -> Result<Seq, AuditError> {
+    let first = beginning.frontier.size() + 1;
+    let transaction = connection.transaction()?;
+    for (seq, hashes) in beginning.rows {
+        transaction.execute("INSERT INTO tree VALUES (?, ?)", params![seq.0.cast_signed(), hashes])?;
+    }
+    transaction.execute(
+        "INSERT INTO file VALUES (1, ?, ?, ?, NULL)",
+        params![
+            first.cast_signed(),
+            Timestamp::from(std::time::SystemTime::now()).0,
+            beginning.before
+        ],
+    )?;
+    transaction.commit()?;
+    Ok(Seq(first))
+}
+
+/// Writes one row.
+fn insert(
+    connection: &Connection,
+    table: &Table,
+    values: &[Value<'_>],
+    content: Content,
+) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(table.insert())?;
+    if table.content.is_empty() {
+        statement.execute(params_from_iter(values))?;
+        return Ok(());
+    }
+    let (key, digest) = match content {
+        Content::None => (None, None),
+        Content::Kept(key) => (Some(key), None),
+        Content::Erased(digest) => (None, Some(digest)),
+    };
+    let values = values.iter().map(|value| value as &dyn ToSql);
+    statement.execute(params_from_iter(values.chain([&key as &dyn ToSql, &digest])))?;
+    Ok(())
+}

@@ -1,0 +1,310 @@
+//! A log, and everything that can be done to it by someone who may write its files.
+
+use std::{fs, sync::Arc, time::Duration};
+
+use chaperone_model::{ClockState, CommandStatus, Heartbeat, Timestamp};
+use rusqlite::params;
+
+use super::*;
+use crate::{
+    Log, Options, Sealing,
+    note::Signer,
+    tree::leaf_hash,
+    writer::tests::{intent, outcome},
+};
+
+struct Kept {
+    folder: tempfile::TempDir,
+    signer: Arc<Signer>,
+}
+
+impl Kept {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let signer = Signer::from_pkcs8("host/log", &Signer::generate().expect("a key"));
+        Self { folder, signer: Arc::new(signer.expect("a key")) }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("log.sqlite")
+    }
+
+    fn open(&self) -> Log {
+        let clocks = || Heartbeat {
+            at: Timestamp(5),
+            boot_id: "boot".into(),
+            monotonic_us: 1,
+            clock: ClockState::Synchronized,
+            clock_error_us: 2,
+        };
+        let sealing = Sealing {
+            signer: self.signer.clone(),
+            every: Duration::from_hours(1),
+            records: u64::MAX,
+            heartbeat: Duration::from_hours(1),
+            clocks: Arc::new(clocks),
+        };
+        let options = Options { sealing: Some(sealing), ..Options::default() };
+        Log::open(&self.path(), options).expect("a log")
+    }
+
+    /// So many commands with their outcomes, and a checkpoint over them.
+    fn write(&self, count: u64) -> u64 {
+        let log = self.open();
+        add(&log, count);
+        let last = log.stats().last.0;
+        drop(log);
+        last
+    }
+
+    fn verify(&self, kept: Option<&Checkpoint>) -> Report {
+        let key = self.signer.verifier();
+        let question = Question { key: Some(&key), kept, ..Question::default() };
+        verify(&self.path(), &question).expect("readable")
+    }
+
+    fn newest(&self) -> Checkpoint {
+        let connection = self.connection();
+        let sealed = read::checkpoint(&connection).expect("readable").expect("a checkpoint");
+        Checkpoint::open(&sealed.note, &self.signer.verifier()).expect("signed")
+    }
+
+    fn connection(&self) -> Connection {
+        Connection::open(self.path()).expect("open")
+    }
+
+    /// As somebody would who may write the file.
+    fn tamper(&self, sql: &str) {
+        let connection = self.connection();
+        let triggers: Vec<String> = connection
+            .prepare("SELECT name FROM sqlite_schema WHERE type = 'trigger'")
+            .and_then(|mut s| s.query_map([], |row| row.get(0))?.collect())
+            .expect("names");
+        for trigger in triggers {
+            connection.execute_batch(&format!("DROP TRIGGER {trigger}")).expect("dropped");
+        }
+        connection.execute_batch(sql).expect(sql);
+    }
+
+    /// Computes the whole tree anew, and leaves the checkpoints.
+    fn reseal(&self) {
+        let connection = self.connection();
+        connection.execute_batch("DELETE FROM tree").expect("deleted");
+        let mut records = Records::new(&connection).expect("tables");
+        let mut canonical = Canonical::default();
+        let mut cursors = records.open(1, &mut canonical).expect("rows");
+        let mut frontier = Frontier::default();
+        let mut completed = Vec::new();
+        while let Some(next) =
+            cursors.iter_mut().filter(|c| c.seq.is_some()).min_by_key(|cursor| cursor.seq)
+        {
+            frontier.append(next.leaf, &mut completed);
+            connection
+                .execute(
+                    "INSERT INTO tree VALUES (?, ?)",
+                    params![next.seq.map(u64::cast_signed), completed.as_flattened()],
+                )
+                .expect("inserted");
+            next.step(&mut canonical).expect("a row");
+        }
+    }
+}
+
+fn add(log: &Log, count: u64) {
+    let first = log.stats().last.0 + 1;
+    for n in 0..count {
+        let text = format!("SELECT {n} FROM customers WHERE name = 'Jane' /* long enough */");
+        let _ = log.commit(vec![intent(1, &text)]).expect("committed");
+        let _ = log.commit(vec![outcome(first + 2 * n, CommandStatus::Ok)]).expect("committed");
+    }
+}
+
+fn found(report: &Report) -> (u64, &str) {
+    let finding = report.finding.as_ref().expect("a finding");
+    (finding.seq, &finding.what)
+}
+
+#[test]
+fn p7_a_log_that_nobody_touched_verifies() {
+    let log = Kept::new();
+    let last = log.write(20);
+    let kept = log.newest();
+    log.write(5);
+    let report = log.verify(Some(&kept));
+    assert_eq!(report.finding, None);
+    assert!(report.sealed > last && report.sealed == report.last, "{report:?}");
+    assert_eq!((report.records, report.checkpoints, report.erased), (report.last, 2, 0));
+}
+
+#[test]
+fn p7_whatever_is_altered_is_found_with_the_first_record_that_it_concerns() {
+    let cases: [(&str, u64, &str); 12] = [
+        ("UPDATE intent SET rule = 'other' WHERE seq = 9", 9, "altered"),
+        ("UPDATE intent SET text = 'SELECT 2' WHERE seq = 9", 9, "altered"),
+        ("UPDATE intent SET content_key = x'00112233445566778899aabbccddeeff' WHERE seq = 9", 9, "altered"),
+        ("UPDATE intent SET text = NULL, content_key = NULL, content_digest = zeroblob(32) WHERE seq = 9", 9, "altered"),
+        ("DELETE FROM intent WHERE seq = 9", 9, "missing"),
+        ("DELETE FROM intent WHERE seq > 20; DELETE FROM outcome WHERE seq > 20; DELETE FROM heartbeat", 21, "missing"),
+        ("DELETE FROM intent WHERE seq > 20; DELETE FROM outcome WHERE seq > 20; DELETE FROM heartbeat; DELETE FROM tree WHERE seq > 20", 21, "missing"),
+        ("INSERT INTO event VALUES (9, 1, NULL, 'doubt', 'x')", 9, "two records"),
+        ("INSERT INTO event VALUES (1000, 1, NULL, 'doubt', 'x')", 1000, "behind the end"),
+        ("UPDATE tree SET hashes = zeroblob(32) WHERE seq = 9", 9, "altered"),
+        ("UPDATE intent SET seq = 1000 WHERE seq = 9; UPDATE intent SET seq = 9 WHERE seq = 11; UPDATE intent SET seq = 11 WHERE seq = 1000", 9, "altered"),
+        ("UPDATE checkpoint SET note = replace(note, 'host', 'hOst')", 1, "not signed"),
+    ];
+    for (sql, seq, what) in cases {
+        let log = Kept::new();
+        log.write(20);
+        log.tamper(sql);
+        let report = log.verify(None);
+        let (at, sentence) = found(&report);
+        assert_eq!(at, seq, "{sql}: {sentence}");
+        assert!(sentence.contains(what), "{sql}: {sentence}");
+    }
+}
+
+#[test]
+fn p7_a_tree_that_is_computed_anew_does_not_lead_to_what_was_signed() {
+    let log = Kept::new();
+    let before = log.write(10) + 1;
+    log.write(10);
+    log.tamper("UPDATE intent SET rule = 'other' WHERE seq = 30");
+    log.reseal();
+    let report = log.verify(None);
+    // What the first checkpoint covers is as it was.
+    assert_eq!(found(&report).0, before + 1);
+    assert_eq!(report.sealed, before);
+    // Signed again, with another key.
+    let other = Signer::from_pkcs8("host/log", &Signer::generate().expect("a key")).expect("a key");
+    let connection = log.connection();
+    let frontier = read::frontier(&connection, report.last).expect("read").expect("a tree");
+    let (origin, size, root) = ("host/log".into(), report.last, frontier.root());
+    let note = other.sign(&Checkpoint { origin, size, root }.text());
+    let changed = connection.execute("UPDATE checkpoint SET note = ? WHERE size = ?", params![note, size.cast_signed()]);
+    assert_eq!(changed, Ok(1));
+    assert!(found(&log.verify(None)).1.contains("not signed by host/log"));
+}
+
+#[test]
+fn p7_a_log_without_its_checkpoints_is_no_log() {
+    let log = Kept::new();
+    log.write(10);
+    log.tamper("DELETE FROM checkpoint");
+    assert!(found(&log.verify(None)).1.contains("no checkpoint"));
+}
+
+#[test]
+fn p7_an_older_copy_is_found_by_a_checkpoint_that_was_kept() {
+    let log = Kept::new();
+    log.write(10);
+    let copy = tempfile::tempdir().expect("a folder");
+    let file = fs::canonicalize(log.path()).expect("a file");
+    let name = file.file_name().expect("a name");
+    for suffix in ["", "-wal", "-shm"] {
+        let to = files::with_suffix(&copy.path().join(name), suffix);
+        fs::copy(files::with_suffix(&file, suffix), to).expect("copied");
+    }
+    let last = log.newest().size;
+    log.write(10);
+    let kept = log.newest();
+    let older = Kept { folder: copy, signer: log.signer.clone() };
+    std::os::unix::fs::symlink(name, older.path()).expect("linked");
+    // By itself it is whole.
+    assert_eq!(older.verify(None).finding, None);
+    assert_eq!(found(&older.verify(Some(&kept))).0, last + 1);
+    // And one that went another way from there.
+    older.write(15);
+    let (at, what) = (older.verify(Some(&kept)), "another log");
+    assert!(found(&at).1.contains(what), "{at:?}");
+}
+
+#[test]
+fn p7_a_part_of_a_log_verifies_by_itself() {
+    let log = Kept::new();
+    log.write(10);
+    log.write(10);
+    log.write(10);
+    let key = log.signer.verifier();
+    let part = |from, to| {
+        let (from, to) = (Some(Seq(from)), Some(Seq(to)));
+        let question = Question { key: Some(&key), from, to, ..Question::default() };
+        verify(&log.path(), &question).expect("readable")
+    };
+    let report = part(25, 30);
+    assert_eq!((report.finding, report.checkpoints), (None, 1));
+    assert!(report.records < 25, "{}", report.records);
+    log.tamper("UPDATE intent SET rule = 'other' WHERE seq = 26");
+    assert_eq!(found(&part(25, 30)).0, 26);
+    assert_eq!(part(30, 40).finding, None);
+    // The hashes before it are believed only as far as they lead to what was signed.
+    log.tamper("UPDATE tree SET hashes = zeroblob(length(hashes)) WHERE seq = 16");
+    assert!(part(30, 40).finding.is_some());
+}
+
+#[test]
+fn p7_a_tree_goes_on_over_the_files_and_what_is_open_is_carried_over() {
+    let log = Kept::new();
+    let open = log.open();
+    add(&open, 5);
+    let waiting = open.commit(vec![intent(1, "SELECT pg_sleep(1000)")]).expect("committed");
+    let waiting = waiting.receipts()[0].seq();
+    open.turn().expect("turned");
+    let _ = open.commit(vec![outcome(waiting.0, CommandStatus::Ok)]).expect("committed");
+    add(&open, 5);
+    open.turn().expect("turned");
+    add(&open, 5);
+    drop(open);
+    let report = log.verify(None);
+    assert_eq!((&report.finding, report.files.len()), (&None, 3), "{report:?}");
+    assert_eq!(report.records, report.last);
+    // Each file has what its own records refer to.
+    let second = Connection::open(&report.files[1]).expect("open");
+    let texts: Vec<String> = second
+        .prepare("SELECT statement FROM commands WHERE status = 'ok' ORDER BY id")
+        .and_then(|mut s| s.query_map([], |row| row.get(0))?.collect())
+        .expect("rows");
+    assert_eq!((texts.len(), texts[0].as_str()), (6, "SELECT pg_sleep(1000)"));
+    // What was carried over is held to what it was.
+    let triggers = "DROP TRIGGER intent_u";
+    second.execute_batch(triggers).expect("dropped");
+    let changed = second.execute("UPDATE intent SET rule = 'other' WHERE seq = ?", [waiting.0.cast_signed()]);
+    assert_eq!(changed, Ok(1));
+    let altered = log.verify(None);
+    assert_eq!(found(&altered).0, waiting.0);
+}
+
+#[test]
+fn p7_a_file_that_is_left_out_is_missed() {
+    let log = Kept::new();
+    let open = log.open();
+    for _ in 0..3 {
+        add(&open, 3);
+        open.turn().expect("turned");
+    }
+    drop(open);
+    let files = log.verify(None).files;
+    let connection = Connection::open(&files[2]).expect("open");
+    let before = files[0].file_name().expect("a name").to_str().expect("text");
+    connection.execute("UPDATE file SET before = ?", [before]).expect("changed");
+    let report = log.verify(None);
+    assert!(found(&report).1.contains("begins with record"), "{report:?}");
+}
+
+#[test]
+fn a_leaf_is_the_canonical_record() {
+    let log = Kept::new();
+    log.write(1);
+    let connection = log.connection();
+    let mut statement = connection.prepare("SELECT * FROM outcome").expect("prepared");
+    let mut rows = statement.query([]).expect("rows");
+    let row = rows.next().expect("read").expect("a row");
+    let (values, content) = read::values(&crate::table::OUTCOME, row).expect("values");
+    let mut canonical = Canonical::default();
+    let record = canonical.record(&crate::table::OUTCOME, &values, content);
+    let expected = br#"{"record":"outcome","seq":2,"at":2,"intent":1,"part":0,"status":"ok","tag":"SELECT 1","duration_us":5,"rows":1,"bytes":10,"bytes_in":0,"transaction_state":"idle"}"#;
+    assert_eq!(record, expected);
+    let hashes: Vec<u8> = connection
+        .query_row("SELECT hashes FROM tree WHERE seq = 2", [], |row| row.get(0))
+        .expect("hashes");
+    assert_eq!(hashes[..32], leaf_hash(expected));
+}
