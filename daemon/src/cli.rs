@@ -16,11 +16,12 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     agents::{self, AgentsArgs},
     config::{self, Config, ConfigError, DEFAULT_CONTROL},
-    daemon, doctor,
+    daemon, doctor, evidence,
     holds::{self, HoldsArgs, WordArgs},
     policy::{self, PolicyCommand},
     show,
     trust::{self, Trust},
+    verify::{self, ProofArgs, VerifyArgs},
 };
 
 /// How often `log --follow` looks.
@@ -134,6 +135,14 @@ enum LogCommand {
     Sessions,
     /// Show what else happened
     Events,
+    /// Show the log's public key, to be enrolled off this host
+    Key,
+    /// Show the log's newest signed head, to be kept elsewhere
+    Checkpoint,
+    /// Verify that the log is what was written
+    Verify(VerifyArgs),
+    /// Write the proof that a record is in the log, or that the log goes on from a kept checkpoint
+    Proof(ProofArgs),
 }
 
 /// Does what was asked.
@@ -205,7 +214,17 @@ fn dispatch(cli: &Cli) -> Result<bool> {
         Command::Trust { what } => {
             trust::run(&config()?, what.as_ref().unwrap_or(&Trust::Show), cli.json)
         }
-        Command::Log(args) => log(&Reader::open(&config()?.daemon.log)?, args, cli.json),
+        Command::Log(args) => {
+            let path = || Ok(config()?.daemon.log);
+            let key = || evidence::verifier(&config()?);
+            match &args.what {
+                Some(LogCommand::Key) => verify::key(&key()?),
+                Some(LogCommand::Checkpoint) => verify::checkpoint(&path()?),
+                Some(LogCommand::Proof(args)) => verify::proof(&path()?, args),
+                Some(LogCommand::Verify(args)) => verify::run(args, path, key, cli.json),
+                _ => log(&Reader::open(&path()?)?, args, cli.json),
+            }
+        }
     }
 }
 
@@ -233,7 +252,7 @@ fn log(reader: &Reader, args: &LogArgs, json: bool) -> Result<bool> {
         }
         Some(LogCommand::Sessions) => show::sessions(&reader.sessions(args.limit)?, json)?,
         Some(LogCommand::Events) => show::events(&reader.events(args.limit)?, json)?,
-        None => {
+        Some(_) | None => {
             // The cursor first: what finishes in between is shown by both or by the second alone.
             let mut cursor = reader.last_outcome()?;
             let mut rows = reader.commands(&filter)?;

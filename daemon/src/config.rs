@@ -21,12 +21,14 @@ use crate::secret::Source;
 
 mod agent;
 mod diagnostic;
+mod evidence;
 mod lint;
 mod rule;
 mod target;
 
 pub(crate) use agent::{Agent, Binaries, Scope, VersionRule};
 use diagnostic::{point_at, suggest};
+pub(crate) use evidence::Evidence;
 pub(crate) use target::{
     AgentTls, ClientIdentity, Credential, NoCredential, Roots, Target, TlsMode,
 };
@@ -45,6 +47,7 @@ pub(crate) struct Config {
     pub(crate) targets: Vec<Target>,
     pub(crate) policy: Policy,
     pub(crate) webhook: Option<Webhook>,
+    pub(crate) log: Evidence,
     /// What is odd about it, though it is valid.
     pub(crate) warnings: Vec<String>,
 }
@@ -138,12 +141,13 @@ impl Config {
         let rules = rules.into_iter().map(|checked| checked.rule).collect();
         let webhook = file.webhook.map(RawWebhook::check).transpose();
         let webhook = webhook.map_err(|(span, message)| at(span, &message))?;
+        let log = file.log.check().map_err(|(span, message)| at(span, &message))?;
         let mut hash = String::new();
         for byte in Sha256::digest(text.as_bytes()) {
             let _ = write!(hash, "{byte:02x}");
         }
         let policy = Policy::new(hash, defaults, rules);
-        Ok(Self { daemon, agents, targets, policy, webhook, warnings })
+        Ok(Self { daemon, agents, targets, policy, webhook, log, warnings })
     }
 
     /// The cgroup to attach to.
@@ -170,6 +174,8 @@ struct File {
     #[serde(default)]
     rule: Vec<rule::Raw>,
     webhook: Option<RawWebhook>,
+    #[serde(default)]
+    log: evidence::Raw,
 }
 
 #[derive(Deserialize)]

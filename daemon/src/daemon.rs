@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use chaperone_audit::{Log, Options};
+use chaperone_audit::Log;
 use chaperone_kernel::{Host, Interception, Plan, Watch, read_offsets};
 use chaperone_model::{DaemonStarted, EventKind, Record};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -23,7 +23,7 @@ use crate::{
     approvals::{Approvals, Listener},
     clock,
     config::{Attach, Config, Target, VersionRule},
-    control,
+    control, evidence,
     following::Follower,
     identity::{Identities, Place, enrolled, read_version},
     scoping::Scoping,
@@ -54,7 +54,7 @@ pub(crate) fn run(config: Config) -> Result<()> {
         offsets: read_offsets(&host.btf)?,
     };
     // All that can fail fails before anything is intercepted.
-    let log = Log::open(&config.daemon.log, Options::default())?;
+    let log = Log::open(&config.daemon.log, evidence::options(&config)?)?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let listeners = (0..threads)
         .map(|_| Listeners::bind(config.daemon.listen))
@@ -305,7 +305,7 @@ pub(crate) fn detach(config: &Config) -> Result<()> {
                 nix::unistd::getuid()
             ),
         };
-        match Log::open(&config.daemon.log, Options::default()) {
+        match evidence::options(config).and_then(|o| Ok(Log::open(&config.daemon.log, o)?)) {
             Ok(log) => {
                 let _ = log.commit(vec![Record::Event(event)])?.receipts();
             }

@@ -10,6 +10,7 @@ mod config;
 mod control;
 mod daemon;
 mod doctor;
+mod evidence;
 mod following;
 mod holds;
 mod identity;
@@ -32,6 +33,7 @@ mod summary;
 mod tls;
 mod trust;
 mod upstream;
+mod verify;
 mod webhook;
 
 use std::process::ExitCode;

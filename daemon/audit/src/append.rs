@@ -16,11 +16,12 @@ use crate::{
     canonical::{Canonical, Content, ContentKey, Value},
     chain, files,
     interned::Interned,
-    read, schema,
+    read,
     row::row,
+    schema,
     table::{
-        HOLD_OPENED, INTENT, PROCESS, RUN, SESSION_OPENED, SESSION_SIGNED_ON,
-        SESSION_STARTED, Table,
+        HOLD_OPENED, INTENT, PROCESS, RUN, SESSION_OPENED, SESSION_SIGNED_ON, SESSION_STARTED,
+        Table,
     },
     tree::{Frontier, Hash},
 };
@@ -173,31 +174,29 @@ impl Appender {
         run: impl FnOnce(&mut Self) -> Result<T, AuditError>,
     ) -> Result<T, AuditError> {
         let (last, frontier) = (self.last, self.frontier.clone());
-        let begin = self.connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut s| s.execute([]));
+        let begin =
+            self.connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut s| s.execute([]));
         let result = begin.map_err(AuditError::from).and_then(|_| run(self)).and_then(|done| {
             self.connection.prepare_cached("COMMIT")?.execute([])?;
             Ok(done)
         });
-        match &result {
-            Ok(_) => {
-                self.interned.committed();
-                for (intent, is_open) in self.moved.drain(..) {
-                    if is_open {
-                        self.open.insert(intent);
-                    } else {
-                        self.open.remove(&intent);
-                    }
+        if result.is_ok() {
+            self.interned.committed();
+            for (intent, is_open) in self.moved.drain(..) {
+                if is_open {
+                    self.open.insert(intent);
+                } else {
+                    self.open.remove(&intent);
                 }
             }
-            Err(_) => {
-                if !self.connection.is_autocommit() {
-                    // Where even this fails the next BEGIN does, and says so.
-                    let _ = self.connection.execute_batch("ROLLBACK");
-                }
-                self.interned.rolled_back();
-                self.moved.clear();
-                (self.last, self.frontier) = (last, frontier);
+        } else {
+            if !self.connection.is_autocommit() {
+                // Where even this fails the next BEGIN does, and says so.
+                let _ = self.connection.execute_batch("ROLLBACK");
             }
+            self.interned.rolled_back();
+            self.moved.clear();
+            (self.last, self.frontier) = (last, frontier);
         }
         result
     }
@@ -372,11 +371,9 @@ impl Appender {
             let references: &[(&str, &'static Table)] = match table.name {
                 "process" => &[("run", &RUN), ("parent", &PROCESS)],
                 "session_opened" => &[("process", &PROCESS)],
-                "intent" => &[
-                    ("session", &SESSION_OPENED),
-                    ("text_of", &INTENT),
-                    ("summary_of", &INTENT),
-                ],
+                "intent" => {
+                    &[("session", &SESSION_OPENED), ("text_of", &INTENT), ("summary_of", &INTENT)]
+                }
                 "hold_opened" => &[("hold", &INTENT)],
                 _ => &[],
             };
@@ -417,7 +414,8 @@ fn begin(connection: &mut Connection, beginning: Beginning) -> Result<Seq, Audit
     let first = beginning.frontier.size() + 1;
     let transaction = connection.transaction()?;
     for (seq, hashes) in beginning.rows {
-        transaction.execute("INSERT INTO tree VALUES (?, ?)", params![seq.0.cast_signed(), hashes])?;
+        transaction
+            .execute("INSERT INTO tree VALUES (?, ?)", params![seq.0.cast_signed(), hashes])?;
     }
     transaction.execute(
         "INSERT INTO file VALUES (1, ?, ?, ?, NULL)",

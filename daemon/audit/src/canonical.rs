@@ -193,8 +193,7 @@ mod tests {
         values.extend([text("SELECT 1"), Value::Null]);
         let key = [9; 16];
         let digest = canonical.digest(&INTENT, &values, key);
-        let expected: Hash =
-            Sha256::digest([&key[..], b"{\"text\":\"SELECT 1\"}"].concat()).into();
+        let expected: Hash = Sha256::digest([&key[..], b"{\"text\":\"SELECT 1\"}"].concat()).into();
         assert_eq!(digest, expected);
         let kept = canonical.record(&INTENT, &values, Content::Kept(key)).to_vec();
         let mut erased = vec![Value::Null; values.len()];

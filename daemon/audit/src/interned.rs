@@ -52,15 +52,15 @@ impl Default for Interned {
 impl Interned {
     /// What is known of a record's content; what is not is from here on.
     pub(crate) fn look_up(&mut self, seq: Seq, record: &Record) -> Known {
-        let mut known = Known { text_of: None, summary_of: None, response_of: None };
+        let mut known = Known { text: None, summary: None, response: None };
         match record {
             Record::Intent(r) => {
-                known.text_of = self.seen(Kind::Text, r.command.text.as_deref(), seq);
-                known.summary_of = self.seen(Kind::Summary, r.summary.as_deref(), seq);
+                known.text = self.seen(Kind::Text, r.command.text.as_deref(), seq);
+                known.summary = self.seen(Kind::Summary, r.summary.as_deref(), seq);
             }
             Record::Outcome(r) => {
                 let rows = r.response.as_ref().map(|response| response.rows.as_str());
-                known.response_of = self.seen(Kind::Response, rows, seq);
+                known.response = self.seen(Kind::Response, rows, seq);
             }
             _ => {}
         }

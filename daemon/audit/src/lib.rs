@@ -10,6 +10,7 @@ mod files;
 mod flush;
 mod interned;
 pub mod note;
+mod proofs;
 mod query;
 mod read;
 mod recover;
@@ -24,6 +25,7 @@ pub mod verify;
 mod writer;
 
 pub use error::AuditError;
+pub use proofs::{Canonicalised, Proofs};
 pub use query::{
     BinaryRow, CommandDetail, CommandRow, EventRow, Filter, HoldRow, Part, Reader, RunRow,
     SessionRow,

@@ -152,12 +152,12 @@ impl Verifier {
         for one in note.signatures.iter().filter(|s| s.name == self.name && s.id == self.id()) {
             let wrong = || NoteError::WrongSignature(self.name.clone());
             if self.kind == COSIGNATURE_TYPE {
-                let (time, signature) = one.signature.split_at_checked(8).ok_or_else(wrong)?;
+                let (time, signature) = one.bytes.split_at_checked(8).ok_or_else(wrong)?;
                 let time = time.try_into().map(u64::from_be_bytes).map_err(|_| wrong())?;
                 let text = format!("cosignature/v1\ntime {time}\n{}", note.text);
                 key.verify(text.as_bytes(), signature).map_err(|_| wrong())?;
             } else {
-                key.verify(note.text.as_bytes(), &one.signature).map_err(|_| wrong())?;
+                key.verify(note.text.as_bytes(), &one.bytes).map_err(|_| wrong())?;
             }
             found = true;
         }
@@ -183,7 +183,7 @@ pub struct Note {
 struct Signature {
     name: String,
     id: [u8; 4],
-    signature: Vec<u8>,
+    bytes: Vec<u8>,
 }
 
 impl Note {
@@ -215,7 +215,7 @@ fn signature(line: &str) -> Option<Signature> {
     let bytes = BASE64.decode(signature).ok()?;
     let (id, signature) = bytes.split_first_chunk::<4>()?;
     let named = is_name(name) && !signature.is_empty();
-    named.then(|| Signature { name: name.into(), id: *id, signature: signature.into() })
+    named.then(|| Signature { name: name.into(), id: *id, bytes: signature.into() })
 }
 
 /// A head of the log: what is signed.
@@ -412,7 +412,8 @@ mod tests {
             let opened = Checkpoint::open(&signer.sign(text), &signer.verifier());
             assert!(opened.is_err(), "{text:?}");
         }
-        for note in ["", "\n\n", "a\n\n", "a\n\n— h\n", "a\n\n— h AAAA\n", "a\r\n\n— h AAAAAAA=\n"] {
+        for note in ["", "\n\n", "a\n\n", "a\n\n— h\n", "a\n\n— h AAAA\n", "a\r\n\n— h AAAAAAA=\n"]
+        {
             assert!(Note::parse(note).is_err(), "{note:?}");
         }
         for key in ["", "a+b", "a+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k"] {

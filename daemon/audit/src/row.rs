@@ -13,11 +13,11 @@ use crate::{
     },
 };
 
-/// What was written before and need not be written again.
+/// Which records have the same text, summary and response, so that they need not be written again.
 pub(crate) struct Known {
-    pub(crate) text_of: Option<Seq>,
-    pub(crate) summary_of: Option<Seq>,
-    pub(crate) response_of: Option<Seq>,
+    pub(crate) text: Option<Seq>,
+    pub(crate) summary: Option<Seq>,
+    pub(crate) response: Option<Seq>,
 }
 
 /// A record's table, and its values in the order of the table's columns and content. `first` is the
@@ -130,15 +130,15 @@ pub(crate) fn row<'a>(
                 int(r.session.0),
                 text(r.command.kind.as_str()),
                 r.command.statement.map_or(Value::Null, int),
-                known.text_of.map_or(Value::Null, |seq| int(seq.0)),
+                known.text.map_or(Value::Null, |seq| int(seq.0)),
                 int(r.command.parameters_cut),
                 text(r.verdict.as_str()),
                 text(&r.rule),
                 optional(r.rung.map(Rung::as_str)),
-                optional(r.summary.as_deref().filter(|_| known.summary_of.is_none())),
-                known.summary_of.map_or(Value::Null, |seq| int(seq.0)),
+                optional(r.summary.as_deref().filter(|_| known.summary.is_none())),
+                known.summary.map_or(Value::Null, |seq| int(seq.0)),
                 r.approval.map_or(Value::Null, |hold| int(hold.0)),
-                optional(r.command.text.as_deref().filter(|_| known.text_of.is_none())),
+                optional(r.command.text.as_deref().filter(|_| known.text.is_none())),
                 optional(r.command.parameters.as_deref()),
             ],
         ),
@@ -159,13 +159,13 @@ pub(crate) fn row<'a>(
                     int(r.bytes),
                     int(r.bytes_in),
                     optional(response.map(|x| x.columns.as_str()).filter(|x| !x.is_empty())),
-                    known.response_of.map_or(Value::Null, |seq| int(seq.0)),
+                    known.response.map_or(Value::Null, |seq| int(seq.0)),
                     response.map_or(Value::Null, |x| int(x.kept)),
                     response.map_or(Value::Null, |x| int(x.truncated)),
                     optional(r.transaction),
                     optional(r.error_message.as_deref()),
                     optional(
-                        response.map(|x| x.rows.as_str()).filter(|_| known.response_of.is_none()),
+                        response.map(|x| x.rows.as_str()).filter(|_| known.response.is_none()),
                     ),
                     optional(r.notices.as_deref()),
                 ],

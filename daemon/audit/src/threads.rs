@@ -48,10 +48,7 @@ impl Default for WalSize {
 
 impl WalSize {
     /// From here on it is this connection's file that tells.
-    pub(crate) fn follow(
-        self: &Arc<Self>,
-        connection: &mut Connection,
-    ) -> rusqlite::Result<()> {
+    pub(crate) fn follow(self: &Arc<Self>, connection: &mut Connection) -> rusqlite::Result<()> {
         let told = self.clone();
         self.grew_to(0);
         connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: i32| {

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Who asked for a new file and waits for it.
-pub(crate) type Request = mpsc::Sender<Result<(), AuditError>>;
+pub(crate) type Request = mpsc::SyncSender<Result<(), AuditError>>;
 
 /// When new files begin, and what is left to do with the old ones.
 pub(crate) struct Turning {
@@ -80,11 +80,7 @@ impl Shared {
         }
     }
 
-    fn turn(
-        &self,
-        turning: &mut Turning,
-        checkpointer: &mut Connection,
-    ) -> Result<(), AuditError> {
+    fn turn(&self, turning: &mut Turning, checkpointer: &mut Connection) -> Result<(), AuditError> {
         if let Some(sealing) = &self.options.sealing {
             self.seal(sealing)?;
         }

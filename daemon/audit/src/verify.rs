@@ -173,7 +173,8 @@ impl Walk<'_> {
         let from = self.next();
         let mut records = Records::new(&connection)?;
         let mut cursors = records.open(from, &mut self.canonical)?;
-        let mut tree = connection.prepare("SELECT seq, hashes FROM tree WHERE seq >= ? ORDER BY seq")?;
+        let mut tree =
+            connection.prepare("SELECT seq, hashes FROM tree WHERE seq >= ? ORDER BY seq")?;
         let mut tree = tree.query([from.cast_signed()])?;
         loop {
             let seq = self.next();
@@ -200,10 +201,13 @@ impl Walk<'_> {
         }
         if let Some((size, ..)) = sealed.next() {
             let next = self.next();
-            return Err(Stop::Found(next, format!(
-                "records are missing: there is a checkpoint over {size}, and the last record is {}",
-                next - 1
-            )));
+            return Err(Stop::Found(
+                next,
+                format!(
+                    "records are missing: there is a checkpoint over {size}, and the last record is {}",
+                    next - 1
+                ),
+            ));
         }
         if is_last {
             self.end()?;
@@ -237,7 +241,10 @@ impl Walk<'_> {
         }
         let start = from.max(first);
         let Some(frontier) = read::frontier(connection, start - 1)? else {
-            return Err(Stop::Found(start, "the tree's hashes before this record are missing".into()));
+            return Err(Stop::Found(
+                start,
+                "the tree's hashes before this record are missing".into(),
+            ));
         };
         self.frontier = Some(frontier);
         Ok(true)
@@ -287,7 +294,10 @@ impl Walk<'_> {
         let (one, other) = (here.next(), here.next());
         if let (Some(one), Some(other)) = (one, other) {
             let (one, other) = (one.table.name, other.table.name);
-            return Err(Stop::Found(seq, format!("two records have this number: in {one} and {other}")));
+            return Err(Stop::Found(
+                seq,
+                format!("two records have this number: in {one} and {other}"),
+            ));
         }
         let lowest = cursors.iter().filter_map(|cursor| cursor.seq).min();
         match (one.is_some(), in_tree, lowest) {
@@ -373,7 +383,10 @@ impl Walk<'_> {
         }
         Err(Stop::Found(
             self.report.sealed.min(kept.size) + 1,
-            format!("up to record {} it is another log than the one of the kept checkpoint", kept.size),
+            format!(
+                "up to record {} it is another log than the one of the kept checkpoint",
+                kept.size
+            ),
         ))
     }
 
@@ -381,17 +394,23 @@ impl Walk<'_> {
     fn end(&mut self) -> Result<(), Stop> {
         let last = self.next() - 1;
         if let Some(kept) = self.kept {
-            return Err(Stop::Found(last + 1, format!(
-                "records are missing: the kept checkpoint is over {}, and the last record is {last}",
-                kept.size
-            )));
+            return Err(Stop::Found(
+                last + 1,
+                format!(
+                    "records are missing: the kept checkpoint is over {}, and the last record is {last}",
+                    kept.size
+                ),
+            ));
         }
         let from = self.question.from.map_or(0, |from| from.0 - 1);
         let unsealed = last.saturating_sub(self.report.sealed.max(from));
         let (Some(at), sealed_at) = (self.last_at, self.sealed_at) else { return Ok(()) };
         if unsealed > 0 && sealed_at.is_none_or(|sealed| at - sealed > UNSEALED) {
             let first = self.report.sealed.max(from) + 1;
-            return Err(Stop::Found(first, format!("no checkpoint covers the records from {first} to {last}")));
+            return Err(Stop::Found(
+                first,
+                format!("no checkpoint covers the records from {first} to {last}"),
+            ));
         }
         Ok(())
     }

@@ -177,11 +177,7 @@ impl Log {
         Self::open_flushing(path, options, None)
     }
 
-    fn open_flushing(
-        path: &Path,
-        options: Options,
-        wal: Option<File>,
-    ) -> Result<Self, AuditError> {
+    fn open_flushing(path: &Path, options: Options, wal: Option<File>) -> Result<Self, AuditError> {
         let lock = files::make(path)?;
         let file = match chain::newest(path) {
             Ok(file) => file,
@@ -310,7 +306,7 @@ impl Log {
     /// # Errors
     /// [`AuditError`]; the old file goes on then.
     pub fn turn(&self) -> Result<(), AuditError> {
-        let (request, answer) = std::sync::mpsc::channel();
+        let (request, answer) = std::sync::mpsc::sync_channel(1);
         lock_of(&self.shared.turns).push(request);
         self.shared.ticker.wake();
         answer.recv().unwrap_or_else(|_| Err(AuditError::Database("the log was closed".into())))

@@ -20,4 +20,4 @@ pub use interception::{Interception, Plan, Scope, Watch, detach};
 pub use notes::{Counters, Notes, Taken, original};
 pub use offsets::read_offsets;
 pub use processes::{Events, Executed, Happened, ProcessTable};
-pub use sys::own_netns_cookie;
+pub use sys::{own_netns_cookie, wall_clock};

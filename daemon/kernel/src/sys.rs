@@ -45,6 +45,18 @@ pub fn own_netns_cookie() -> Result<u64, KernelError> {
     Ok(cookie)
 }
 
+/// Whether the wall clock follows another one, and by how many microseconds it may be wrong
+/// (adjtimex(2)). `None` where the kernel does not say.
+pub fn wall_clock() -> Option<(bool, u64)> {
+    // Nothing is changed where `modes` is 0.
+    // SAFETY: `timex` consists of whole numbers, for all of which 0 is a value.
+    let mut state: libc::timex = unsafe { mem::zeroed() };
+    // SAFETY: the kernel fills the structure that it is given, whose layout is libc's.
+    let result = unsafe { libc::adjtimex(&raw mut state) };
+    let synchronized = state.status & libc::STA_UNSYNC == 0;
+    (result >= 0).then(|| (synchronized, u64::try_from(state.maxerror).unwrap_or(u64::MAX)))
+}
+
 /// Opens a pinned link; `None` where there is no such pin.
 pub(crate) fn open_link(path: &Path) -> Result<Option<OwnedFd>, KernelError> {
     #[repr(C)]

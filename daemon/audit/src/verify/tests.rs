@@ -141,15 +141,35 @@ fn p7_whatever_is_altered_is_found_with_the_first_record_that_it_concerns() {
     let cases: [(&str, u64, &str); 12] = [
         ("UPDATE intent SET rule = 'other' WHERE seq = 9", 9, "altered"),
         ("UPDATE intent SET text = 'SELECT 2' WHERE seq = 9", 9, "altered"),
-        ("UPDATE intent SET content_key = x'00112233445566778899aabbccddeeff' WHERE seq = 9", 9, "altered"),
-        ("UPDATE intent SET text = NULL, content_key = NULL, content_digest = zeroblob(32) WHERE seq = 9", 9, "altered"),
+        (
+            "UPDATE intent SET content_key = x'00112233445566778899aabbccddeeff' WHERE seq = 9",
+            9,
+            "altered",
+        ),
+        (
+            "UPDATE intent SET text = NULL, content_key = NULL, content_digest = zeroblob(32) WHERE seq = 9",
+            9,
+            "altered",
+        ),
         ("DELETE FROM intent WHERE seq = 9", 9, "missing"),
-        ("DELETE FROM intent WHERE seq > 20; DELETE FROM outcome WHERE seq > 20; DELETE FROM heartbeat", 21, "missing"),
-        ("DELETE FROM intent WHERE seq > 20; DELETE FROM outcome WHERE seq > 20; DELETE FROM heartbeat; DELETE FROM tree WHERE seq > 20", 21, "missing"),
+        (
+            "DELETE FROM intent WHERE seq > 20; DELETE FROM outcome WHERE seq > 20; DELETE FROM heartbeat",
+            21,
+            "missing",
+        ),
+        (
+            "DELETE FROM intent WHERE seq > 20; DELETE FROM outcome WHERE seq > 20; DELETE FROM heartbeat; DELETE FROM tree WHERE seq > 20",
+            21,
+            "missing",
+        ),
         ("INSERT INTO event VALUES (9, 1, NULL, 'doubt', 'x')", 9, "two records"),
         ("INSERT INTO event VALUES (1000, 1, NULL, 'doubt', 'x')", 1000, "behind the end"),
         ("UPDATE tree SET hashes = zeroblob(32) WHERE seq = 9", 9, "altered"),
-        ("UPDATE intent SET seq = 1000 WHERE seq = 9; UPDATE intent SET seq = 9 WHERE seq = 11; UPDATE intent SET seq = 11 WHERE seq = 1000", 9, "altered"),
+        (
+            "UPDATE intent SET seq = 1000 WHERE seq = 9; UPDATE intent SET seq = 9 WHERE seq = 11; UPDATE intent SET seq = 11 WHERE seq = 1000",
+            9,
+            "altered",
+        ),
         ("UPDATE checkpoint SET note = replace(note, 'host', 'hOst')", 1, "not signed"),
     ];
     for (sql, seq, what) in cases {
@@ -180,7 +200,10 @@ fn p7_a_tree_that_is_computed_anew_does_not_lead_to_what_was_signed() {
     let frontier = read::frontier(&connection, report.last).expect("read").expect("a tree");
     let (origin, size, root) = ("host/log".into(), report.last, frontier.root());
     let note = other.sign(&Checkpoint { origin, size, root }.text());
-    let changed = connection.execute("UPDATE checkpoint SET note = ? WHERE size = ?", params![note, size.cast_signed()]);
+    let changed = connection.execute(
+        "UPDATE checkpoint SET note = ? WHERE size = ?",
+        params![note, size.cast_signed()],
+    );
     assert_eq!(changed, Ok(1));
     assert!(found(&log.verify(None)).1.contains("not signed by host/log"));
 }
@@ -267,7 +290,8 @@ fn p7_a_tree_goes_on_over_the_files_and_what_is_open_is_carried_over() {
     // What was carried over is held to what it was.
     let triggers = "DROP TRIGGER intent_u";
     second.execute_batch(triggers).expect("dropped");
-    let changed = second.execute("UPDATE intent SET rule = 'other' WHERE seq = ?", [waiting.0.cast_signed()]);
+    let changed =
+        second.execute("UPDATE intent SET rule = 'other' WHERE seq = ?", [waiting.0.cast_signed()]);
     assert_eq!(changed, Ok(1));
     let altered = log.verify(None);
     assert_eq!(found(&altered).0, waiting.0);

@@ -6,8 +6,8 @@ use std::{
 };
 
 use chaperone_model::{
-    AgentAddr, Command, CommandKind, CommandStatus, Event, EventKind, Intent, OriginalAddr, Outcome,
-    Protocol, Ref, SessionOpened, TargetName, Timestamp, VerdictKind,
+    AgentAddr, Command, CommandKind, CommandStatus, Event, EventKind, Intent, OriginalAddr,
+    Outcome, Protocol, Ref, SessionOpened, TargetName, Timestamp, VerdictKind,
 };
 use proptest::prelude::*;
 
@@ -197,7 +197,8 @@ fn records_cannot_be_changed_or_removed() {
                 .expect_err(verb);
             assert!(error.to_string().contains("append-only"), "{error}");
         }
-        let mut changes = vec![format!("UPDATE {table} SET at = 0"), format!("DELETE FROM {table}")];
+        let mut changes =
+            vec![format!("UPDATE {table} SET at = 0"), format!("DELETE FROM {table}")];
         for column in *content {
             changes.push(format!("UPDATE {table} SET {column} = 'x', content_digest = x'00'"));
             changes.push(format!("UPDATE {table} SET {column} = NULL"));

@@ -103,7 +103,12 @@ fn p1_after_a_failed_flush_nothing_is_committed() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("log.sqlite");
     // /dev/null cannot be synced.
-    let log = Log::open_flushing(&path, Options::default(), Some(File::open("/dev/null").expect("a device"))).expect("open");
+    let log = Log::open_flushing(
+        &path,
+        Options::default(),
+        Some(File::open("/dev/null").expect("a device")),
+    )
+    .expect("open");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let flushed = log.commit(vec![intent(1, "x")]).expect("committed").flushed();
     let error = runtime.block_on(flushed).expect_err("not flushed");
