@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter, typ
 use crate::{
     AuditError,
     canonical::{Canonical, Content, ContentKey, Value},
-    chain, files,
+    chain, erase, files,
     interned::Interned,
     read,
     row::row,
@@ -102,11 +102,6 @@ impl Appender {
         self.last
     }
 
-    /// The first record of this file.
-    pub(crate) fn first(&self) -> Seq {
-        self.first
-    }
-
     /// The tree over all records.
     pub(crate) fn frontier(&self) -> &Frontier {
         &self.frontier
@@ -165,6 +160,18 @@ impl Appender {
             carry(appender, &mut carried)?;
             appender.batch(&mut std::iter::once(record).chain(&carried), &mut Vec::new())?;
             Ok(())
+        })
+    }
+
+    /// Erases content of this file, with the record that says so.
+    pub(crate) fn erase(
+        &mut self,
+        record: &Record,
+        places: &std::collections::BTreeSet<(Seq, &'static str)>,
+    ) -> Result<(), AuditError> {
+        self.whole(|appender| {
+            appender.batch(&mut std::iter::once(record), &mut Vec::new())?;
+            erase::erase(&appender.connection, places)
         })
     }
 

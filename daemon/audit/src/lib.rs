@@ -5,6 +5,7 @@
 mod append;
 mod canonical;
 mod chain;
+mod erase;
 mod error;
 mod files;
 mod flush;
@@ -14,6 +15,7 @@ mod proofs;
 mod query;
 mod read;
 mod recover;
+mod retire;
 mod row;
 mod schema;
 mod seal;
@@ -30,4 +32,5 @@ pub use query::{
     BinaryRow, CommandDetail, CommandRow, EventRow, Filter, HoldRow, Part, Reader, RunRow,
     SessionRow,
 };
+pub use retire::Keep;
 pub use writer::{Committed, Log, Options, Receipt, Sealed, Sealing, Stats};

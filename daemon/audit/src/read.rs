@@ -56,7 +56,9 @@ pub(crate) fn hash(connection: &Connection, subtree: Subtree) -> Result<Option<H
         .query_row([seq], |row| row.get(0))
         .optional()?;
     let level = subtree.level as usize;
-    Ok(hashes.and_then(|hashes| hashes.as_chunks().0.get(level).copied()))
+    let hash = hashes.and_then(|hashes| hashes.as_chunks().0.get(level).copied());
+    // Where a file goes on from a damaged one, hashes that it does not need are not known.
+    Ok(hash.filter(|hash| *hash != Hash::default()))
 }
 
 /// The frontier of the tree with so many leaves, where this file has its hashes.

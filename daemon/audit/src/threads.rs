@@ -15,6 +15,7 @@ use rusqlite::{Connection, ffi};
 
 use crate::{
     AuditError,
+    retire::Retiring,
     seal::Last,
     turn::Turning,
     writer::{Shared, checkpoint, lock_of, spawn},
@@ -145,6 +146,7 @@ impl Shared {
         spawn("log-ticker", move || {
             let mut quiet = 0;
             let mut warned = None;
+            let mut retiring = Retiring::default();
             let work =
                 || self.has_riders() || self.wal_size.is_due() || !lock_of(&self.turns).is_empty();
             while self.ticker.wait(quiet > IDLE_TICKS, longest, work) {
@@ -154,8 +156,9 @@ impl Shared {
                     self.checkpoint(&checkpointer, &mut warned);
                 }
                 self.seal_when_due(&mut last);
-                self.turn_when_due(&mut turning, &mut checkpointer);
+                let turned = self.turn_when_due(&mut turning, &mut checkpointer);
                 turning.tidy();
+                self.retire_when_due(&mut retiring, turned);
             }
         })
     }

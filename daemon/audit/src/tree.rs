@@ -2,6 +2,7 @@
 //!
 //! Does not belong here: what a leaf is made of (`canonical.rs`), where hashes are kept, signing.
 
+use chaperone_model::Seq;
 use sha2::{Digest, Sha256};
 
 mod proof;
@@ -44,6 +45,17 @@ impl Frontier {
     /// How many leaves there are.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// The rows of the log's table `tree` that it can be found by; hashes in them that it does not
+    /// have are zero.
+    pub(crate) fn rows(&self) -> Vec<(Seq, Vec<u8>)> {
+        let rows = subtrees(self.size).into_iter().zip(&self.roots).map(|(subtree, root)| {
+            let mut hashes = vec![Hash::default(); subtree.level as usize];
+            hashes.push(*root);
+            (Seq(subtree.last_leaf() + 1), hashes.concat())
+        });
+        rows.collect()
     }
 
     /// Adds a leaf. Gives its hash and those of the complete subtrees that end with it, the smallest

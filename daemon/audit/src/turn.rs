@@ -18,8 +18,9 @@ use crate::{
     append::{Appender, Beginning},
     chain, files,
     note::hex,
+    read,
     table::{HOLD_OPENED, INTENT, SESSION_OPENED},
-    tree::subtrees,
+    tree::{Frontier, subtrees},
     writer::{Shared, checkpoint, lock_of},
 };
 
@@ -63,13 +64,18 @@ impl Turning {
 }
 
 impl Shared {
-    /// Begins a new file where the month is over or somebody asks for one.
-    pub(crate) fn turn_when_due(&self, turning: &mut Turning, checkpointer: &mut Connection) {
+    /// Begins a new file where the month is over or somebody asks for one, and says whether it did.
+    pub(crate) fn turn_when_due(
+        &self,
+        turning: &mut Turning,
+        checkpointer: &mut Connection,
+    ) -> bool {
         let requests = std::mem::take(&mut *lock_of(&self.turns));
-        if requests.is_empty() && !turning.is_due() {
-            return;
+        let damaged = lock_of(&self.writer).damaged.take();
+        if requests.is_empty() && damaged.is_none() && !turning.is_due() {
+            return false;
         }
-        let result = self.turn(turning, checkpointer);
+        let result = self.turn(turning, checkpointer, damaged.as_deref());
         if let Err(error) = &result {
             tracing::error!(%error, "a new file of the log could not be begun: the old one goes on");
             // Not again at every tick.
@@ -78,10 +84,16 @@ impl Shared {
         for request in requests {
             let _ = request.send(result.clone());
         }
+        result.is_ok()
     }
 
-    fn turn(&self, turning: &mut Turning, checkpointer: &mut Connection) -> Result<(), AuditError> {
-        if let Some(sealing) = &self.options.sealing {
+    fn turn(
+        &self,
+        turning: &mut Turning,
+        checkpointer: &mut Connection,
+        damaged: Option<&str>,
+    ) -> Result<(), AuditError> {
+        if let (Some(sealing), None) = (&self.options.sealing, damaged) {
             self.seal(sealing)?;
         }
         let mut writer = lock_of(&self.writer);
@@ -90,7 +102,7 @@ impl Shared {
         let name = chain::name(&self.path, &month);
         let file = old.path.with_file_name(&name);
         let made = files::make_file(&file)
-            .and_then(|()| begin(old, &file))
+            .and_then(|()| begin(old, &file, damaged))
             .and_then(|new| Ok((files::open_wal(&file)?, files::connect(&file)?, new)))
             .and_then(|(wal, checkpoints, mut new)| {
                 checkpoints.busy_timeout(std::time::Duration::ZERO)?;
@@ -123,37 +135,22 @@ impl Shared {
 }
 
 /// A file that goes on where another ends, and is on the disk.
-fn begin(old: &Appender, file: &Path) -> Result<Appender, AuditError> {
-    let (frontier, last) = (old.frontier().clone(), old.last());
-    let mut rows = Vec::new();
-    for subtree in subtrees(frontier.size()) {
-        let seq = subtree.last_leaf() + 1;
-        let hashes = old.connection.query_row(
-            "SELECT hashes FROM tree WHERE seq = ?",
-            [seq.cast_signed()],
-            |row| row.get(0),
+fn begin(old: &Appender, file: &Path, damaged: Option<&str>) -> Result<Appender, AuditError> {
+    let frontier = old.frontier().clone();
+    let rows = tree_of(&old.connection, &frontier).or_else(|error| match damaged {
+        Some(_) => Ok(frontier.rows()),
+        None => Err(error),
+    })?;
+    let mut new = go_on(&old.path, file, frontier, rows, damaged, |new, carried| {
+        let open = numbers(
+            &old.connection,
+            "SELECT seq FROM session_opened s
+             WHERE NOT EXISTS (SELECT 1 FROM session_closed c WHERE c.session = s.seq)",
         )?;
-        rows.push((Seq(seq), hashes));
-    }
-    let before = old.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let root = hex(&frontier.root());
-    let detail = format!(
-        "this file goes on from {before}, whose last record is {} and whose tree has the root {root}",
-        last.0
-    );
-    let mut new = Appender::open(file, || Ok(Beginning { frontier, rows, before: Some(before) }))?;
-    let event =
-        Record::Event(Event { at: now(), session: None, kind: EventKind::LogTurned, detail });
-    let open = numbers(
-        &old.connection,
-        "SELECT seq FROM session_opened s
-         WHERE NOT EXISTS (SELECT 1 FROM session_closed c WHERE c.session = s.seq)",
-    )?;
-    let holds = numbers(
-        &old.connection,
-        "SELECT hold FROM hold_opened h WHERE NOT EXISTS (SELECT 1 FROM hold_ended e WHERE e.hold = h.hold)",
-    )?;
-    new.begin(&event, |new, carried| {
+        let holds = numbers(
+            &old.connection,
+            "SELECT hold FROM hold_opened h WHERE NOT EXISTS (SELECT 1 FROM hold_ended e WHERE e.hold = h.hold)",
+        )?;
         for session in open {
             new.carry(&SESSION_OPENED, session, carried)?;
         }
@@ -166,9 +163,75 @@ fn begin(old: &Appender, file: &Path) -> Result<Appender, AuditError> {
         Ok(())
     })?;
     new.adopt(old.unanswered());
+    Ok(new)
+}
+
+/// Goes on from a file that cannot be opened for writing any more, where its tree can be read. The
+/// file stays where it is: it is named as the one before.
+pub(crate) fn salvage(path: &Path, old: &Path, why: &str) -> Result<Appender, AuditError> {
+    let damaged = || AuditError::Corrupt(why.to_owned());
+    let connection = files::connect_reading(old)?;
+    let last: u64 = connection
+        .query_row("SELECT coalesce(max(seq), 0) FROM tree", [], |row| row.get(0))
+        .map_err(|_| damaged())?;
+    let frontier = read::frontier(&connection, last).ok().flatten().ok_or_else(damaged)?;
+    let (month, _) = chain::month(&Connection::open_in_memory()?, now())?;
+    let name = chain::name(path, &month);
+    let file = old.with_file_name(&name);
+    files::make_file(&file)?;
+    let rows = frontier.rows();
+    let new = go_on(old, &file, frontier, rows, Some(why), |_, _| Ok(()))?;
+    chain::lead_to(path, &name)?;
+    tracing::error!(why, old = %old.display(), "the log is damaged: it goes on in another file");
+    Ok(new)
+}
+
+fn go_on(
+    old: &Path,
+    file: &Path,
+    frontier: Frontier,
+    rows: Vec<(Seq, Vec<u8>)>,
+    damaged: Option<&str>,
+    carry: impl Fn(&Appender, &mut Vec<Record>) -> Result<(), AuditError>,
+) -> Result<Appender, AuditError> {
+    let before = old.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let (last, root) = (frontier.size(), hex(&frontier.root()));
+    let (kind, why) = match damaged {
+        None => (EventKind::LogTurned, String::new()),
+        Some(why) => (EventKind::LogDamaged, format!(", which is damaged ({why})")),
+    };
+    let detail = format!(
+        "this file goes on from {before}{why}; the last record there is {last}, and the tree has the root {root}"
+    );
+    let mut new = Appender::open(file, || Ok(Beginning { frontier, rows, before: Some(before) }))?;
+    let event = Record::Event(Event { at: now(), session: None, kind, detail });
+    let begun = new.begin(&event, &carry);
+    if damaged.is_some() && begun.is_err() {
+        // What cannot be read cannot be carried over.
+        new.begin(&event, |_, _| Ok(()))?;
+    } else {
+        begun?;
+    }
     checkpoint(&new.connection, "TRUNCATE")?;
     files::sync_folder(file)?;
     Ok(new)
+}
+
+/// The rows of the tree that its frontier is in.
+fn tree_of(
+    connection: &Connection,
+    frontier: &Frontier,
+) -> Result<Vec<(Seq, Vec<u8>)>, AuditError> {
+    let rows = subtrees(frontier.size()).into_iter().map(|subtree| {
+        let seq = subtree.last_leaf() + 1;
+        let hashes = connection.query_row(
+            "SELECT hashes FROM tree WHERE seq = ?",
+            [seq.cast_signed()],
+            |row| row.get(0),
+        )?;
+        Ok((Seq(seq), hashes))
+    });
+    rows.collect()
 }
 
 fn numbers(connection: &Connection, sql: &str) -> Result<Vec<Seq>, AuditError> {

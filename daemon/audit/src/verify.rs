@@ -6,7 +6,10 @@
 //!
 //! Does not belong here: saying it to people (the command line).
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use chaperone_model::Seq;
 use rusqlite::{Connection, Row, Rows, Statement};
@@ -100,6 +103,8 @@ pub fn verify(path: &Path, question: &Question<'_>) -> Result<Report, AuditError
         kept: question.kept,
         last_at: None,
         sealed_at: None,
+        erased: BTreeSet::new(),
+        told_erased: BTreeSet::new(),
     };
     for file in &chain {
         match walk.file(file, chain.last() == Some(file)) {
@@ -130,6 +135,10 @@ struct Walk<'a> {
     kept: Option<&'a Checkpoint>,
     last_at: Option<i64>,
     sealed_at: Option<i64>,
+    /// Records whose content was erased.
+    erased: BTreeSet<u64>,
+    /// Those of which a record says so.
+    told_erased: BTreeSet<u64>,
 }
 
 impl Walk<'_> {
@@ -166,6 +175,9 @@ impl Walk<'_> {
         }
         if self.next() == first && !retired {
             self.carried(&connection, first)?;
+        }
+        for told in told_erased(&connection)? {
+            self.told_erased.insert(told);
         }
         let sealed = self.checkpoints(&connection)?;
         let mut sealed = sealed.into_iter().peekable();
@@ -309,7 +321,10 @@ impl Walk<'_> {
             }
         }?;
         if let Some(one) = one {
-            self.report.erased += u64::from(one.erased);
+            if one.erased {
+                self.report.erased += 1;
+                self.erased.insert(seq);
+            }
             self.last_at = Some(one.at);
             self.completed.clear();
             self.completed.push(one.leaf);
@@ -392,6 +407,9 @@ impl Walk<'_> {
 
     /// What can be said when there is nothing more.
     fn end(&mut self) -> Result<(), Stop> {
+        if let Some(seq) = self.erased.difference(&self.told_erased).next() {
+            return Err(Stop::Found(*seq, "its content was erased, and no record says so".into()));
+        }
         let last = self.next() - 1;
         if let Some(kept) = self.kept {
             return Err(Stop::Found(
@@ -414,6 +432,14 @@ impl Walk<'_> {
         }
         Ok(())
     }
+}
+
+/// The records whose content was erased, as this file tells.
+fn told_erased(connection: &Connection) -> Result<Vec<u64>, Stop> {
+    let sql = "SELECT value FROM erased, json_each(erased.records)";
+    let mut statement = connection.prepare(sql)?;
+    let rows = statement.query_map([], |row| row.get(0))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// A table's records, one after the other.

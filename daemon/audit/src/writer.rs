@@ -25,6 +25,7 @@ use crate::{
     flush::Flusher,
     note::Signer,
     read, recover,
+    retire::Keep,
     row::{LARGEST, weight},
     threads::{Ticker, WalSize},
     turn,
@@ -54,11 +55,13 @@ pub struct Options {
     pub queue_bytes: usize,
     /// How checkpoints are made; without it there are none.
     pub sealing: Option<Sealing>,
+    /// How long files are kept.
+    pub keep: Keep,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { queue_bytes: 16 << 20, sealing: None }
+        Self { queue_bytes: 16 << 20, sealing: None, keep: Keep::default() }
     }
 }
 
@@ -184,18 +187,14 @@ impl Log {
             Err(AuditError::Missing(_)) => turn::make_first(path)?,
             Err(error) => return Err(error),
         };
-        let mut appender = Appender::open(&file, || Ok(Beginning::of_nothing()))?;
-        // Before anything is promised the database, what an earlier daemon left in the WAL, and
-        // the entries of the files are on the disk.
-        checkpoint(&appender.connection, "TRUNCATE")?;
-        files::sync_folder(path)?;
+        let mut appender = match open_file(&file) {
+            Err(AuditError::Corrupt(why)) => turn::salvage(path, &file, &why)?,
+            opened => opened?,
+        };
+        let file = appender.path.clone();
         let wal_size = Arc::new(WalSize::default());
         wal_size.follow(&mut appender.connection)?;
-        let left_open = recover::left_open(&appender.connection)?;
-        let mut writer = Writer { appender, transactions: 0, error: None };
-        if !left_open.is_empty() {
-            writer.write(std::iter::empty(), &mut left_open.iter())?;
-        }
+        let writer = Writer { appender, transactions: 0, error: None, damaged: None };
         let wal = wal.map_or_else(|| files::open_wal(&file), Ok)?;
         let flusher = Arc::new(Flusher::new(wal));
         let checkpointer = files::connect(&file)?;
@@ -312,6 +311,10 @@ impl Log {
         answer.recv().unwrap_or_else(|_| Err(AuditError::Database("the log was closed".into())))
     }
 
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// The newest signed head, from here on.
     pub fn sealed(&self) -> watch::Receiver<Option<Sealed>> {
         self.shared.sealed.subscribe()
@@ -345,6 +348,20 @@ impl Drop for Threads {
             tracing::error!(%error, "the log's last checkpoint could not be made");
         }
     }
+}
+
+/// Opens a file to go on with, and closes what was left open in it.
+fn open_file(file: &Path) -> Result<Appender, AuditError> {
+    let mut appender = Appender::open(file, || Ok(Beginning::of_nothing()))?;
+    // Before anything is promised the database, what an earlier daemon left in the WAL, and the
+    // entries of the files are on the disk.
+    checkpoint(&appender.connection, "TRUNCATE")?;
+    files::sync_folder(file)?;
+    let left_open = recover::left_open(&appender.connection)?;
+    if !left_open.is_empty() {
+        appender.write(std::iter::empty(), &mut left_open.iter())?;
+    }
+    Ok(appender)
 }
 
 pub(crate) fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<(u64, u64, u64)> {

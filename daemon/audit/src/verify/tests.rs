@@ -2,13 +2,13 @@
 
 use std::{fs, sync::Arc, time::Duration};
 
-use chaperone_model::{ClockState, CommandStatus, Heartbeat, Timestamp};
+use chaperone_model::{ClockState, CommandStatus, Erased, Heartbeat, Timestamp};
 use rusqlite::params;
 
 use super::*;
 use crate::{
-    Log, Options, Sealing,
-    note::Signer,
+    Log, Options, Proofs, Sealing,
+    note::{ProofFile, Signer},
     tree::leaf_hash,
     writer::tests::{intent, outcome},
 };
@@ -30,6 +30,10 @@ impl Kept {
     }
 
     fn open(&self) -> Log {
+        Log::open(&self.path(), self.options()).expect("a log")
+    }
+
+    fn options(&self) -> Options {
         let clocks = || Heartbeat {
             at: Timestamp(5),
             boot_id: "boot".into(),
@@ -44,8 +48,7 @@ impl Kept {
             heartbeat: Duration::from_hours(1),
             clocks: Arc::new(clocks),
         };
-        let options = Options { sealing: Some(sealing), ..Options::default() };
-        Log::open(&self.path(), options).expect("a log")
+        Options { sealing: Some(sealing), ..Options::default() }
     }
 
     /// So many commands with their outcomes, and a checkpoint over them.
@@ -331,4 +334,101 @@ fn a_leaf_is_the_canonical_record() {
         .query_row("SELECT hashes FROM tree WHERE seq = 2", [], |row| row.get(0))
         .expect("hashes");
     assert_eq!(hashes[..32], leaf_hash(expected));
+}
+
+fn erased(command: u64) -> Erased {
+    Erased {
+        at: Timestamp(9),
+        command: Seq(command),
+        records: String::new(),
+        uid: 0,
+        person: "root".into(),
+        reason: "asked for by the person it is about".into(),
+    }
+}
+
+#[test]
+fn p7_what_is_erased_is_gone_and_the_log_still_verifies() {
+    let log = Kept::new();
+    let open = log.open();
+    add(&open, 3);
+    // The same text again refers to the first.
+    let again = "SELECT 1 FROM customers WHERE name = 'Jane' /* long enough */";
+    let again = open.commit(vec![intent(1, again)]).expect("committed").receipts()[0].seq();
+    let _ = open.commit(vec![outcome(again.0, CommandStatus::Ok)]).expect("committed");
+    open.turn().expect("turned");
+    add(&open, 1);
+    let kept = open.sealed().borrow().clone().expect("sealed");
+    assert_eq!(open.erase(erased(again.0)).expect("erased"), [Seq(3)]);
+    assert_eq!(open.erase(erased(1000)).expect("nothing to erase"), []);
+    drop(open);
+    let kept = Checkpoint::open(&kept.note, &log.signer.verifier()).expect("signed");
+    let report = log.verify(Some(&kept));
+    assert_eq!((&report.finding, report.erased, report.records), (&None, 1, report.last));
+    for file in &report.files {
+        for suffix in ["", "-wal"] {
+            let bytes = fs::read(files::with_suffix(file, suffix)).expect("read");
+            let text = String::from_utf8_lossy(&bytes);
+            assert!(!text.contains("SELECT 1 FROM customers"), "{}{suffix}", file.display());
+        }
+    }
+    let first = Connection::open(&report.files[0]).expect("open");
+    let texts: Vec<Option<String>> = first
+        .prepare("SELECT statement FROM commands ORDER BY id")
+        .and_then(|mut s| s.query_map([], |row| row.get(0))?.collect())
+        .expect("rows");
+    assert_eq!(texts.iter().filter(|text| text.is_none()).count(), 2);
+    // Erasing by hand leaves no record of it.
+    first.execute_batch("DROP TRIGGER intent_c").expect("dropped");
+    let mut canonical = Canonical::default();
+    let mut statement = first.prepare("SELECT * FROM intent WHERE seq = 1").expect("prepared");
+    let mut rows = statement.query([]).expect("rows");
+    let row = rows.next().expect("read").expect("a row");
+    let (values, content) = read::values(&crate::table::INTENT, row).expect("values");
+    let Content::Kept(key) = content else { panic!("{content:?}") };
+    let digest = canonical.digest(&crate::table::INTENT, &values, key);
+    first
+        .execute(
+            "UPDATE intent SET text = NULL, content_key = NULL, content_digest = ? WHERE seq = 1",
+            [digest],
+        )
+        .expect("changed");
+    assert_eq!(found(&log.verify(None)), (1, "its content was erased, and no record says so"));
+}
+
+#[test]
+fn p7_files_that_were_kept_long_enough_leave_their_hashes() {
+    let log = Kept::new();
+    let open = log.open();
+    for _ in 0..3 {
+        add(&open, 20);
+        open.turn().expect("turned");
+    }
+    let proofs = Proofs::open(&log.path()).expect("open");
+    let head = proofs.newest().expect("read").expect("sealed");
+    let early = proofs.inclusion(Seq(5), &head).expect("proved").expect("a proof");
+    drop((open, proofs));
+    let mut options = log.options();
+    options.keep.size = Some(1);
+    let open = Log::open(&log.path(), options).expect("a log");
+    add(&open, 5);
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    while log.verify(None).retired.len() < 3 {
+        assert!(std::time::Instant::now() < deadline, "{:?}", log.verify(None));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(open);
+    let report = log.verify(None);
+    assert_eq!((&report.finding, report.files.len()), (&None, 1), "{report:?}");
+    // An early record's proof is as good as it was, and the log goes on from what it led to.
+    let key = log.signer.verifier();
+    let proofs = Proofs::open(&log.path()).expect("open");
+    let ProofFile::Inclusion { record, proof, checkpoint } = early else { panic!("{early:?}") };
+    let old = Checkpoint::open(&checkpoint, &key).expect("signed");
+    assert_eq!(proof.verify(&leaf_hash(&record), old.size, &old.root), Ok(()));
+    let newest = proofs.newest().expect("read").expect("sealed");
+    let new = Checkpoint::open(&newest.note, &key).expect("signed");
+    let goes_on = proofs.consistency(old.size, &newest).expect("proved").expect("a proof");
+    assert_eq!(goes_on.verify(&old.root, new.size, &new.root), Ok(()));
+    assert_eq!(proofs.inclusion(Seq(5), &newest).expect("read"), None, "its content is gone");
 }

@@ -25,6 +25,8 @@ pub(crate) struct Writer {
     pub(crate) appender: Appender,
     pub(super) transactions: u64,
     pub(super) error: Option<String>,
+    /// The file is damaged: another one is to be begun.
+    pub(crate) damaged: Option<String>,
 }
 
 impl Shared {
@@ -145,6 +147,9 @@ impl Writer {
             }
             Err(error) => {
                 self.error = Some(error.to_string());
+                if let AuditError::Corrupt(why) = &error {
+                    self.damaged = Some(why.clone());
+                }
                 Err(error)
             }
         }

@@ -229,3 +229,55 @@ fn all_who_meet_in_a_commit_that_fails_are_told_the_same() {
     assert!(errors.iter().all(|error| *error == AuditError::Full.to_string()), "{errors:?}");
     assert_eq!(log.stats().last, Seq(0));
 }
+
+#[test]
+fn p2_a_file_that_is_damaged_is_left_and_the_log_goes_on_in_another() {
+    for restart in [false, true] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = open(&folder);
+        let text = "x".repeat(3000);
+        for _ in 0..200 {
+            seqs(&log, vec![intent(1, &text), outcome(1, CommandStatus::Ok)]);
+        }
+        let last = log.stats().last;
+        let file = fs::canonicalize(log.path()).expect("a file");
+        checkpoint(&files::connect(&file).expect("open"), "TRUNCATE").expect("moved");
+        let log = if restart {
+            drop(log);
+            None
+        } else {
+            Some(log)
+        };
+        // The table that records are appended to, from its root on.
+        let root: u64 = Connection::open(&file)
+            .and_then(|c| {
+                let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'outcome'";
+                c.query_row(sql, [], |row| row.get(0))
+            })
+            .expect("a page");
+        let damage = File::options().write(true).open(&file).expect("open");
+        std::os::unix::fs::FileExt::write_all_at(&damage, &[0xa5; 4096], (root - 1) * 4096)
+            .expect("written");
+        let log = log.unwrap_or_else(|| open(&folder));
+        // The page may be in a cache, and is found to be bad when it is read again.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut refused = false;
+        while fs::canonicalize(log.path()).expect("a file") == file {
+            refused |= log.commit(vec![outcome(1, CommandStatus::Ok)]).is_err();
+            assert!(Instant::now() < deadline, "refused: {refused}");
+            let cache = "PRAGMA shrink_memory";
+            lock_of(&log.shared.writer).appender.connection.execute_batch(cache).expect("shrunk");
+        }
+        assert!(restart || refused);
+        let next = seqs(&log, vec![intent(1, "on")])[0];
+        assert!(next > last.0, "{next}");
+        let told: String = read(&log)
+            .query_row("SELECT detail FROM event WHERE kind = 'log-damaged'", [], |row| row.get(0))
+            .expect("an event");
+        assert!(told.contains("which is damaged"), "{told}");
+        let report = crate::verify::verify(log.path(), &crate::verify::Question::default());
+        let finding = report.expect("readable").finding.expect("a finding");
+        assert!(finding.what.contains("damaged"), "{finding:?}");
+        assert_eq!(finding.file, file);
+    }
+}
