@@ -16,7 +16,9 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     agents::{self, AgentsArgs},
     config::{self, Config, ConfigError, DEFAULT_CONTROL},
-    daemon, doctor, evidence,
+    daemon, doctor,
+    erase::{self, EraseArgs},
+    evidence,
     holds::{self, HoldsArgs, WordArgs},
     policy::{self, PolicyCommand},
     show,
@@ -143,6 +145,10 @@ enum LogCommand {
     Verify(VerifyArgs),
     /// Write the proof that a record is in the log, or that the log goes on from a kept checkpoint
     Proof(ProofArgs),
+    /// Erase what commands and their responses say; the log proves all else as before (root)
+    Erase(EraseArgs),
+    /// Begin a new file of the log, as with every month (root)
+    Turn,
 }
 
 /// Does what was asked.
@@ -221,6 +227,14 @@ fn dispatch(cli: &Cli) -> Result<bool> {
                 Some(LogCommand::Key) => verify::key(&key()?),
                 Some(LogCommand::Checkpoint) => verify::checkpoint(&path()?),
                 Some(LogCommand::Proof(args)) => verify::proof(&path()?, args),
+                Some(LogCommand::Erase(args)) => {
+                    let log = || Ok(Reader::open(&path()?)?);
+                    erase::run(&socket()?, args, log, cli.json)
+                }
+                Some(LogCommand::Turn) => {
+                    ask(&socket()?, &Action::Turn)?;
+                    Ok(true)
+                }
                 Some(LogCommand::Verify(args)) => verify::run(args, path, key, cli.json),
                 _ => log(&Reader::open(&path()?)?, args, cli.json),
             }

@@ -8,12 +8,12 @@ use std::{
     time::Duration,
 };
 
-use chaperone_audit::{Filter, Reader};
+use chaperone_audit::{AuditError, Filter, Reader};
 use chaperone_control::{
     Action, Before, Hold, LiveSession, LogStatus, Reply, Status, decode, encode,
 };
 use chaperone_kernel::Counters;
-use chaperone_model::{Seq, Timestamp};
+use chaperone_model::{Erased, Seq, Timestamp};
 use chaperone_policy::{Approver, approval::Person};
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 use tokio::{
@@ -168,6 +168,44 @@ impl Desk {
                     Err(why) => Reply::Refused(why),
                 }
             }
+            Action::Erase { .. } | Action::Turn if caller.uid != 0 => {
+                Reply::Refused("only root may do this to the log".into())
+            }
+            Action::Erase { commands, reason } => self.erase(commands, reason, caller).await,
+            Action::Turn => self.turn().await,
+        }
+    }
+
+    /// Erases the content of commands; each is recorded with who asked for it.
+    async fn erase(&self, commands: Vec<Seq>, reason: String, caller: &Person) -> Reply {
+        let (log, uid, person) = (self.shared.log.clone(), caller.uid, caller.name.clone());
+        let erase = move || {
+            let mut gone = Vec::new();
+            for command in commands {
+                gone.extend(log.erase(Erased {
+                    at: clock::wall(),
+                    command,
+                    records: String::new(),
+                    uid,
+                    person: person.clone(),
+                    reason: reason.clone(),
+                })?);
+            }
+            Ok::<_, AuditError>(gone)
+        };
+        match tokio::task::spawn_blocking(erase).await {
+            Ok(Ok(gone)) => Reply::Erased(gone),
+            Ok(Err(error)) => Reply::Refused(error.to_string()),
+            Err(_) => Reply::Refused("the daemon failed".into()),
+        }
+    }
+
+    async fn turn(&self) -> Reply {
+        let log = self.shared.log.clone();
+        match tokio::task::spawn_blocking(move || log.turn()).await {
+            Ok(Ok(())) => Reply::Turned,
+            Ok(Err(error)) => Reply::Refused(error.to_string()),
+            Err(_) => Reply::Refused("the daemon failed".into()),
         }
     }
 

@@ -8,12 +8,13 @@ use std::{
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use chaperone_audit::{
-    Options, Sealing,
+    Keep, Options, Sealing, make_folder,
     note::{Signer, Verifier},
 };
 use chaperone_model::{ClockState, Heartbeat};
@@ -35,6 +36,7 @@ const END: &str = "-----END PRIVATE KEY-----";
 
 /// How the log is opened for writing.
 pub(crate) fn options(config: &Config) -> Result<Options> {
+    make_folder(&config.daemon.log)?;
     let signer = signer(config)?;
     publish(config, &signer.verifier())?;
     let boot: Arc<str> = read_line("/proc/sys/kernel/random/boot_id").into();
@@ -62,7 +64,11 @@ pub(crate) fn options(config: &Config) -> Result<Options> {
         heartbeat: config.log.heartbeat,
         clocks: Arc::new(clocks),
     };
-    Ok(Options { sealing: Some(sealing), ..Options::default() })
+    let keep = Keep {
+        age: config.log.keep_days.map(|days| Duration::from_hours(24 * u64::from(days))),
+        size: config.log.max_size,
+    };
+    Ok(Options { sealing: Some(sealing), keep, ..Options::default() })
 }
 
 /// The log's public key, as the daemon left it beside the log. Who trusts nobody on this host has
@@ -143,9 +149,6 @@ fn publish(config: &Config, verifier: &Verifier) -> Result<()> {
 
 /// Whole, or not at all.
 fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::DirBuilder::new().recursive(true).create(folder)?;
-    }
     let mut next = path.as_os_str().to_owned();
     next.push(".next");
     let next = PathBuf::from(next);

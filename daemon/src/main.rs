@@ -10,6 +10,7 @@ mod config;
 mod control;
 mod daemon;
 mod doctor;
+mod erase;
 mod evidence;
 mod following;
 mod holds;

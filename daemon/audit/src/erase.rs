@@ -1,4 +1,5 @@
-//! Erasing the content of a command: its statement, parameters and response. What they were
+//! Erasing the content of a command: its statement, parameters and response, and the command lines
+//! of the process that sent it and of those above. What they were
 //! committed to in the tree stands, and with the key of that commitment goes all that could tell
 //! what they were.
 //!
@@ -13,7 +14,7 @@ use crate::{
     AuditError,
     canonical::{Canonical, Content},
     chain, files, read,
-    table::{DIGEST, INTENT, KEY, OUTCOME, TABLES, Table},
+    table::{DIGEST, INTENT, KEY, OUTCOME, PROCESS, TABLES, Table},
     writer::{Log, checkpoint, lock_of},
 };
 
@@ -67,12 +68,24 @@ fn content_of(connection: &Connection, command: Seq) -> Result<Places, AuditErro
         .prepare_cached("SELECT session, statement, text_of FROM intent WHERE seq = ?")?
         .query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
-    let mut add = |table: &'static Table, seq: i64| {
-        candidates.insert((Seq(seq.cast_unsigned()), table.name));
+    let mut add = |table: &'static Table, seq: Option<i64>| {
+        candidates.extend(seq.map(|seq| (Seq(seq.cast_unsigned()), table.name)));
     };
     if let Some((session, statement, text_of)) = about {
-        add(&INTENT, id);
-        text_of.map(|seq| add(&INTENT, seq));
+        add(&INTENT, Some(id));
+        add(&INTENT, text_of);
+        // A statement is often an argument of the program that ran it, and of what started that.
+        let mut processes = connection.prepare_cached(
+            "WITH RECURSIVE above (seq) AS (
+                 SELECT process FROM session_opened WHERE seq = ?
+                 UNION
+                 SELECT parent FROM above JOIN process USING (seq) WHERE parent IS NOT NULL)
+             SELECT seq FROM above",
+        )?;
+        let mut rows = processes.query([session])?;
+        while let Some(row) = rows.next()? {
+            add(&PROCESS, row.get(0)?);
+        }
         if statement.is_some() {
             let mut prepared = connection.prepare_cached(
                 "SELECT seq, text_of FROM intent WHERE session = ? AND statement = ? AND kind = 'prepare'",
@@ -80,7 +93,7 @@ fn content_of(connection: &Connection, command: Seq) -> Result<Places, AuditErro
             let mut rows = prepared.query(params![session, statement])?;
             while let Some(row) = rows.next()? {
                 add(&INTENT, row.get(0)?);
-                row.get::<_, Option<i64>>(1)?.map(|seq| add(&INTENT, seq));
+                add(&INTENT, row.get(1)?);
             }
         }
     }
@@ -89,7 +102,7 @@ fn content_of(connection: &Connection, command: Seq) -> Result<Places, AuditErro
     let mut rows = outcomes.query([id])?;
     while let Some(row) = rows.next()? {
         add(&OUTCOME, row.get(0)?);
-        row.get::<_, Option<i64>>(1)?.map(|seq| add(&OUTCOME, seq));
+        add(&OUTCOME, row.get(1)?);
     }
     let mut found = Places::new();
     for (seq, name) in candidates {
@@ -117,9 +130,9 @@ pub(crate) fn erase(connection: &Connection, places: &Places) -> Result<(), Audi
             None => continue,
         };
         drop(rows);
-        let nothing: String = table.content.iter().map(|column| format!("{column} = NULL, ")).collect();
+        let content = table.content.join(" = NULL, ");
         connection.execute(
-            &format!("UPDATE {name} SET {nothing}{KEY} = NULL, {DIGEST} = ? WHERE seq = ?"),
+            &format!("UPDATE {name} SET {content} = NULL, {KEY} = NULL, {DIGEST} = ? WHERE seq = ?"),
             params![digest, id],
         )?;
     }

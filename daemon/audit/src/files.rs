@@ -22,10 +22,18 @@ const BUSY: Duration = Duration::from_secs(1);
 /// A reader waits for whoever recovers the file after a crash.
 const READER_BUSY: Duration = Duration::from_secs(5);
 
+/// Makes the log's folder where there is none, for its owner and group.
+///
+/// # Errors
+/// [`AuditError::File`].
+pub fn make_folder(path: &Path) -> Result<(), AuditError> {
+    let folder = folder_of(path);
+    make_folders(folder).map_err(|e| AuditError::file("making the log's folder", folder, &e))
+}
+
 /// Makes the folder where there is none, and takes the log's lock.
 pub(crate) fn make(path: &Path) -> Result<File, AuditError> {
-    let folder = folder_of(path);
-    make_folder(folder).map_err(|e| AuditError::file("making the log's folder", folder, &e))?;
+    make_folder(path)?;
     lock(path)
 }
 
@@ -97,7 +105,7 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 /// The mode is set as well as asked for: the umask may have taken the group's bits away.
-fn make_folder(folder: &Path) -> io::Result<()> {
+fn make_folders(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
     }

@@ -27,6 +27,7 @@ pub mod verify;
 mod writer;
 
 pub use error::AuditError;
+pub use files::make_folder;
 pub use proofs::{Canonicalised, Proofs};
 pub use query::{
     BinaryRow, CommandDetail, CommandRow, EventRow, Filter, HoldRow, Part, Reader, RunRow,

@@ -34,6 +34,15 @@ pub enum Action {
         /// Why, in their words.
         reason: Option<String>,
     },
+    /// Erase the content of commands from the log.
+    Erase {
+        /// Which.
+        commands: Vec<Seq>,
+        /// Why, in the caller's words.
+        reason: String,
+    },
+    /// Begin a new file of the log.
+    Turn,
 }
 
 /// What it answers.
@@ -50,6 +59,10 @@ pub enum Reply {
     Hold(Box<Hold>),
     /// To [`Action::Decide`]: what came of it, in a sentence.
     Decided(String),
+    /// To [`Action::Erase`]: the records whose content is gone.
+    Erased(Vec<Seq>),
+    /// To [`Action::Turn`]: it is begun.
+    Turned,
     /// It cannot; a sentence says why.
     Refused(String),
 }

@@ -183,6 +183,12 @@ impl Host {
         self.folder.path().join("log/log.sqlite")
     }
 
+    /// The newest file of the log, and what SQLite keeps beside it.
+    pub fn log_files(&self) -> Result<[PathBuf; 3]> {
+        let file = fs::canonicalize(self.log())?;
+        Ok(["", "-wal", "-shm"].map(|suffix| format!("{}{suffix}", file.display()).into()))
+    }
+
     /// The certificate of the daemon's authority.
     pub fn authority(&self) -> PathBuf {
         self.folder.path().join("authority/ca.pem")

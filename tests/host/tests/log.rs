@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -146,13 +147,13 @@ fn the_logs_files_are_for_its_owner_and_group() -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let host = Host::start()?;
     host.psql(&["SELECT 1"])?.ok()?;
-    for (name, mode) in
-        [("", 0o750), ("log.sqlite", 0o640), ("log.sqlite-wal", 0o640), ("log.sqlite-shm", 0o640)]
-    {
-        let found =
-            fs::metadata(host.folder().join("log").join(name))?.permissions().mode() & 0o777;
-        assert_eq!(found, mode, "{name}");
+    let mode = |path: &Path| fs::metadata(path).map(|about| about.permissions().mode() & 0o777);
+    assert_eq!(mode(&host.folder().join("log"))?, 0o750);
+    for file in host.log_files()? {
+        assert_eq!(mode(&file)?, 0o640, "{}", file.display());
     }
+    let beside = |suffix: &str| host.log().with_extension(format!("sqlite.{suffix}"));
+    assert_eq!((mode(&beside("key"))?, mode(&beside("pub"))?), (0o600, 0o644));
     wait_until("it is recorded", || host.commands().is_ok_and(|rows| rows.len() == 1))?;
     Ok(())
 }

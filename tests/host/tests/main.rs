@@ -4,6 +4,7 @@
 mod acceptance;
 mod clients;
 mod drivers;
+mod evidence;
 mod holds;
 mod hostile;
 mod identity;

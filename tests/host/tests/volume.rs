@@ -112,8 +112,8 @@ fn p1_a_minute_of_prepared_statements_is_recorded_to_the_last() -> Result<()> {
 /// Executions of pgbench's statement in the log, joined with another table.
 fn count(host: &Host, join: &str) -> Result<u64> {
     let sql = format!(
-        "SELECT count(*) FROM intent i JOIN {join} WHERE i.kind = 'execute' AND (SELECT text FROM intent p \
-         WHERE p.session = i.session AND p.statement = i.statement AND p.kind = 'prepare') LIKE 'SELECT abalance%'"
+        "SELECT count(*) FROM intent i JOIN {join} WHERE i.kind = 'execute' AND (SELECT coalesce(p.text, t.text) \
+         FROM intent p LEFT JOIN intent t ON t.seq = p.text_of WHERE p.session = i.session AND p.statement = i.statement AND p.kind = 'prepare') LIKE 'SELECT abalance%'"
     );
     let output = Command::new("sqlite3")
         .arg(format!("file:{}?mode=ro", host.log().display()))
