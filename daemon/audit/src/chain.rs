@@ -12,7 +12,7 @@ use std::{
 use chaperone_model::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _};
 
-use crate::{AuditError, files};
+use crate::{AuditError, files, schema};
 
 /// More files than any log has; a chain that is longer leads back to itself.
 const LONGEST: usize = 10_000;
@@ -31,6 +31,7 @@ pub(crate) fn before(file: &Path) -> Result<Vec<PathBuf>, AuditError> {
     let mut file = file.to_owned();
     while found.len() < LONGEST {
         let connection = files::connect_reading(&file)?;
+        schema::check(&connection, &file)?;
         let before: Option<Option<String>> =
             connection.query_row("SELECT before FROM file", [], |row| row.get(0)).optional()?;
         let Some(before) = before.flatten() else { break };

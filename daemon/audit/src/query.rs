@@ -3,17 +3,24 @@
 //!
 //! Does not belong here: anything that writes.
 
-use std::path::Path;
+use std::{
+    cell::RefCell,
+    collections::HashSet,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
 
 use chaperone_model::{Seq, Timestamp};
-use rusqlite::{Connection, Row, named_params};
+use rusqlite::Row;
 
-use crate::{AuditError, chain, files, schema};
+use crate::{AuditError, chain};
 
+mod files;
 mod rows;
 
 pub use rows::{BinaryRow, CommandDetail, CommandRow, EventRow, HoldRow, Part, RunRow, SessionRow};
-use rows::{binary_row, command_row, event_row, hold_row, run_row, session_row};
+use files::{Files, command_in};
+use rows::{binary_row, event_row, hold_row, run_row, session_row};
 
 /// Which commands to show. What is `None` is not asked for.
 #[derive(Clone, Debug, Default)]
@@ -42,8 +49,11 @@ pub struct Filter {
     pub limit: Option<u32>,
 }
 
-/// A log that is open for reading.
-pub struct Reader(Connection);
+/// A log that is open for reading: all of its files.
+pub struct Reader {
+    path: PathBuf,
+    files: RefCell<Rc<Files>>,
+}
 
 /// Which rows to read, beside what the filter says.
 enum Rows {
@@ -59,9 +69,17 @@ impl Reader {
     /// # Errors
     /// [`AuditError`], each a sentence for whoever asked.
     pub fn open(path: &Path) -> Result<Self, AuditError> {
-        let connection = files::connect_reading(&chain::newest(path)?)?;
-        schema::check(&connection, path)?;
-        Ok(Self(connection))
+        let files = RefCell::new(Rc::new(Files::open(path)?));
+        Ok(Self { path: path.into(), files })
+    }
+
+    /// The files, also those that were begun since the log was opened.
+    fn files(&self) -> Result<Rc<Files>, AuditError> {
+        let newest = chain::newest(&self.path)?;
+        if self.files.borrow().newest() != newest {
+            *self.files.borrow_mut() = Rc::new(Files::open(&self.path)?);
+        }
+        Ok(self.files.borrow().clone())
     }
 
     /// The newest commands that a filter lets through, oldest first.
@@ -100,9 +118,17 @@ impl Reader {
     /// # Errors
     /// [`AuditError`].
     pub fn last_outcome(&self) -> Result<Seq, AuditError> {
-        let last: i64 =
-            self.0.query_row("SELECT coalesce(max(seq), 0) FROM outcome", [], |row| row.get(0))?;
-        Ok(Seq(last.cast_unsigned()))
+        for file in self.files()?.newest_first() {
+            let last: u64 = file.connection.query_row(
+                "SELECT coalesce(max(seq), 0) FROM outcome",
+                [],
+                |row| row.get(0),
+            )?;
+            if last > 0 {
+                return Ok(Seq(last));
+            }
+        }
+        Ok(Seq(0))
     }
 
     /// One command.
@@ -110,35 +136,12 @@ impl Reader {
     /// # Errors
     /// [`AuditError`].
     pub fn command(&self, id: Seq) -> Result<Option<CommandDetail>, AuditError> {
-        let id = id.0.cast_signed();
-        let parts = self
-            .0
-            .prepare(
-                "SELECT c.*, o.columns, coalesce(o.response, s.response) AS response, o.kept, o.truncated, o.notices
-                 FROM commands c LEFT JOIN outcome o ON o.seq = c.outcome LEFT JOIN outcome s ON s.seq = o.response_of
-                 WHERE c.id = ? ORDER BY c.part",
-            )?
-            .query_map([id], |row| {
-                Ok(Part {
-                    command: command_row(row)?,
-                    columns: row.get("columns")?,
-                    response: row.get("response")?,
-                    kept: row.get("kept")?,
-                    truncated: row.get::<_, Option<bool>>("truncated")?.unwrap_or(false),
-                    notices: row.get("notices")?,
-                })
-            })?
-            .collect::<Result<Vec<_>, _>>()?;
-        let Some(first) = parts.first() else {
-            return Ok(None);
-        };
-        let session = self
-            .0
-            .prepare("SELECT * FROM sessions WHERE id = ?")?
-            .query_map([first.command.session.cast_signed()], session_row)?
-            .next()
-            .transpose()?;
-        Ok(Some(CommandDetail { session, parts }))
+        for file in self.files()?.newest_first() {
+            if let Some(found) = command_in(&file.connection, id)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 
     /// The newest sessions, oldest first.
@@ -146,13 +149,18 @@ impl Reader {
     /// # Errors
     /// [`AuditError`].
     pub fn sessions(&self, limit: u32) -> Result<Vec<SessionRow>, AuditError> {
-        let mut rows = self
-            .0
-            .prepare("SELECT * FROM sessions ORDER BY id DESC LIMIT ?")?
-            .query_map([limit], session_row)?
-            .collect::<Result<Vec<_>, _>>()?;
-        rows.reverse();
-        Ok(rows)
+        let sql = "SELECT * FROM sessions ORDER BY id DESC LIMIT ?";
+        let mut rows: Vec<SessionRow> = Vec::new();
+        for file in self.files()?.newest_first() {
+            for row in file.rows(sql, limit, session_row)? {
+                match rows.iter_mut().find(|known| known.id == row.id) {
+                    // It went on in the later file.
+                    Some(known) => known.commands += row.commands,
+                    None => rows.push(row),
+                }
+            }
+        }
+        Ok(newest(rows, limit, |row| row.id))
     }
 
     /// The newest events, oldest first.
@@ -160,13 +168,7 @@ impl Reader {
     /// # Errors
     /// [`AuditError`].
     pub fn events(&self, limit: u32) -> Result<Vec<EventRow>, AuditError> {
-        let mut rows = self
-            .0
-            .prepare("SELECT * FROM events ORDER BY id DESC LIMIT ?")?
-            .query_map([limit], event_row)?
-            .collect::<Result<Vec<_>, _>>()?;
-        rows.reverse();
-        Ok(rows)
+        self.newest("SELECT * FROM events ORDER BY id DESC LIMIT ?", limit, event_row, |row| row.id)
     }
 
     /// The newest commands that waited for a person, oldest first.
@@ -174,13 +176,7 @@ impl Reader {
     /// # Errors
     /// [`AuditError`].
     pub fn holds(&self, limit: u32) -> Result<Vec<HoldRow>, AuditError> {
-        let mut rows = self
-            .0
-            .prepare("SELECT * FROM holds ORDER BY id DESC LIMIT ?")?
-            .query_map([limit], hold_row)?
-            .collect::<Result<Vec<_>, _>>()?;
-        rows.reverse();
-        Ok(rows)
+        self.newest("SELECT * FROM holds ORDER BY id DESC LIMIT ?", limit, hold_row, |row| row.id)
     }
 
     /// The newest runs of agents, oldest first.
@@ -188,13 +184,21 @@ impl Reader {
     /// # Errors
     /// [`AuditError`].
     pub fn runs(&self, limit: u32) -> Result<Vec<RunRow>, AuditError> {
-        let mut rows = self
-            .0
-            .prepare("SELECT * FROM runs ORDER BY id DESC LIMIT ?")?
-            .query_map([limit], run_row)?
-            .collect::<Result<Vec<_>, _>>()?;
-        rows.reverse();
-        Ok(rows)
+        let sql = "SELECT * FROM runs ORDER BY id DESC LIMIT ?";
+        let mut rows: Vec<RunRow> = Vec::new();
+        for file in self.files()?.newest_first() {
+            for row in file.rows(sql, u32::MAX, run_row)? {
+                let is_same = |known: &RunRow| {
+                    (&known.agent, &known.agent_version, &known.run)
+                        == (&row.agent, &row.agent_version, &row.run)
+                };
+                match rows.iter_mut().find(|known| is_same(known)) {
+                    Some(known) => known.began_as(row),
+                    None => rows.push(row),
+                }
+            }
+        }
+        Ok(newest(rows, limit, |row| row.id))
     }
 
     /// All programs and scripts that opened a target, or stood above what did.
@@ -202,83 +206,79 @@ impl Reader {
     /// # Errors
     /// [`AuditError`].
     pub fn binaries(&self) -> Result<Vec<BinaryRow>, AuditError> {
-        let rows = self
-            .0
-            .prepare("SELECT * FROM binaries ORDER BY agent, path, last_us DESC")?
-            .query_map([], binary_row)?
-            .collect::<Result<Vec<_>, _>>()?;
+        let sql = "SELECT * FROM binaries ORDER BY agent, path, last_us DESC LIMIT ?";
+        let mut rows: Vec<BinaryRow> = Vec::new();
+        for file in self.files()?.newest_first() {
+            for row in file.rows(sql, u32::MAX, binary_row)? {
+                match rows.iter_mut().find(|known| known.is_same(&row)) {
+                    Some(known) => known.began_as(row),
+                    None => rows.push(row),
+                }
+            }
+        }
+        rows.sort_by(|a, b| {
+            (&a.agent, &a.path, &b.last_session).cmp(&(&b.agent, &b.path, &a.last_session))
+        });
         Ok(rows)
     }
 
+    /// The newest rows of a view, the oldest first. What was carried over into a later file is told
+    /// as that one has it.
+    fn newest<T>(
+        &self,
+        sql: &str,
+        limit: u32,
+        row: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
+        id: impl Fn(&T) -> u64,
+    ) -> Result<Vec<T>, AuditError> {
+        let mut rows: Vec<T> = Vec::new();
+        let mut seen = HashSet::new();
+        for file in self.files()?.newest_first() {
+            if rows.len() >= limit as usize {
+                break;
+            }
+            let found = file.rows(sql, limit, &row)?;
+            rows.extend(found.into_iter().filter(|row| seen.insert(id(row))));
+        }
+        Ok(newest(rows, limit, id))
+    }
+
     fn select(&self, which: &Rows, filter: &Filter) -> Result<Vec<CommandRow>, AuditError> {
-        let (after, last) = match *which {
-            Rows::Newest => (None, None),
-            Rows::Finished(after, last) => (Some(after), Some(last)),
-        };
         let limit = match which {
             Rows::Newest => filter.limit.map_or(usize::MAX, |limit| limit as usize),
             Rows::Finished(..) => usize::MAX,
         };
-        // SQL's lower() knows ASCII alone; what is not ASCII is looked for here, which takes longer.
-        let (plain, other) = match filter.text.as_deref() {
-            Some(text) if !text.is_ascii() => (None, Some(text.to_lowercase())),
-            plain => (plain, None),
-        };
-        let mut statement = self.0.prepare(&sql(which, filter))?;
-        let mut found = statement.query(named_params! {
-            ":since": filter.since.map(|t| t.0),
-            ":until": filter.until.map(|t| t.0),
-            ":agent": filter.agent,
-            ":target": filter.target,
-            ":session": filter.session.map(|s| s.0.cast_signed()),
-            ":status": filter.status,
-            ":run": filter.run,
-            ":class": filter.class,
-            ":before": filter.before.map(|s| s.0.cast_signed()),
-            ":text": plain,
-            ":after": after.map(|s| s.0.cast_signed()),
-            ":last": last.map(|s| s.0.cast_signed()),
-        })?;
         let mut rows = Vec::new();
-        while rows.len() < limit
-            && let Some(row) = found.next()?
-        {
-            if contains(row, other.as_deref())? {
-                rows.push(command_row(row)?);
+        let mut seen = HashSet::new();
+        let files = self.files()?;
+        for file in files.newest_first() {
+            if rows.len() >= limit || files.all_before(file, filter.since) {
+                break;
             }
+            if let Rows::Finished(after, _) = which
+                && file.last_outcome()? <= *after
+            {
+                break;
+            }
+            let found = file.select(which, filter, limit)?;
+            rows.extend(found.into_iter().filter(|row| seen.insert((row.id, row.part))));
+        }
+        match which {
+            Rows::Newest => {
+                rows.sort_by_key(|row| std::cmp::Reverse((row.id, row.part)));
+                rows.truncate(limit);
+            }
+            Rows::Finished(..) => rows.sort_by_key(|row| row.outcome),
         }
         Ok(rows)
     }
 }
 
-/// The conditions that use an index stand alone, those that must not keep another from being used
-/// have a `+` (sqlite.org/optoverview.html, 2.1). Every parameter is named once in every text.
-fn sql(which: &Rows, filter: &Filter) -> String {
-    let (place, order) = match which {
-        Rows::Newest if filter.session.is_some() => {
-            ("session = :session AND :after IS :last", "id DESC, part DESC")
-        }
-        Rows::Newest => (":session IS NULL AND :after IS :last", "id DESC, part DESC"),
-        Rows::Finished(..) => (
-            "outcome > :after AND outcome <= :last AND (:session IS NULL OR +session = :session)",
-            "outcome",
-        ),
-    };
-    format!(
-        "SELECT * FROM commands WHERE {place}
-         AND (:since IS NULL OR time_us >= :since) AND (:until IS NULL OR time_us < :until)
-         AND (:agent IS NULL OR agent = :agent) AND (:target IS NULL OR target = :target)
-         AND (:status IS NULL OR status = :status) AND (:run IS NULL OR run = :run)
-         AND (:class IS NULL OR class = :class) AND (:before IS NULL OR id < :before)
-         AND (:text IS NULL OR instr(lower(statement), lower(:text)) > 0)
-         ORDER BY {order}"
-    )
-}
-
-fn contains(row: &Row<'_>, text: Option<&str>) -> rusqlite::Result<bool> {
-    let Some(text) = text else { return Ok(true) };
-    let statement = row.get_ref("statement")?.as_str_or_null()?;
-    Ok(statement.is_some_and(|statement| statement.to_lowercase().contains(text)))
+/// The newest of rows, the oldest first.
+fn newest<T>(mut rows: Vec<T>, limit: u32, id: impl Fn(&T) -> u64) -> Vec<T> {
+    rows.sort_by_key(id);
+    let excess = rows.len().saturating_sub(limit as usize);
+    rows.split_off(excess)
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ fn guards(table: &Table) -> String {
         "CREATE TRIGGER {name}_u BEFORE UPDATE OF {fixed} ON {name} BEGIN {no} END;
          CREATE TRIGGER {name}_d BEFORE DELETE ON {name} BEGIN {no} END;
          CREATE TRIGGER {name}_i BEFORE INSERT ON {name} WHEN NEW.seq <= (SELECT max(seq) FROM {name})
-           AND (NEW.seq >= (SELECT first_seq FROM file) OR EXISTS (SELECT 1 FROM {name} WHERE seq = NEW.seq))
+           AND (NEW.seq >= (SELECT first_seq FROM file WHERE one = 1) OR EXISTS (SELECT 1 FROM {name} WHERE seq = NEW.seq))
            BEGIN {no} END;"
     );
     if !table.content.is_empty() {

@@ -262,6 +262,22 @@ pub struct RunRow {
     pub last_session: Option<String>,
 }
 
+impl RunRow {
+    /// The same run, as an earlier file has it.
+    pub(super) fn began_as(&mut self, earlier: Self) {
+        self.id = self.id.min(earlier.id);
+        self.first_seen = self.first_seen.as_str().min(&earlier.first_seen).to_owned();
+        self.sessions += earlier.sessions;
+        self.last_session = self.last_session.take().max(earlier.last_session);
+        let targets = [self.targets.take(), earlier.targets].into_iter().flatten();
+        let targets: Vec<String> = targets.collect();
+        let mut targets: Vec<&str> = targets.iter().flat_map(|some| some.split(',')).collect();
+        targets.sort_unstable();
+        targets.dedup();
+        self.targets = (!targets.is_empty()).then(|| targets.join(","));
+    }
+}
+
 /// A row of the view `binaries`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BinaryRow {
@@ -283,6 +299,29 @@ pub struct BinaryRow {
     pub first_session: String,
     /// When last, in UTC.
     pub last_session: String,
+}
+
+impl BinaryRow {
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let key = |row: &Self| {
+            (
+                row.kind.clone(),
+                row.path.clone(),
+                row.digest.clone(),
+                row.agent.clone(),
+                row.agent_version.clone(),
+                row.target.clone(),
+            )
+        };
+        key(self) == key(other)
+    }
+
+    /// The same, as an earlier file has it.
+    pub(super) fn began_as(&mut self, earlier: Self) {
+        self.sessions += earlier.sessions;
+        self.first_session = earlier.first_session.min(self.first_session.clone());
+        self.last_session = earlier.last_session.max(self.last_session.clone());
+    }
 }
 
 /// A row of the view `events`.

@@ -194,8 +194,8 @@ fn a_log_is_readable_with_read_access_alone_after_a_clean_end_and_after_a_crash(
             let file = fs::canonicalize(&path).expect("a file");
             let name = file.file_name().expect("a name");
             for suffix in ["", "-wal", "-shm"] {
-                let from = files::with_suffix(&file, suffix);
-                let to = files::with_suffix(&copy.path().join(name), suffix);
+                let from = crate::files::with_suffix(&file, suffix);
+                let to = crate::files::with_suffix(&copy.path().join(name), suffix);
                 fs::copy(from, to).expect("copied");
             }
             copy.path().join(name)
@@ -205,7 +205,7 @@ fn a_log_is_readable_with_read_access_alone_after_a_clean_end_and_after_a_crash(
         };
         for suffix in ["-wal", "-shm"] {
             let file = fs::canonicalize(&path).expect("a file");
-            assert!(files::with_suffix(&file, suffix).exists());
+            assert!(crate::files::with_suffix(&file, suffix).exists());
         }
         let reader = Reader::open(&path).expect("readable");
         assert!(reader.commands(&Filter::default()).expect("rows").len() >= 4);
@@ -252,7 +252,9 @@ fn auditors_questions_about_who_need_no_join() {
     fill(&log);
     let reader = Reader::open(log.path()).expect("readable");
     let ask = |sql: &str| -> Vec<String> {
-        let mut statement = reader.0.prepare(sql).expect("prepared");
+        let files = reader.files().expect("files");
+        let newest = files.newest_first().next().expect("a file");
+        let mut statement = newest.connection.prepare(sql).expect("prepared");
         let rows = statement.query_map([], |row| row.get::<_, String>(0)).expect("asked");
         rows.collect::<Result<_, _>>().expect("rows")
     };
@@ -298,7 +300,7 @@ fn records_of_a_batch_refer_to_each_other() {
 fn a_log_of_before_the_first_release_is_told_so() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("old.sqlite");
-    let old = Connection::open(&path).expect("made");
+    let old = rusqlite::Connection::open(&path).expect("made");
     old.pragma_update(None, "application_id", 0x6368_6170).expect("set");
     old.pragma_update(None, "user_version", 2).expect("set");
     drop(old);
@@ -312,6 +314,8 @@ fn looking_one_up_reads_no_whole_table() {
     let folder = tempfile::tempdir().expect("a folder");
     let log = log(&folder);
     let reader = Reader::open(log.path()).expect("readable");
+    let of_all = reader.files().expect("files");
+    let newest = of_all.newest_first().next().expect("a file");
     for sql in [
         "SELECT * FROM commands WHERE id = 1",
         "SELECT * FROM commands WHERE session = 1",
@@ -321,12 +325,12 @@ fn looking_one_up_reads_no_whole_table() {
         "SELECT * FROM sessions ORDER BY id DESC LIMIT 10",
         "SELECT * FROM responses WHERE id = 1",
         "SELECT * FROM prepared WHERE session = 1",
-        &sql(&Rows::Newest, &Filter { session: Some(Seq(1)), ..Filter::default() }),
-        &sql(&Rows::Finished(Seq(1), Seq(2)), &Filter::default()),
+        &files::sql(&Rows::Newest, &Filter { session: Some(Seq(1)), ..Filter::default() }),
+        &files::sql(&Rows::Finished(Seq(1), Seq(2)), &Filter::default()),
     ] {
         let mut plan: Vec<String> = Vec::new();
         let mut statement =
-            reader.0.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("prepared");
+            newest.connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("prepared");
         let mut steps = statement.raw_query();
         while let Some(step) = steps.next().expect("a plan") {
             plan.push(step.get(3).expect("a text"));

@@ -8,7 +8,7 @@ SELECT o.seq AS id,
        p.script, p.script_digest, p.command_line, p.folder, p.cgroup, p.login_uid, o.comm, o.doubts,
        o.target, o.protocol, o.server, coalesce(t.user, s.user) AS user, s.user AS asked_user, s.database, s.application,
        t.method AS sign_on, t.agent_tls, t.target_tls, t.application AS target_application,
-       (SELECT count(*) FROM intent i WHERE i.session = o.seq AND i.kind <> 'prepare') AS commands,
+       (SELECT count(*) FROM intent i WHERE i.session = o.seq AND i.kind <> 'prepare' AND i.seq >= (SELECT first_seq FROM file WHERE one = 1)) AS commands,
        c.closed_by, c.detail, c.bytes_up, c.bytes_down, o.at AS opened_us
 FROM session_opened o
 LEFT JOIN process p ON p.seq = o.process
@@ -75,7 +75,7 @@ LEFT JOIN session_signed_on t ON t.session = i.session;
 CREATE VIEW runs AS
 SELECT min(u.seq) AS id, u.agent, u.version AS agent_version, u.version_source, u.name AS run, u.unit, u.container, u.image,
        strftime('%Y-%m-%dT%H:%M:%S', min(u.at) / 1000000, 'unixepoch') || printf('.%06dZ', min(u.at) % 1000000) AS first_seen,
-       count(o.seq) AS sessions, group_concat(DISTINCT o.target) AS targets,
+       count(CASE WHEN o.seq >= (SELECT first_seq FROM file WHERE one = 1) THEN o.seq END) AS sessions, group_concat(DISTINCT o.target) AS targets,
        strftime('%Y-%m-%dT%H:%M:%S', max(o.at) / 1000000, 'unixepoch') || printf('.%06dZ', max(o.at) % 1000000) AS last_session,
        min(u.at) AS first_us
 FROM run u
@@ -94,7 +94,7 @@ FROM process p LEFT JOIN run u ON u.seq = p.run;
 -- One row a program or script that opened a target, or stood above what did.
 CREATE VIEW binaries AS
 SELECT f.kind, f.path, f.digest, u.agent, u.version AS agent_version, o.target,
-       count(DISTINCT o.seq) AS sessions,
+       count(DISTINCT CASE WHEN o.seq >= (SELECT first_seq FROM file WHERE one = 1) THEN o.seq END) AS sessions,
        strftime('%Y-%m-%dT%H:%M:%S', min(o.at) / 1000000, 'unixepoch') || printf('.%06dZ', min(o.at) % 1000000) AS first_session,
        strftime('%Y-%m-%dT%H:%M:%S', max(o.at) / 1000000, 'unixepoch') || printf('.%06dZ', max(o.at) % 1000000) AS last_session,
        max(o.at) AS last_us
