@@ -7,15 +7,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use chaperone_model::{Carried, Digest, Record, Ref, Seq, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter, types::ToSql};
 
 use crate::{
     AuditError,
-    canonical::{Canonical, Content, ContentKey, Value},
+    canonical::{Canonical, Content, Value},
     chain, erase, files,
     interned::Interned,
+    keys::Keys,
     read,
     row::row,
     schema,
@@ -41,7 +41,7 @@ pub(crate) struct Appender {
     open: HashSet<Seq>,
     /// Those of the transaction that become open or get their outcome.
     moved: Vec<(Seq, bool)>,
-    randomness: SystemRandom,
+    keys: Keys,
 }
 
 /// What a file begins with.
@@ -93,7 +93,7 @@ impl Appender {
             completed: Vec::new(),
             open: HashSet::new(),
             moved: Vec::new(),
-            randomness: SystemRandom::new(),
+            keys: Keys::default(),
         })
     }
 
@@ -230,7 +230,7 @@ impl Appender {
         let known = self.interned.look_up(seq, record);
         let (table, values) = row(seq, first, record, &known);
         let has_content = values[table.columns.len()..].iter().any(|v| *v != Value::Null);
-        let content = if has_content { Content::Kept(self.key()?) } else { Content::None };
+        let content = if has_content { Content::Kept(self.keys.next()?) } else { Content::None };
         insert(&self.connection, table, &values, content)?;
         let leaf = self.canonical.leaf(table, &values, content);
         self.frontier.append(leaf, &mut self.completed);
@@ -244,14 +244,6 @@ impl Appender {
             _ => {}
         }
         Ok(seq)
-    }
-
-    fn key(&self) -> Result<ContentKey, AuditError> {
-        let mut key = ContentKey::default();
-        self.randomness
-            .fill(&mut key)
-            .map_err(|_| AuditError::Database("the system gave no randomness".into()))?;
-        Ok(key)
     }
 
     /// What a record refers to stands in the same file.

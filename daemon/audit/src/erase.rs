@@ -132,7 +132,9 @@ pub(crate) fn erase(connection: &Connection, places: &Places) -> Result<(), Audi
         drop(rows);
         let content = table.content.join(" = NULL, ");
         connection.execute(
-            &format!("UPDATE {name} SET {content} = NULL, {KEY} = NULL, {DIGEST} = ? WHERE seq = ?"),
+            &format!(
+                "UPDATE {name} SET {content} = NULL, {KEY} = NULL, {DIGEST} = ? WHERE seq = ?"
+            ),
             params![digest, id],
         )?;
     }

@@ -50,9 +50,14 @@ impl Default for Interned {
 }
 
 impl Interned {
+    /// What is known of a record where nothing is.
+    pub(crate) fn nothing() -> Known {
+        Known { text: None, summary: None, response: None }
+    }
+
     /// What is known of a record's content; what is not is from here on.
     pub(crate) fn look_up(&mut self, seq: Seq, record: &Record) -> Known {
-        let mut known = Known { text: None, summary: None, response: None };
+        let mut known = Self::nothing();
         match record {
             Record::Intent(r) => {
                 known.text = self.seen(Kind::Text, r.command.text.as_deref(), seq);

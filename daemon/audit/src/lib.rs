@@ -5,11 +5,14 @@
 mod append;
 mod canonical;
 mod chain;
+#[doc(hidden)]
+pub mod cost;
 mod erase;
 mod error;
 mod files;
 mod flush;
 mod interned;
+mod keys;
 pub mod note;
 mod proofs;
 mod query;

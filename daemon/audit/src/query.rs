@@ -18,8 +18,8 @@ use crate::{AuditError, chain};
 mod files;
 mod rows;
 
-pub use rows::{BinaryRow, CommandDetail, CommandRow, EventRow, HoldRow, Part, RunRow, SessionRow};
 use files::{Files, command_in};
+pub use rows::{BinaryRow, CommandDetail, CommandRow, EventRow, HoldRow, Part, RunRow, SessionRow};
 use rows::{binary_row, event_row, hold_row, run_row, session_row};
 
 /// Which commands to show. What is `None` is not asked for.

@@ -52,8 +52,8 @@ fn newest_id(host: &Host) -> Result<u64> {
 }
 
 #[test]
-fn p7_the_log_is_verified_elsewhere_with_the_file_a_kept_checkpoint_and_the_public_key() -> Result<()>
-{
+fn p7_the_log_is_verified_elsewhere_with_the_file_a_kept_checkpoint_and_the_public_key()
+-> Result<()> {
     let mut host = Scene::default().more("[log]\ncheckpoint = \"100ms\"").start()?;
     host.psql(&["SELECT 'first'"])?.ok()?;
     let first = newest_id(&host)?;
@@ -140,7 +140,8 @@ fn p7_what_a_command_says_can_be_erased_by_root_and_the_log_proves_the_rest() ->
     let jane = rows.iter().find(|row| row["statement"].to_string().contains("Jane"));
     let id = jane.and_then(|row| row["id"].as_u64()).context("the command")?;
     sealed_over(&host, newest_id(&host)?)?;
-    let erase = |args: &[&str]| host.chaperone(&[&["log", "erase", "--reason", "asked"], args].concat());
+    let erase =
+        |args: &[&str]| host.chaperone(&[&["log", "erase", "--reason", "asked"], args].concat());
     erase(&["--text", "jane doe"])?.ok()?;
     let left = host.commands()?;
     let row = left.iter().find(|row| row["id"] == id).context("the row")?;
@@ -153,7 +154,11 @@ fn p7_what_a_command_says_can_be_erased_by_root_and_the_log_proves_the_rest() ->
     }
     let report = host.chaperone(&["log", "verify", "--json"])?.ok()?;
     let report: Value = serde_json::from_str(&report)?;
-    assert_eq!((&report["finding"], report["erased"].as_u64() >= Some(2)), (&Value::Null, true), "{report}");
+    assert_eq!(
+        (&report["finding"], report["erased"].as_u64() >= Some(2)),
+        (&Value::Null, true),
+        "{report}"
+    );
     let again = erase(&[&id.to_string()])?;
     assert_eq!(again.code, Some(3), "nothing is left to erase");
     Ok(())

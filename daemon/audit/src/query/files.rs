@@ -45,7 +45,8 @@ impl Files {
     /// Whether all that a file has was recorded before a time.
     pub(super) fn all_before(&self, file: &File, time: Option<Timestamp>) -> bool {
         let place = self.0.iter().position(|one| one.path == file.path);
-        let later = place.and_then(|place| place.checked_sub(1)).and_then(|place| self.0.get(place));
+        let later =
+            place.and_then(|place| place.checked_sub(1)).and_then(|place| self.0.get(place));
         later.zip(time).is_some_and(|(later, time)| later.began < time)
     }
 }
@@ -173,4 +174,3 @@ fn contains(row: &Row<'_>, text: Option<&str>) -> rusqlite::Result<bool> {
     let statement = row.get_ref("statement")?.as_str_or_null()?;
     Ok(statement.is_some_and(|statement| statement.to_lowercase().contains(text)))
 }
-

@@ -78,7 +78,9 @@ fn p7_what_is_asked_for_is_found_in_all_files_once() {
     let reader = Reader::open(log.path()).expect("readable");
     let all = |reader: &Reader| {
         let rows = reader.commands(&Filter::default()).expect("rows");
-        rows.into_iter().map(|row| (row.id, row.part, row.statement, row.status)).collect::<Vec<_>>()
+        rows.into_iter()
+            .map(|row| (row.id, row.part, row.statement, row.status))
+            .collect::<Vec<_>>()
     };
     let (before, sessions) = (all(&reader), reader.sessions(10).expect("rows"));
     let runs = reader.runs(10).expect("rows");
