@@ -8,24 +8,15 @@ use std::time::Duration;
 
 use chaperone_control::{Hold, Inspection};
 use chaperone_model::{AgentName, OriginalAddr, QualifiedName, Rung};
-use chaperone_wire::postgres::{Answer, Row, Startup, question};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    time::timeout,
-};
+use chaperone_wire::postgres::Row;
+use tokio::time::timeout;
 
-use crate::{
-    shared::Shared,
-    tls::Stream,
-    upstream::{Held, sign_on},
-};
+use crate::{asking::Asking, shared::Shared, upstream::Held};
 
 /// How long all of it may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Relations that are looked up.
 const RELATIONS: usize = 8;
-/// Protocol 3.0.
-const VERSION: u32 = 3 << 16;
 
 /// Where a statement would have gone.
 #[derive(Clone, Debug)]
@@ -61,7 +52,8 @@ async fn ask(
     held: &Held,
     waiting: &Hold,
 ) -> Result<Inspection, String> {
-    let mut asking = Asking::connect(shared, place, held).await?;
+    let mut asking =
+        Asking::connect(shared, place, held, "chaperone (looking into a held statement)").await?;
     for text in
         ["BEGIN READ ONLY", "SET LOCAL statement_timeout = '2s'", "SET LOCAL lock_timeout = '1s'"]
     {
@@ -119,71 +111,6 @@ async fn ask(
     Ok(found)
 }
 
-/// A connection of the daemon's own.
-struct Asking {
-    stream: Stream,
-    bytes: Vec<u8>,
-}
-
-impl Asking {
-    async fn connect(shared: &Shared, place: &Destination, held: &Held) -> Result<Self, String> {
-        let connected =
-            held.connector.connect(place.server.0).await.map_err(|error| error.to_string())?;
-        let mut stream = connected.stream;
-        let mut parameters = vec![
-            ("user".to_owned(), held.account.user.clone()),
-            ("application_name".to_owned(), "chaperone (looking into a held statement)".into()),
-            ("client_encoding".to_owned(), "UTF8".into()),
-            (
-                "options".to_owned(),
-                "-c standard_conforming_strings=on -c default_transaction_read_only=on".into(),
-            ),
-        ];
-        if let Some(database) = &place.database {
-            parameters.push(("database".to_owned(), database.clone()));
-        }
-        let startup = Startup { version: VERSION, parameters };
-        let lost = |error: std::io::Error| crate::tls::target::lost(&error);
-        stream.write_all(&startup.encode()).await.map_err(lost)?;
-        stream.flush().await.map_err(lost)?;
-        let signed_on = sign_on(&mut stream, &held.account, connected.identified, &shared.deriving)
-            .await
-            .map_err(|error| error.to_string())?;
-        let mut asking = Self { stream, bytes: signed_on.said };
-        // Up to the server's first word that it is ready.
-        asking.answer().await?;
-        Ok(asking)
-    }
-
-    async fn ask(&mut self, text: &str) -> Result<Vec<Row>, String> {
-        let lost = |error: std::io::Error| crate::tls::target::lost(&error);
-        self.stream.write_all(&question(text)).await.map_err(lost)?;
-        self.stream.flush().await.map_err(lost)?;
-        self.answer().await
-    }
-
-    async fn answer(&mut self) -> Result<Vec<Row>, String> {
-        let mut answer = Answer::default();
-        loop {
-            let (used, done) =
-                answer.server(&self.bytes).map_err(|violation| violation.to_string())?;
-            self.bytes.drain(..used);
-            if let Some(done) = done {
-                return done.map_err(|error| error.message.unwrap_or_default());
-            }
-            let read = self.stream.read_buf(&mut self.bytes).await;
-            if read.map_err(|error| crate::tls::target::lost(&error))? == 0 {
-                return Err("the server closed the connection".into());
-            }
-        }
-    }
-
-    async fn goodbye(&mut self) {
-        let _ = self.stream.write_all(b"X\0\0\0\x04").await;
-        let _ = self.stream.flush().await;
-    }
-}
-
 /// Foreign keys that act when rows of a relation are removed, and those behind them.
 fn cascades(regclass: &str) -> String {
     format!(
@@ -209,7 +136,7 @@ fn quoted(name: &QualifiedName) -> String {
     }
 }
 
-fn literal(text: &str) -> String {
+pub(crate) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 

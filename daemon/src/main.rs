@@ -3,6 +3,8 @@
 mod addresses;
 mod agents;
 mod approvals;
+mod asking;
+mod catalog;
 mod cli;
 mod clock;
 mod committer;

@@ -113,6 +113,11 @@ fn add(to: &mut Statement, other: &Statement, reason: String) {
         (Some(a), Some(b)) => Some(a && b),
         (a, b) => a.or(b),
     };
+    to.deletes |= other.deletes;
+    to.updates |= other.updates;
+    to.operators.extend(other.operators.iter().cloned());
+    to.operators.sort();
+    to.operators.dedup();
     to.cascade |= other.cascade;
     to.opaque |= other.opaque;
 }

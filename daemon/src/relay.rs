@@ -25,9 +25,11 @@ use crate::{
     tls::{Stream, target::lost},
 };
 use deciding::{Batch, Deciding};
+use looking::Looking;
 
 mod deciding;
 mod holding;
+mod looking;
 
 /// How long the server may take to finish what it was sent, once the session must end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -115,11 +117,11 @@ impl<'a> Relay<'a> {
         server: Stream,
         rules: Rules,
         signed_on: SessionSignedOn,
-        database: Option<String>,
+        account: Account,
         ahead: &[u8],
         said: &[u8],
     ) -> Self {
-        let account = Account { user: signed_on.user.clone(), database };
+        let (place, changes) = session.catalog(&account);
         let config = &session.shared.config.daemon;
         let bounds = session.bounds(&account);
         let limits = Limits {
@@ -135,7 +137,7 @@ impl<'a> Relay<'a> {
             up: AgentLane::new(Lane::with(ahead)),
             down: Lane::with(said),
             recording: None,
-            deciding: Deciding::new(account),
+            deciding: Deciding::new(account, Looking::new(place, changes)),
             client_done: None,
             client_gone: false,
             unread: 0,
@@ -201,6 +203,7 @@ impl<'a> Relay<'a> {
             moved |= self.poll_to_server(cx);
             moved |= self.poll_from_server(cx);
             self.look_at_server();
+            self.settle_catalog();
             self.say_notice();
             moved |= self.poll_to_client(cx, client.as_mut());
             if let Some(ended) = self.ended(cx, &mut client) {
@@ -683,6 +686,8 @@ impl<'a> Relay<'a> {
 pub(crate) struct Account {
     pub(crate) user: Option<String>,
     pub(crate) database: Option<String>,
+    /// It may have said at its start where names are looked for, or who it is.
+    pub(crate) own_path: bool,
 }
 
 fn not_recorded() -> AuditError {

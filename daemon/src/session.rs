@@ -12,6 +12,7 @@ use chaperone_wire::postgres::{First, Refusal, Severity, Violation, backend_erro
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
 use crate::{
+    catalog::{Changes, Key, Place as Catalog},
     clock,
     config::{Agent, AgentTls, NoCredential, Target},
     identity::Watch,
@@ -218,6 +219,23 @@ impl Session {
             agent: self.identity.agent.clone(),
             database: database.map(str::to_owned),
         }
+    }
+
+    /// What the daemon keeps of the catalog that this session sees, where it can ask, and who tells
+    /// that it changes.
+    pub(crate) fn catalog(&self, account: &Account) -> (Option<Arc<Catalog>>, Arc<Changes>) {
+        let catalog = &self.shared.catalog;
+        let changes = catalog.changes(self.target_index);
+        let place = match self.target().credential(&self.identity.agent) {
+            Ok(Some(credential)) => catalog.place(Key {
+                target: self.target_index,
+                server: self.original.0,
+                credential,
+                database: account.database.clone(),
+            }),
+            _ => None,
+        };
+        (place, changes)
     }
 
     /// What the policy says of sessions as a whole.

@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::{
     approvals::Approvals,
+    catalog::Catalog,
     clock::{self, Clock},
     config::Config,
     identity::Identities,
@@ -53,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) rates: Rates,
     /// How to reach the targets, in the order of the configuration.
     pub(crate) upstreams: Vec<Upstream>,
+    /// What the targets' catalogs said.
+    pub(crate) catalog: Catalog,
     pub(crate) clock: Clock,
     /// Which start of the daemon notes must belong to.
     pub(crate) generation: u32,
@@ -116,6 +119,7 @@ impl Shared {
             rates: Rates::start(),
             log,
             acceptor,
+            catalog: Catalog::new(upstreams.len()),
             upstreams,
             identities,
             clock: Clock::start(),
@@ -229,6 +233,10 @@ counters! {
     refused,
     /// Commands that waited for a person.
     held,
+    /// Look-ups in the catalogs of targets.
+    catalog_asked,
+    /// Look-ups that had no answer.
+    catalog_failed,
     /// Sessions ended because the log could not be written.
     unrecorded,
     /// Cancel requests that belonged to no session of the same agent.

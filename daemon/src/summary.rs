@@ -42,6 +42,9 @@ pub(crate) fn of(reading: &Reading) -> String {
             if statement.cascade {
                 shown.insert("cascade".into(), true.into());
             }
+            if !statement.catalog.is_empty() {
+                shown.insert("catalog".into(), statement.catalog.clone().into());
+            }
             shown.into()
         })
         .collect();

@@ -82,12 +82,20 @@ pub struct Statement {
     /// Of what updates or deletes rows: whether each such part names which, by comparing a column
     /// with a value.
     pub selective: Option<bool>,
+    /// It deletes rows, or merges: what refers to them may go with them.
+    pub deletes: bool,
+    /// It changes rows that are there.
+    pub updates: bool,
+    /// The operators that it uses by name, those that the language's own words stand for, too.
+    pub operators: Vec<String>,
     /// It drops or empties what depends on what it names, too.
     pub cascade: bool,
     /// It runs code that its text does not show.
     pub opaque: bool,
     /// The prepared statement or cursor that it makes or uses.
     pub name: Option<NameUse>,
+    /// What the target's catalog says of it beyond its text, in sentences.
+    pub catalog: Vec<String>,
 }
 
 impl Statement {
@@ -101,9 +109,13 @@ impl Statement {
             columns: Vec::new(),
             functions: Vec::new(),
             selective: None,
+            deletes: false,
+            updates: false,
+            operators: Vec::new(),
             cascade: false,
             opaque: false,
             name: None,
+            catalog: Vec::new(),
         }
     }
 }

@@ -20,8 +20,9 @@ use sha2::Digest as _;
 use super::{
     Account, Relay, holding,
     holding::{Heard, Holding, Reference},
+    looking::{Looked, Looking},
 };
-use crate::{committer::Safe, names::Names, summary};
+use crate::{catalog::Known, committer::Safe, names::Names, summary};
 
 /// Approved portals whose approval is still known.
 const PORTALS: usize = 1000;
@@ -34,6 +35,8 @@ pub(super) struct Deciding {
     approved: HashMap<Seq, Running>,
     /// Tells what the session did to where names are looked for, where it did something.
     pub(super) path: Option<[u8; 32]>,
+    /// What the target's catalog says of names.
+    pub(super) looking: Looking,
     /// The last summary that was made: the next statement is often the same.
     summary: Option<(Arc<Reading>, Arc<str>)>,
     pub(super) turn: Turn,
@@ -45,6 +48,8 @@ pub(super) enum Turn {
     Free,
     /// To be read.
     Reading(Pending, Pin<Box<dyn Future<Output = Arc<Reading>>>>),
+    /// For the target's catalog to say what it names.
+    Looking(Pending, Pin<Box<dyn Future<Output = Option<Arc<Known>>>>>),
     /// It has been read.
     Read(Pending),
     /// To be recorded as held, then for a person.
@@ -59,6 +64,17 @@ pub(super) struct Pending {
     pub(super) command: Command,
     /// Why it cannot be allowed whatever policy says.
     pub(super) objection: Option<Refusal>,
+    /// What was read out of its text alone. The command's own reading has what the catalog says.
+    pub(super) raw: Option<Arc<Reading>>,
+    pub(super) looked: Looked,
+    /// Says where names without a schema are looked for, where that is known.
+    pub(super) path: Option<Arc<Known>>,
+}
+
+impl Pending {
+    fn new(length: usize, command: Command, objection: Option<Refusal>) -> Self {
+        Self { length, command, objection, raw: None, looked: Looked::No, path: None }
+    }
 }
 
 /// What is recorded together.
@@ -92,8 +108,9 @@ impl Batch {
 }
 
 impl Deciding {
-    pub(super) fn new(account: Account) -> Self {
+    pub(super) fn new(account: Account, looking: Looking) -> Self {
         Self {
+            looking,
             account,
             names: Names::default(),
             approved: HashMap::new(),
@@ -121,7 +138,7 @@ impl Deciding {
 
     /// Whether something is waited for before anything more can be looked at.
     pub(super) fn waits(&self) -> bool {
-        matches!(self.turn, Turn::Reading(..) | Turn::Holding(..))
+        matches!(self.turn, Turn::Reading(..) | Turn::Looking(..) | Turn::Holding(..))
     }
 }
 
@@ -140,6 +157,17 @@ impl Relay<'_> {
                 }
                 Poll::Ready(reading) => {
                     pending.command.reading = Some(reading);
+                    self.deciding.turn = Turn::Read(pending);
+                    true
+                }
+            },
+            Turn::Looking(mut pending, mut looking) => match looking.as_mut().poll(cx) {
+                Poll::Pending => {
+                    self.deciding.turn = Turn::Looking(pending, looking);
+                    false
+                }
+                Poll::Ready(known) => {
+                    pending.looked = known.map_or(Looked::Without, Looked::At);
                     self.deciding.turn = Turn::Read(pending);
                     true
                 }
@@ -186,18 +214,23 @@ impl Relay<'_> {
                 let (local, text) = (self.session.local.clone(), text.clone());
                 let agent = self.session.identity.agent.clone();
                 let reading = Box::pin(async move { local.readers.read(&text, &agent.0).await });
-                self.deciding.turn = Turn::Reading(Pending { length, command, objection }, reading);
+                self.deciding.turn =
+                    Turn::Reading(Pending::new(length, command, objection), reading);
                 return false;
             };
             command.reading = Some(reading);
         }
-        self.decide(batch, Pending { length, command, objection })
+        self.decide(batch, Pending::new(length, command, objection))
     }
 
     fn decide(&mut self, batch: &mut Batch, mut pending: Pending) -> bool {
-        if let Some(reading) = pending.command.reading.take() {
+        if pending.raw.is_none()
+            && let Some(reading) = pending.command.reading.take()
+        {
             let taken = self.conversation.names();
-            pending.command.reading = Some(self.deciding.names.settle(reading, taken));
+            let reading = self.deciding.names.settle(reading, taken);
+            pending.command.reading = Some(reading.clone());
+            pending.raw = Some(reading);
         }
         if let Some(refusal) = pending.objection.take() {
             self.refuse(batch, pending, VerdictKind::Deny, "protocol".into(), refusal);
@@ -210,7 +243,8 @@ impl Relay<'_> {
             self.pass(batch, pending, permit, VerdictKind::Allow, rule, Allowed::default());
             return true;
         }
-        let Decision { verdict, rule, would, statement } = self.ask(&pending.command);
+        let Some(mut pending) = self.look(pending) else { return false };
+        let Decision { verdict, rule, would, statement } = self.ask(&pending);
         match verdict {
             Verdict::Allow(permit) => {
                 let kind = would.unwrap_or(VerdictKind::Allow);
@@ -280,7 +314,8 @@ impl Relay<'_> {
         }
     }
 
-    fn ask(&self, command: &Command) -> Decision {
+    fn ask(&self, pending: &Pending) -> Decision {
+        let command = &pending.command;
         let session = self.session;
         let policy = &session.shared.config.policy;
         let account = &self.deciding.account;
@@ -296,7 +331,7 @@ impl Relay<'_> {
             user: account.user.as_deref(),
             kind: command.kind,
             reading: command.reading.as_deref(),
-            search_path: None,
+            search_path: pending.path.as_ref().map(|known| known.path.as_slice()),
             moment: crate::clock::moment(),
             rate,
         })
@@ -325,36 +360,37 @@ impl Relay<'_> {
         rule: Arc<str>,
         allowed: Allowed,
     ) {
-        let Pending { length, command, .. } = pending;
-        self.let_pass(length, &command, permit, allowed);
-        self.intend(batch, command, verdict, rule);
+        self.let_pass(&pending, permit, allowed);
+        self.intend(batch, pending.command, verdict, rule);
     }
 
-    pub(super) fn let_pass(
-        &mut self,
-        length: usize,
-        command: &Command,
-        permit: Permit,
-        allowed: Allowed,
-    ) {
+    pub(super) fn let_pass(&mut self, pending: &Pending, permit: Permit, allowed: Allowed) {
+        let (command, raw) = (&pending.command, pending.raw.as_ref());
         let runs = !matches!(command.kind, CommandKind::Prepare | CommandKind::Bind);
         if runs {
             self.follow_path(command);
         }
-        match &command.reading {
+        if runs && command.kind != CommandKind::Cancel {
+            self.deciding.looking.learn(command.reading.as_deref());
+        }
+        match raw {
             Some(reading) if runs => self.deciding.names.learn(reading),
             None if runs => self.deciding.names.lose(),
             _ => {}
         }
-        self.conversation.allowed(Allowed { reading: command.reading.clone(), ..allowed });
-        self.up.scan_command(length, permit);
+        let opaque = |reading: &Arc<Reading>| reading.statements.iter().any(|one| one.opaque);
+        // Code that only the catalog shows, and nobody has read.
+        if runs && command.reading.as_ref().is_some_and(opaque) && !raw.is_some_and(opaque) {
+            self.deciding.names.lose();
+        }
+        self.conversation.allowed(Allowed { reading: raw.cloned(), ..allowed });
+        self.up.scan_command(pending.length, permit);
     }
 
     /// Remembers what may change where names without a schema are looked for: an approval is for
     /// what they stood for.
     fn follow_path(&mut self, command: &Command) {
-        let sets = |one: &Statement| ["SET", "RESET", "DISCARD ALL"].contains(&one.kind.as_str());
-        let sets = command.reading.as_ref().is_none_or(|r| r.statements.iter().any(sets));
+        let sets = command.reading.as_deref().is_none_or(sets);
         let session = self.session.id.0.to_string();
         // The setting's own name, SET SCHEMA, a name with escapes, or all settings at once.
         let words = ["path", "schema", "&\"", "all"];
@@ -424,6 +460,12 @@ impl Relay<'_> {
             command,
         }
     }
+}
+
+/// Whether settings are set by it, perhaps where names are looked for.
+pub(super) fn sets(reading: &Reading) -> bool {
+    let sets = |one: &Statement| ["SET", "RESET", "DISCARD ALL"].contains(&one.kind.as_str());
+    reading.statements.iter().any(sets)
 }
 
 /// What an agent is told of a statement that a rule denies.

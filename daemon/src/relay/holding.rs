@@ -204,7 +204,7 @@ impl Relay<'_> {
             Word::Approved(permit, running) => {
                 pending.command.approval = Some(*hold);
                 let allowed = self.approved(&pending.command, *hold, running);
-                self.let_pass(pending.length, &pending.command, permit, allowed);
+                self.let_pass(&pending, permit, allowed);
                 let ended = ended(*hold, HoldEnd::Approved, None);
                 return batch.add(ended, Some(*hold), Rung::Destructive);
             }
@@ -262,6 +262,12 @@ impl Relay<'_> {
         if depends || command.text.is_none() {
             // What a name stands for, and an unknown text, is this session's alone.
             hash.update(self.session.id.0.to_be_bytes());
+        }
+        // What names stood for, and what was behind them.
+        let statements = command.reading.iter().flat_map(|reading| &reading.statements);
+        for relation in statements.flat_map(|one| &one.relations) {
+            hash.update(relation.name.to_string());
+            hash.update([0]);
         }
         if let Some(text) = &command.text {
             hash.update((text.len() as u64).to_be_bytes());

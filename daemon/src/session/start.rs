@@ -12,10 +12,13 @@ use crate::{
     clock,
     config::AgentTls,
     identity::application_name,
-    relay::{Ended, Relay},
+    relay::{Account, Ended, Relay},
     tls::{Stream, target::lost, tls_error},
     upstream::{Held, sign_on},
 };
+
+/// Settings that say where names without a schema are looked for, or for whom.
+const PATH: [&str; 3] = ["search_path", "role", "session_authorization"];
 
 /// What the client is told, and what the log is.
 type Refused = Box<(Refusal, Ended)>;
@@ -54,6 +57,10 @@ impl Session {
         if let Some(refusal) = startup.undecided(&target.parameters) {
             return Err(self.refused(refusal));
         }
+        // What operations allow may be where names are looked for.
+        let others = |name: &&String| !PATH.iter().any(|path| path.eq_ignore_ascii_case(name));
+        let others: Vec<String> = target.parameters.iter().filter(others).cloned().collect();
+        let own_path = startup.undecided(&others).is_some();
         let negotiation = startup.negotiate();
         if let Some(held) = held {
             as_account(&mut startup, held);
@@ -118,8 +125,12 @@ impl Session {
             sign_on: if held.is_some() { SigningOn::Held } else { SigningOn::Relayed },
             replication: target.replication,
         };
-        let database = startup.database().map(str::to_owned);
-        Ok(Relay::new(self, server, rules, signed_on, database, ahead, &said))
+        let account = Account {
+            user: signed_on.user.clone(),
+            database: startup.database().map(str::to_owned),
+            own_path,
+        };
+        Ok(Relay::new(self, server, rules, signed_on, account, ahead, &said))
     }
 
     /// What the client is to hear first where it asked for more than it gets: in place of what the

@@ -2,6 +2,7 @@
 //! each test names the promise that it keeps.
 
 mod acceptance;
+mod catalog;
 mod clients;
 mod drivers;
 mod evidence;

@@ -41,6 +41,7 @@ impl Walk {
                 self.expressions(index_elems);
                 self.maybe(where_clause.as_deref());
             }
+            self.statement.updates |= !target_list.is_empty();
             self.scope.add(Item { name: "excluded".into(), relation: target.clone() });
             self.assignments(target_list, target.as_ref());
             self.maybe(where_clause.as_deref());
@@ -59,6 +60,7 @@ impl Walk {
             returning_clause,
             with_clause,
         } = update;
+        self.statement.updates = true;
         let queries = self.scope.queries();
         self.with(with_clause.as_ref());
         let target = self.target(relation.as_ref());
@@ -79,6 +81,7 @@ impl Walk {
     pub(super) fn delete(&mut self, delete: &DeleteStmt) {
         let DeleteStmt { relation, using_clause, where_clause, returning_clause, with_clause } =
             delete;
+        self.statement.deletes = true;
         let queries = self.scope.queries();
         self.with(with_clause.as_ref());
         let target = self.target(relation.as_ref());
@@ -104,6 +107,7 @@ impl Walk {
             returning_clause,
             with_clause,
         } = merge;
+        (self.statement.deletes, self.statement.updates) = (true, true);
         let queries = self.scope.queries();
         self.with(with_clause.as_ref());
         let target = self.target(relation.as_ref());

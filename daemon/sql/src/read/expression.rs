@@ -135,6 +135,9 @@ impl Walk {
                     defresult,
                     location: _,
                 } = &**node;
+                if arg.is_some() {
+                    self.uses("=");
+                }
                 self.maybe(arg.as_deref());
                 self.expressions(args);
                 self.maybe(defresult.as_deref());
@@ -268,6 +271,10 @@ impl Walk {
             location: _,
         } = link;
         self.operator(oper_name);
+        if oper_name.is_empty() && testexpr.is_some() {
+            // `IN`.
+            self.uses("=");
+        }
         self.maybe(testexpr.as_deref());
         self.query(subselect.as_deref());
     }

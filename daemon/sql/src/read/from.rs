@@ -71,6 +71,9 @@ impl Walk {
                 None => self.unknown("joins something"),
             }
         }
+        if *is_natural || !using_clause.is_empty() {
+            self.uses("=");
+        }
         for name in names::parts(using_clause) {
             self.column(None, name, Access::Read);
         }

@@ -72,7 +72,20 @@ impl Walk {
         let parts = names::parts(name);
         if parts.len() > 1 && parts.first() != Some(&"pg_catalog") {
             self.unknown(&format!("uses the operator {}", parts.join(".")));
+        } else if let [name] = parts.as_slice() {
+            self.uses(name);
         }
+    }
+
+    /// An operator is looked for by its name, perhaps under a word of the language.
+    pub(super) fn uses(&mut self, name: &str) {
+        let names: &[&str] = match name {
+            "BETWEEN" | "NOT BETWEEN" | "BETWEEN SYMMETRIC" | "NOT BETWEEN SYMMETRIC" => {
+                &[">=", "<=", "<", ">"]
+            }
+            name => &[name],
+        };
+        self.statement.operators.extend(names.iter().map(|name| (*name).to_owned()));
     }
 
     /// A relation is named.
@@ -106,6 +119,7 @@ impl Walk {
         self.statement.reason = reason;
         self.statement.selective = None;
         self.statement.cascade = false;
+        (self.statement.deletes, self.statement.updates) = (false, false);
         for relation in &mut self.statement.relations {
             relation.access = Access::Read;
         }
@@ -127,6 +141,8 @@ impl Walk {
         statement.columns.dedup();
         statement.functions.sort();
         statement.functions.dedup();
+        statement.operators.sort();
+        statement.operators.dedup();
         (statement, literals)
     }
 }

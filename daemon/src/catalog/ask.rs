@@ -1,0 +1,310 @@
+//! What a catalog is asked, and how its answers are taken.
+//!
+//! The account's own search path may put others' functions and operators before PostgreSQL's: it is
+//! asked for first, and then set aside.
+
+use std::{collections::BTreeSet, fmt::Write as _};
+
+use chaperone_model::QualifiedName;
+use chaperone_wire::postgres::Row;
+
+use super::known::{Edge, Known, Node, Oid, Others};
+use crate::{
+    asking::Asking,
+    inspect::{Destination, literal},
+    local::Local,
+    shared::Shared,
+    upstream::Held,
+};
+
+/// How far it is looked behind a relation, step by step.
+const DEPTH: usize = 16;
+/// What is looked at behind the names of one statement.
+const BEHIND: usize = 1024;
+/// Others' functions or operators with the names of PostgreSQL's own, and schemas' relations of the
+/// names of one statement: where there are more, nothing is known.
+const OTHERS: usize = 2000;
+/// The first identifier that is not PostgreSQL's own (`FirstNormalObjectId`,
+/// src/include/access/transam.h).
+const FIRST_OF_USERS: Oid = 16_384;
+
+/// Asks for these names, and for what is behind them.
+pub(super) async fn ask(
+    shared: &Shared,
+    local: &Local,
+    place: &Destination,
+    held: &Held,
+    names: &BTreeSet<String>,
+    known: &mut Known,
+) -> Result<(), String> {
+    let mut asking = Asking::connect(shared, place, held, "chaperone (catalog)").await?;
+    asking.ask("SET statement_timeout = '2s'").await?;
+    asking.ask("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    // Before anything that is looked for by a search path: no operator is in it.
+    let path = asking.ask("SELECT pg_catalog.unnest(pg_catalog.current_schemas(true))").await?;
+    known.path = path.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect();
+    if known.path.is_empty() {
+        return Err("it did not say where names are looked for".into());
+    }
+    asking.ask("SET LOCAL search_path = pg_catalog").await?;
+    known.functions = others(&asking.ask(&shadowing("proc", "pro")).await?)?;
+    known.operators = others(&asking.ask(&shadowing("operator", "opr")).await?)?;
+    known.of_rows = others(&asking.ask(&of_rows()).await?)?;
+
+    let new: Vec<&String> = names.iter().filter(|name| !known.names.contains_key(*name)).collect();
+    if !new.is_empty() {
+        let rows = asking.ask(&relations(&new)).await?;
+        if rows.len() >= OTHERS {
+            return Err("too many relations have such a name".into());
+        }
+        for name in new {
+            known.names.insert(name.clone(), Vec::new());
+        }
+        let mut next = Vec::new();
+        for row in &rows {
+            let (oid, node) = node(row, 0).ok_or("it said something else")?;
+            known.names.entry(node.name.name.clone()).or_default().push(oid);
+            next.push((oid, node));
+        }
+        let views = behind(&mut asking, known, next).await?;
+        // As the account would write them: but what is asked here looks for names itself.
+        if known.path.first().is_some_and(|first| first == "pg_catalog") {
+            asking.ask("SET LOCAL search_path TO DEFAULT").await?;
+        }
+        queries(&mut asking, local, place, known, views).await?;
+    }
+    asking.goodbye().await;
+    Ok(())
+}
+
+/// Goes on from relations to what is behind them. Answers the views among them.
+async fn behind(
+    asking: &mut Asking,
+    known: &mut Known,
+    mut next: Vec<(Oid, Node)>,
+) -> Result<Vec<Oid>, String> {
+    let (mut views, mut count) = (Vec::new(), 0);
+    for depth in 0.. {
+        let mut ask_for = Vec::new();
+        for (oid, node) in next.drain(..) {
+            let own = oid < FIRST_OF_USERS;
+            if known.relations.contains_key(&oid) {
+                continue;
+            }
+            if !own {
+                ask_for.push(oid);
+                if node.kind == 'v' {
+                    views.push(oid);
+                }
+            }
+            known.relations.insert(oid, node);
+        }
+        if ask_for.is_empty() {
+            break;
+        }
+        count += ask_for.len();
+        let rows = if depth < DEPTH && count <= BEHIND {
+            asking.ask(&edges(&ask_for)).await?
+        } else {
+            Vec::new()
+        };
+        if depth >= DEPTH || count > BEHIND || rows.len() > BEHIND {
+            for oid in ask_for {
+                if let Some(node) = known.relations.get_mut(&oid) {
+                    node.cut = true;
+                }
+            }
+            break;
+        }
+        for row in &rows {
+            let (from, edge) = edge(row).ok_or("it said something else")?;
+            if let Some(node) = known.relations.get_mut(&from) {
+                node.edges.push(edge);
+            }
+            next.extend(node(row, 2));
+        }
+    }
+    Ok(views)
+}
+
+/// Reads the queries of views, as the account would write them.
+async fn queries(
+    asking: &mut Asking,
+    local: &Local,
+    place: &Destination,
+    known: &mut Known,
+    views: Vec<Oid>,
+) -> Result<(), String> {
+    for view in views {
+        let rows = asking.ask(&format!("SELECT pg_catalog.pg_get_viewdef({view})")).await?;
+        let text = rows.first().and_then(|row| row.first().cloned().flatten());
+        let text = text.ok_or("it did not say what a view is")?;
+        let reading = local.readers.read(&text, &place.agent.0).await;
+        if let Some(node) = known.relations.get_mut(&view) {
+            node.query = Some(reading);
+        }
+    }
+    Ok(())
+}
+
+fn relations(names: &[&String]) -> String {
+    format!(
+        "SELECT c.oid, n.nspname, c.relname, c.relkind::text
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.relname = ANY (ARRAY[{}]::name[]) AND n.nspname !~ '^pg_(temp|toast)' LIMIT {OTHERS}",
+        list(names.iter().map(|name| literal(name)))
+    )
+}
+
+/// What there is of these relations: from which, what, to which, its schema, name and kind, and more
+/// of the what.
+fn edges(from: &[Oid]) -> String {
+    let from = list(from);
+    format!(
+        "SELECT e.a, e.what, c.oid, n.nspname, c.relname, c.relkind::text, e.more FROM (
+             SELECT r.ev_class AS a, CASE r.ev_type WHEN '1' THEN 'reads' ELSE 'rule' END AS what,
+                    d.refobjid AS b, NULL AS more
+               FROM pg_rewrite r LEFT JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass
+                    AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
+                    AND d.refobjid <> r.ev_class
+              WHERE r.ev_class IN ({from}) AND r.ev_enabled <> 'D'
+         UNION SELECT inhparent, 'child', inhrelid, NULL FROM pg_inherits WHERE inhparent IN ({from})
+         UNION SELECT inhrelid, 'parent', inhparent, NULL FROM pg_inherits WHERE inhrelid IN ({from})
+         UNION SELECT indexrelid, 'of', indrelid, NULL FROM pg_index WHERE indexrelid IN ({from})
+         UNION SELECT confrelid, 'deletes', conrelid, confdeltype::text FROM pg_constraint
+              WHERE contype = 'f' AND confdeltype IN ('c', 'n', 'd') AND confrelid IN ({from})
+         UNION SELECT confrelid, 'references', conrelid, NULL FROM pg_constraint
+              WHERE contype = 'f' AND confrelid IN ({from})
+         UNION SELECT k.confrelid, 'updates', k.conrelid, (
+                    SELECT json_agg(a.attname)::text FROM pg_attribute a
+                     WHERE a.attrelid = k.confrelid AND a.attnum = ANY (k.confkey))
+               FROM pg_constraint k
+              WHERE k.contype = 'f' AND k.confupdtype IN ('c', 'n', 'd') AND k.confrelid IN ({from})
+         UNION SELECT t.tgrelid, 'trigger', NULL, json_build_array(n.nspname, p.proname)::text
+               FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+                    JOIN pg_namespace n ON n.oid = p.pronamespace
+              WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgrelid IN ({from})
+         ) e LEFT JOIN pg_class c ON c.oid = e.b LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE NOT (e.what = 'reads' AND e.b IS NULL) LIMIT {}",
+        BEHIND + 1
+    )
+}
+
+/// Functions or operators of others that have a name of PostgreSQL's own. Those of extensions are
+/// left out: only who may create extensions could put one there, which is forbidden to agents.
+fn shadowing(table: &str, prefix: &str) -> String {
+    format!(
+        "SELECT DISTINCT n.nspname, p.{prefix}name FROM pg_{table} p
+                JOIN pg_namespace n ON n.oid = p.{prefix}namespace
+         WHERE p.oid >= {FIRST_OF_USERS} AND n.nspname !~ '^pg_(temp|toast)'
+               AND EXISTS (SELECT FROM pg_{table} o WHERE o.{prefix}name = p.{prefix}name
+                           AND o.oid < {FIRST_OF_USERS})
+               AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_{table}'::regclass
+                               AND d.objid = p.oid AND d.deptype = 'e') LIMIT {OTHERS}"
+    )
+}
+
+/// Functions of one row, where the row has no column of that name.
+fn of_rows() -> String {
+    format!(
+        "SELECT DISTINCT n.nspname, p.proname FROM pg_proc p
+                JOIN pg_namespace n ON n.oid = p.pronamespace
+                JOIN pg_type t ON t.oid = p.proargtypes[0]
+         WHERE p.oid >= {FIRST_OF_USERS} AND p.pronargs - p.pronargdefaults <= 1
+               AND (t.typtype = 'c' OR t.typname IN ('record', 'anyelement', 'anycompatible', 'any'))
+               AND NOT EXISTS (SELECT FROM pg_attribute a
+                               WHERE a.attrelid = t.typrelid AND a.attname = p.proname)
+               AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass
+                               AND d.objid = p.oid AND d.deptype = 'e') LIMIT {OTHERS}"
+    )
+}
+
+fn list<T: std::fmt::Display>(of: impl IntoIterator<Item = T>) -> String {
+    of.into_iter().enumerate().fold(String::new(), |mut list, (at, one)| {
+        let _ = write!(list, "{}{one}", if at == 0 { "" } else { ", " });
+        list
+    })
+}
+
+fn others(rows: &[Row]) -> Result<Others, String> {
+    if rows.len() >= OTHERS {
+        return Err("too many functions have a name of PostgreSQL's own".into());
+    }
+    let mut found = Others::new();
+    for row in rows {
+        let [Some(schema), Some(name)] = row.as_slice() else {
+            return Err("it said something else".into());
+        };
+        found.entry(name.clone()).or_default().push(schema.clone());
+    }
+    Ok(found)
+}
+
+/// A relation: its number, schema, name and kind, from this column on.
+fn node(row: &Row, at: usize) -> Option<(Oid, Node)> {
+    let [Some(oid), Some(schema), Some(name), Some(kind)] = row.get(at..at + 4)? else {
+        return None;
+    };
+    let name = QualifiedName { schema: Some(schema.clone()), name: name.clone() };
+    let kind = kind.chars().next()?;
+    Some((oid.parse().ok()?, Node { name, kind, edges: Vec::new(), query: None, cut: false }))
+}
+
+fn edge(row: &Row) -> Option<(Oid, Edge)> {
+    let [Some(from), Some(what), to, _, _, _, more] = row.as_slice() else { return None };
+    let to = to.as_ref().map(|to| to.parse::<Oid>()).transpose().ok()?;
+    let names = || serde_json::from_str::<Vec<String>>(more.as_deref()?).ok();
+    let edge = match what.as_str() {
+        "reads" => Edge::Reads(to?),
+        "rule" => Edge::Rule(to),
+        "child" => Edge::Child(to?),
+        "parent" => Edge::Parent(to?),
+        "of" => Edge::Of(to?),
+        "deletes" => Edge::Deletes(to?, more.as_deref() == Some("c")),
+        "references" => Edge::References(to?),
+        "updates" => Edge::Updates(to?, names()?),
+        "trigger" => {
+            let [schema, name] = <[String; 2]>::try_from(names()?).ok()?;
+            Edge::Trigger(QualifiedName { schema: Some(schema), name })
+        }
+        _ => return None,
+    };
+    Some((from.parse().ok()?, edge))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(values: &[&str]) -> Row {
+        let value = |value: &&str| (*value != "-").then(|| (*value).to_owned());
+        values.iter().map(value).collect()
+    }
+
+    #[test]
+    fn what_is_said_of_relations_is_taken_or_refused() {
+        let of = |values: &[&str]| edge(&row(values));
+        assert_eq!(
+            of(&["7", "updates", "8", "s", "t", "r", r#"["id"]"#]),
+            Some((7, Edge::Updates(8, vec!["id".into()])))
+        );
+        assert_eq!(
+            of(&["7", "deletes", "8", "s", "t", "r", "n"]),
+            Some((7, Edge::Deletes(8, false)))
+        );
+        assert_eq!(of(&["7", "rule", "-", "-", "-", "-", "-"]), Some((7, Edge::Rule(None))));
+        let name = QualifiedName { schema: Some("s".into()), name: "f".into() };
+        assert_eq!(
+            of(&["7", "trigger", "-", "-", "-", "-", r#"["s", "f"]"#]),
+            Some((7, Edge::Trigger(name)))
+        );
+        for wrong in [&["7", "x", "8", "s", "t", "r", "-"][..], &["7"], &["7", "child", "-"]] {
+            assert_eq!(of(wrong), None);
+        }
+    }
+
+    #[test]
+    fn names_are_quoted_whatever_is_in_them() {
+        assert!(relations(&[&"a'b".to_owned()]).contains("ARRAY['a''b']"));
+    }
+}

@@ -1,0 +1,111 @@
+//! What is known of a database's catalog, as one account sees it.
+//!
+//! Does not belong here: asking for it, and what it means for a statement.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Instant,
+};
+
+use chaperone_model::{QualifiedName, Reading};
+
+/// Relations of which something is kept.
+const RELATIONS: usize = 8192;
+/// Names of which something is kept, with those that no relation has.
+const NAMES: usize = 8192;
+
+/// PostgreSQL's own object identifier.
+pub(crate) type Oid = u32;
+
+/// What is known so far.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    /// How far the changes of sessions had come.
+    pub(super) generation: u64,
+    /// Since when.
+    pub(super) at: Instant,
+    /// Where names without a schema are looked for when nothing was said of it, in order.
+    pub(crate) path: Vec<String>,
+    /// Functions that are not PostgreSQL's own and no extension's, but have the name of one that
+    /// is: with their schemas.
+    pub(super) functions: Others,
+    /// Functions that can be written like a column of a row.
+    pub(super) of_rows: Others,
+    /// Operators, as functions.
+    pub(super) operators: Others,
+    /// Relations of each name that was asked for, in any schema.
+    pub(super) names: HashMap<String, Vec<Oid>>,
+    pub(super) relations: HashMap<Oid, Node>,
+}
+
+/// Names, and the schemas that have one.
+pub(super) type Others = HashMap<String, Vec<String>>;
+
+/// A relation, and what is behind it.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) name: QualifiedName,
+    /// `pg_class.relkind`.
+    pub(super) kind: char,
+    pub(super) edges: Vec<Edge>,
+    /// Of a view: what its query is.
+    pub(super) query: Option<Arc<Reading>>,
+    /// There is more behind it than was looked at.
+    pub(super) cut: bool,
+}
+
+/// What a statement on a relation does beyond it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Edge {
+    /// The query of a view reads that one; what is changed in the view is changed there.
+    Reads(Oid),
+    /// A rule makes something else of a change, perhaps with that one.
+    Rule(Option<Oid>),
+    /// A part: an inheriting table, or a partition.
+    Child(Oid),
+    /// What it is a part of.
+    Parent(Oid),
+    /// What an index is of.
+    Of(Oid),
+    /// When rows are deleted, those that refer to them are deleted there (`true`), or changed.
+    Deletes(Oid, bool),
+    /// When these columns are changed, rows that refer to them are changed there.
+    Updates(Oid, Vec<String>),
+    /// That one refers to it: it is emptied with it.
+    References(Oid),
+    /// A trigger calls a function.
+    Trigger(QualifiedName),
+}
+
+impl Known {
+    /// Nothing yet.
+    pub(super) fn new(generation: u64) -> Self {
+        Self {
+            generation,
+            at: Instant::now(),
+            path: Vec::new(),
+            functions: Others::new(),
+            of_rows: Others::new(),
+            operators: Others::new(),
+            names: HashMap::new(),
+            relations: HashMap::new(),
+        }
+    }
+
+    /// Whether all of these names were asked for.
+    pub(crate) fn covers(&self, names: &BTreeSet<String>) -> bool {
+        !self.path.is_empty() && names.iter().all(|name| self.names.contains_key(name))
+    }
+
+    /// Whether more can be kept.
+    pub(super) fn has_room(&self) -> bool {
+        self.relations.len() < RELATIONS && self.names.len() < NAMES
+    }
+
+    /// The relations of a name.
+    pub(super) fn of_name(&self, name: &str) -> impl Iterator<Item = (Oid, &Node)> {
+        let oids = self.names.get(name).into_iter().flatten();
+        oids.filter_map(|oid| Some((*oid, self.relations.get(oid)?)))
+    }
+}

@@ -1,0 +1,166 @@
+//! What a session asks its target's catalog about a command, and what is decided with the answer.
+//!
+//! Does not belong here: what the catalog says (`catalog`).
+
+use std::{collections::HashMap, sync::Arc};
+
+use chaperone_model::Reading;
+
+use super::{
+    Relay,
+    deciding::{Pending, Turn},
+};
+use crate::catalog::{
+    Changes, Known, Place, Sight, Unsettled, asked_about, changes_schema, resolve,
+};
+
+/// Readings of which it is remembered what they are in this session.
+const RESOLVED: usize = 64;
+
+/// What a session knows of its target's catalog.
+pub(super) struct Looking {
+    /// Where the daemon can ask.
+    place: Option<Arc<Place>>,
+    changes: Arc<Changes>,
+    sight: Sight,
+    /// It changed something, and has not come to rest since.
+    unsettled: Option<Unsettled>,
+    resolved: HashMap<usize, Resolved>,
+}
+
+/// What a reading was found to be.
+struct Resolved {
+    /// Held so that no other gets its address.
+    reading: Arc<Reading>,
+    known: Arc<Known>,
+    version: u64,
+    path_is_known: bool,
+    is: Arc<Reading>,
+}
+
+/// What a command names, as far as it was looked up.
+#[derive(Default)]
+pub(super) enum Looked {
+    /// It was not.
+    #[default]
+    No,
+    /// There was no answer: it is decided without.
+    Without,
+    /// By this.
+    At(Arc<Known>),
+}
+
+impl Looking {
+    pub(super) fn new(place: Option<Arc<Place>>, changes: Arc<Changes>) -> Self {
+        let (sight, resolved) = (Sight::default(), HashMap::new());
+        Self { place, changes, sight, unsettled: None, resolved }
+    }
+
+    /// A command is sent on: what it may change, nobody knows from here on.
+    pub(super) fn learn(&mut self, reading: Option<&Reading>) {
+        let Some(reading) = reading else {
+            self.sight.lose();
+            self.unsettled.get_or_insert_with(|| self.changes.begin());
+            return;
+        };
+        for statement in &reading.statements {
+            self.sight.learn(statement);
+        }
+        if reading.statements.iter().any(changes_schema) && self.unsettled.is_none() {
+            self.unsettled = Some(self.changes.begin());
+        }
+    }
+
+    /// The session is at rest: what it changed is there for all, or is not.
+    pub(super) fn settle(&mut self) {
+        self.unsettled = None;
+    }
+
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.unsettled.is_some()
+    }
+
+    fn resolve(
+        &mut self,
+        reading: &Arc<Reading>,
+        known: &Arc<Known>,
+        path_is_known: bool,
+    ) -> Arc<Reading> {
+        let version = self.sight.version();
+        let address = Arc::as_ptr(reading) as usize;
+        if let Some(one) = self.resolved.get(&address)
+            && Arc::ptr_eq(&one.reading, reading)
+            && Arc::ptr_eq(&one.known, known)
+            && (one.version, one.path_is_known) == (version, path_is_known)
+        {
+            return one.is.clone();
+        }
+        let resolved = Arc::new(resolve(reading, known, &self.sight, path_is_known));
+        if self.resolved.len() >= RESOLVED {
+            self.resolved.clear();
+        }
+        let one = Resolved {
+            reading: reading.clone(),
+            known: known.clone(),
+            version,
+            path_is_known,
+            is: resolved.clone(),
+        };
+        self.resolved.insert(address, one);
+        resolved
+    }
+}
+
+impl Relay<'_> {
+    /// Adds to a command's reading what the catalog says. Gives it back where that has to be asked
+    /// first: then it is the session's turn to wait.
+    pub(super) fn look(&mut self, mut pending: Pending) -> Option<Pending> {
+        let Some(raw) = pending.raw.clone() else { return Some(pending) };
+        let Some(place) = self.deciding.looking.place.clone() else { return Some(pending) };
+        let Some(names) = asked_about(&raw) else { return Some(pending) };
+        let known = match std::mem::take(&mut pending.looked) {
+            Looked::At(known) => Some(known),
+            Looked::Without => return Some(pending),
+            Looked::No => place.known().filter(|known| known.covers(&names)),
+        };
+        if let Some(known) = known {
+            let path_is_known = self.path_is_known(&pending);
+            let lost = self.deciding.looking.sight.is_lost();
+            let resolved = self.deciding.looking.resolve(&raw, &known, path_is_known);
+            pending.command.reading = Some(resolved);
+            // Where the text itself makes something, the path is not what it was behind that.
+            let one = raw.statements.len() == 1;
+            pending.path = (path_is_known && !lost && one).then_some(known);
+            return Some(pending);
+        }
+        if place.rests() {
+            return Some(pending);
+        }
+        let (local, shared) = (self.session.local.clone(), self.shared.clone());
+        let destination = self.session.place(self.deciding.account.database.as_deref());
+        let asking = async move { place.look_up(&shared, &local, &destination, &names).await };
+        self.deciding.turn = Turn::Looking(pending, Box::pin(asking));
+        None
+    }
+
+    /// Whether names are looked for where they are when nothing was said of it, also while this
+    /// command runs.
+    fn path_is_known(&self, pending: &Pending) -> bool {
+        let deciding = &self.deciding;
+        !deciding.account.own_path
+            && deciding.path.is_none()
+            && pending.raw.as_ref().is_some_and(|raw| !super::deciding::sets(raw))
+    }
+
+    /// Nobody but the session saw what it changed, up to here.
+    pub(super) fn settle_catalog(&mut self) {
+        if self.deciding.looking.is_unsettled()
+            && self.recording.is_none()
+            && !self.up.has_cleared()
+            && !self.up.has_scanned()
+            && self.conversation.is_at_rest()
+        {
+            self.deciding.looking.settle();
+        }
+    }
+}

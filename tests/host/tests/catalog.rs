@@ -1,0 +1,234 @@
+//! P1, P2: rules speak of what a name stands for in the target, and of what is behind it.
+
+use anyhow::{Context, Result};
+use chaperone_host_tests::{Host, Scene};
+use serde_json::Value;
+
+use crate::protocol::raw;
+
+/// A scene in which the daemon can ask, and nobody touches `public.customers` or
+/// `public.order_lines`.
+fn guarded() -> Scene {
+    Scene::default().target("credential = { user = \"postgres\" }").more(
+        "[[rule]]\nname = \"no\"\nwhen = { relation = [\"public.customers\", \"public.order_lines\"] }\n\
+         then = \"deny\"\nmessage = \"hands off\"",
+    )
+}
+
+fn shop(scene: &Scene) -> Result<Host> {
+    let host = scene.start()?;
+    host.postgres().sql(
+        "CREATE SCHEMA app; \
+         CREATE TABLE public.customers (id int PRIMARY KEY, name text); \
+         CREATE TABLE app.notes (id int); CREATE TABLE public.others (id int); \
+         CREATE TABLE app.customers (id int)",
+    )?;
+    Ok(host)
+}
+
+/// Whether a statement, after others of one session, is denied.
+fn denied(host: &Host, statements: &[&str]) -> Result<bool> {
+    let out = host.psql(statements)?;
+    let refused = out.err.contains("hands off");
+    assert!(refused || out.code == Some(0), "{statements:?}: {}", out.err);
+    Ok(refused)
+}
+
+fn last_summary(host: &Host) -> Result<Value> {
+    let commands = host.commands()?;
+    let summary = commands.last().context("a command")?["summary"].as_str().context("a summary")?;
+    Ok(serde_json::from_str(summary)?)
+}
+
+#[test]
+fn p2_a_rule_is_of_the_relation_that_a_name_stands_for() -> Result<()> {
+    let host = shop(&guarded())?;
+    assert!(denied(&host, &["SELECT * FROM customers"])?);
+    let summary = last_summary(&host)?;
+    assert_eq!(summary["statements"][0]["reads"][0], "public.customers", "{summary}");
+    assert!(!denied(&host, &["SELECT * FROM app.customers"])?);
+    // Where nothing is known of a name, it may be any.
+    assert!(denied(&host, &["SET search_path = app, public", "SELECT * FROM customers"])?);
+    assert!(denied(&host, &["SET search_path = app, public; SELECT * FROM customers"])?);
+    Ok(())
+}
+
+#[test]
+fn p2_names_are_looked_for_where_the_account_looks() -> Result<()> {
+    let host = shop(&guarded().target("parameters = [\"search_path\"]"))?;
+    host.postgres().sql("ALTER ROLE postgres SET search_path = app, public")?;
+    assert!(!denied(&host, &["SELECT * FROM customers"])?);
+    let summary = last_summary(&host)?;
+    assert_eq!(summary["statements"][0]["reads"][0], "app.customers", "{summary}");
+    // The start-up message says otherwise.
+    let out = host.connect("options=-csearch_path=public", &["SELECT * FROM customers"])?;
+    assert!(out.err.contains("hands off"), "{}", out.err);
+    Ok(())
+}
+
+#[test]
+fn p2_what_is_behind_a_name_is_touched_as_well() -> Result<()> {
+    let host = shop(&guarded())?;
+    host.postgres().sql(
+        "CREATE VIEW app.v AS SELECT name FROM customers; CREATE VIEW public.vv AS SELECT * FROM app.v; \
+         CREATE MATERIALIZED VIEW app.m AS SELECT * FROM customers; \
+         CREATE TABLE app.part () INHERITS (public.customers); \
+         CREATE TABLE public.orders (id int PRIMARY KEY, note text); \
+         CREATE TABLE public.order_lines (id int REFERENCES orders ON DELETE CASCADE ON UPDATE CASCADE); \
+         CREATE VIEW app.files AS SELECT pg_read_file('PG_VERSION'); \
+         CREATE TABLE app.ruled (id int); \
+         CREATE RULE r AS ON INSERT TO app.ruled DO INSTEAD DELETE FROM public.customers; \
+         CREATE VIEW app.plain AS SELECT * FROM app.notes",
+    )?;
+    for statement in [
+        "SELECT * FROM vv",
+        "UPDATE vv SET name = 'x' WHERE name = 'y'",
+        "SELECT * FROM app.m",
+        "SELECT * FROM app.part",
+        "DELETE FROM orders WHERE id = 1",
+        "WITH d AS (DELETE FROM orders WHERE id = 1) SELECT 1",
+        "UPDATE orders SET id = 2 WHERE id = 1",
+        "TRUNCATE orders CASCADE",
+        "INSERT INTO app.ruled VALUES (1)",
+        "EXPLAIN SELECT * FROM vv",
+        "PREPARE p AS SELECT * FROM vv",
+    ] {
+        assert!(denied(&host, &[statement])?, "{statement}");
+    }
+    for statement in [
+        "SELECT * FROM app.plain",
+        "UPDATE orders SET note = 'x' WHERE id = 1",
+        "INSERT INTO orders VALUES (1)",
+        "SELECT * FROM orders",
+    ] {
+        assert!(!denied(&host, &[statement])?, "{statement}");
+    }
+    denied(&host, &["DELETE FROM orders WHERE id = 1"])?;
+    let summary = last_summary(&host)?.to_string();
+    for part in ["\"public.order_lines\"", "deleting rows of public.orders deletes rows of"] {
+        assert!(summary.contains(part), "{part}: {summary}");
+    }
+    // A view does what its query does.
+    let out = host.psql(&["SELECT * FROM app.files"])?;
+    assert!(out.err.contains("does not allow"), "{}", out.err);
+    // The extended protocol, too.
+    let out = raw(
+        &host,
+        r#"
+s = connect()
+s.sendall(P(b"", b"SELECT * FROM vv") + B(b"", b"") + E() + S)
+print(tags(read_to(s, b"Z")).decode())
+"#,
+    )?;
+    assert_eq!(out, "EZ");
+    Ok(())
+}
+
+#[test]
+fn p2_what_a_session_makes_itself_hides_nothing() -> Result<()> {
+    let host = shop(&Scene::default().target("credential = { user = \"postgres\" }").more(
+        "[[rule]]\nname = \"no\"\nwhen = { kind = \"SELECT\", relation = \"public.customers\" }\n\
+             then = \"deny\"\nmessage = \"hands off\"",
+    ))?;
+    for statements in [
+        &["CREATE TEMP TABLE mine AS TABLE customers", "SELECT * FROM mine"][..],
+        // Nobody else sees it yet.
+        &["BEGIN", "CREATE VIEW w AS TABLE public.customers", "SELECT * FROM w"],
+        &["CREATE TEMP VIEW others AS TABLE public.customers; SELECT * FROM others"],
+    ] {
+        assert!(denied(&host, statements)?, "{statements:?}");
+    }
+    let statements = ["CREATE TEMP TABLE mine (id int)", "SELECT * FROM mine, others"];
+    assert!(!denied(&host, &statements)?);
+    Ok(())
+}
+
+#[test]
+fn p2_a_temporary_table_shadows() -> Result<()> {
+    // Only a rule that allows is of it: what stands there is not sure any more.
+    let host = shop(
+        &Scene::default().target("credential = { user = \"postgres\" }\ndefault = \"deny\"").more(
+            "[[rule]]\nname = \"yes\"\nwhen = { relation = \"public.others\" }\nthen = \"allow\"\n\
+                 [[rule]]\nname = \"ddl\"\nwhen = { kind = \"CREATE TABLE\" }\nthen = \"allow\"",
+        ),
+    )?;
+    assert_eq!(host.psql(&["SELECT count(*) FROM others"])?.ok()?, "0");
+    let out = host.psql(&["CREATE TEMP TABLE others (id int)", "SELECT count(*) FROM others"])?;
+    assert!(out.err.contains("does not allow"), "{} {}", out.out, out.err);
+    let out = host.psql(&["CREATE TEMP TABLE x (id int)", "SELECT count(*) FROM others"])?;
+    assert_eq!(out.ok()?, "0");
+    Ok(())
+}
+
+#[test]
+fn p2_what_another_session_changes_counts_at_once() -> Result<()> {
+    let scene = Scene::default()
+        .target("credential = { user = \"postgres\" }")
+        .other_agent("migrator", 64_777)
+        .more(
+            "[[rule]]\nname = \"no\"\nwhen = { agent = \"cleaner\", relation = \"public.customers\" }\n\
+             then = \"deny\"\nmessage = \"hands off\"",
+        );
+    let host = shop(&scene)?;
+    assert!(!denied(&host, &["SELECT * FROM others"])?);
+    let change = ["DROP TABLE others", "CREATE VIEW others AS SELECT id FROM customers"];
+    host.connect_as(64_777, "", &change)?.ok()?;
+    assert!(denied(&host, &["SELECT * FROM others"])?);
+    Ok(())
+}
+
+#[test]
+fn p2_a_function_or_operator_of_others_with_a_known_name_is_not_taken_for_it() -> Result<()> {
+    let host = Scene::default()
+        .target("credential = { user = \"postgres\" }")
+        .more("[[rule]]\nname = \"no\"\nwhen = { class = \"destructive\" }\nthen = \"deny\"\nmessage = \"hands off\"")
+        .start()?;
+    host.postgres().sql(
+        "CREATE TABLE t (a int, b text); \
+         CREATE FUNCTION public.lower(int) RETURNS text LANGUAGE sql AS 'SELECT ''x'''; \
+         CREATE FUNCTION public.eq(int, text) RETURNS bool LANGUAGE sql AS 'SELECT true'; \
+         CREATE OPERATOR public.= (LEFTARG = int, RIGHTARG = text, FUNCTION = public.eq); \
+         CREATE FUNCTION public.gone(t) RETURNS text LANGUAGE sql AS 'SELECT ''x'''",
+    )?;
+    for statement in [
+        "SELECT lower(a) FROM t",
+        "SELECT * FROM t WHERE a = b",
+        "SELECT * FROM t WHERE a IN (SELECT b FROM t)",
+        "SELECT x.a FROM t x JOIN (SELECT b AS a FROM t) y USING (a)",
+        "SELECT t.gone FROM t",
+    ] {
+        assert!(denied(&host, &[statement])?, "{statement}");
+    }
+    for statement in [
+        "SELECT upper(b) FROM t",
+        "SELECT pg_catalog.lower(b) FROM t",
+        "SELECT a FROM t WHERE a > 1",
+    ] {
+        assert!(!denied(&host, &[statement])?, "{statement}");
+    }
+    let out = host.psql(&["SELECT lower(a) FROM t"])?;
+    assert!(out.err.contains("it may call public.lower"), "{}", out.err);
+    Ok(())
+}
+
+#[test]
+fn p2_where_the_catalog_cannot_be_asked_names_may_be_any() -> Result<()> {
+    let scene = Scene::default().target("credential = { user = \"one\" }").more(
+        "[[rule]]\nname = \"no\"\nwhen = { relation = \"public.customers\" }\n\
+         then = \"deny\"\nmessage = \"hands off\"",
+    );
+    let host = shop(&scene)?;
+    host.postgres().sql(
+        "CREATE ROLE one LOGIN; GRANT ALL ON SCHEMA app TO one; \
+         ALTER ROLE one SET search_path = app; GRANT ALL ON app.customers TO one",
+    )?;
+    assert!(!denied(&host, &["SELECT * FROM customers"])?);
+    // The session has the only connection; and what was known before counts no more.
+    host.postgres().sql("ALTER ROLE one CONNECTION LIMIT 1; GRANT CREATE ON SCHEMA app TO one")?;
+    host.psql(&["CREATE TABLE x (id int)"])?.ok()?;
+    assert!(denied(&host, &["SELECT * FROM customers"])?);
+    let counters = host.chaperone(&["status", "--json"])?.ok()?;
+    let counters: Value = serde_json::from_str(&counters)?;
+    assert_ne!(counters["counters"]["catalog_failed"], 0, "{counters}");
+    Ok(())
+}
