@@ -197,9 +197,11 @@ impl Place {
         shared.counters.catalog_asked.up();
         let before = before.filter(|known| known.has_room());
         let mut known = before.map_or_else(|| Known::new(generation), |known| Known::clone(&known));
-        ask::ask(shared, local, place, held, names, &mut known).await?;
+        let whole = ask::ask(shared, local, place, held, names, &mut known).await?;
         let known = Arc::new(known);
-        *lock(&self.known) = Some(known.clone());
+        if whole {
+            *lock(&self.known) = Some(known.clone());
+        }
         Ok(known)
     }
 }

@@ -28,7 +28,8 @@ const OTHERS: usize = 2000;
 /// src/include/access/transam.h).
 const FIRST_OF_USERS: Oid = 16_384;
 
-/// Asks for these names, and for what is behind them.
+/// Asks for these names, and for what is behind them. Answers whether all of it could be seen: what
+/// somebody is changing just now is locked.
 pub(super) async fn ask(
     shared: &Shared,
     local: &Local,
@@ -36,9 +37,10 @@ pub(super) async fn ask(
     held: &Held,
     names: &BTreeSet<String>,
     known: &mut Known,
-) -> Result<(), String> {
+) -> Result<bool, String> {
     let mut asking = Asking::connect(shared, place, held, "chaperone (catalog)").await?;
     asking.ask("SET statement_timeout = '2s'").await?;
+    asking.ask("SET lock_timeout = '300ms'").await?;
     asking.ask("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     // Before anything that is looked for by a search path: no operator is in it.
     let path = asking.ask("SELECT pg_catalog.unnest(pg_catalog.current_schemas(true))").await?;
@@ -51,6 +53,7 @@ pub(super) async fn ask(
     known.operators = others(&asking.ask(&shadowing("operator", "opr")).await?)?;
     known.of_rows = others(&asking.ask(&of_rows()).await?)?;
 
+    let mut whole = true;
     let new: Vec<&String> = names.iter().filter(|name| !known.names.contains_key(*name)).collect();
     if !new.is_empty() {
         let rows = asking.ask(&relations(&new)).await?;
@@ -67,14 +70,16 @@ pub(super) async fn ask(
             next.push((oid, node));
         }
         let views = behind(&mut asking, known, next).await?;
-        // As the account would write them: but what is asked here looks for names itself.
-        if known.path.first().is_some_and(|first| first == "pg_catalog") {
-            asking.ask("SET LOCAL search_path TO DEFAULT").await?;
+        // As the account would write them: but what is asked here looks for names itself. Each on its
+        // own, for a lock that is not had ends a transaction.
+        asking.ask("COMMIT").await?;
+        if known.path.first().is_none_or(|first| first != "pg_catalog") {
+            asking.ask("SET search_path = pg_catalog").await?;
         }
-        queries(&mut asking, local, place, known, views).await?;
+        whole = queries(&mut asking, local, place, known, views).await?;
     }
     asking.goodbye().await;
-    Ok(())
+    Ok(whole)
 }
 
 /// Goes on from relations to what is behind them. Answers the views among them.
@@ -134,17 +139,24 @@ async fn queries(
     place: &Destination,
     known: &mut Known,
     views: Vec<Oid>,
-) -> Result<(), String> {
+) -> Result<bool, String> {
+    let mut whole = true;
     for view in views {
-        let rows = asking.ask(&format!("SELECT pg_catalog.pg_get_viewdef({view})")).await?;
-        let text = rows.first().and_then(|row| row.first().cloned().flatten());
-        let text = text.ok_or("it did not say what a view is")?;
-        let reading = local.readers.read(&text, &place.agent.0).await;
+        let mut query = None;
+        if whole {
+            let rows = asking.ask(&format!("SELECT pg_catalog.pg_get_viewdef({view})")).await;
+            let text = rows.ok().and_then(|rows| rows.into_iter().next()?.into_iter().next()?);
+            if let Some(text) = text {
+                query = Some(local.readers.read(&text, &place.agent.0).await);
+            }
+        }
+        whole &= query.is_some();
         if let Some(node) = known.relations.get_mut(&view) {
-            node.query = Some(reading);
+            node.cut |= query.is_none();
+            node.query = query;
         }
     }
-    Ok(())
+    Ok(whole)
 }
 
 fn relations(names: &[&String]) -> String {

@@ -2,7 +2,10 @@
 //!
 //! Does not belong here: what the catalog says (`catalog`).
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use chaperone_model::Reading;
 
@@ -80,20 +83,28 @@ impl Looking {
         self.unsettled.is_some()
     }
 
+    /// What a reading was found to be before, by the same.
+    fn seen(
+        &self,
+        reading: &Arc<Reading>,
+        known: &Arc<Known>,
+        path_is_known: bool,
+    ) -> Option<Arc<Reading>> {
+        let one = self.resolved.get(&address(reading))?;
+        let same = Arc::ptr_eq(&one.reading, reading)
+            && Arc::ptr_eq(&one.known, known)
+            && (one.version, one.path_is_known) == (self.sight.version(), path_is_known);
+        same.then(|| one.is.clone())
+    }
+
     fn resolve(
         &mut self,
         reading: &Arc<Reading>,
         known: &Arc<Known>,
         path_is_known: bool,
     ) -> Arc<Reading> {
-        let version = self.sight.version();
-        let address = Arc::as_ptr(reading) as usize;
-        if let Some(one) = self.resolved.get(&address)
-            && Arc::ptr_eq(&one.reading, reading)
-            && Arc::ptr_eq(&one.known, known)
-            && (one.version, one.path_is_known) == (version, path_is_known)
-        {
-            return one.is.clone();
+        if let Some(seen) = self.seen(reading, known, path_is_known) {
+            return seen;
         }
         let resolved = Arc::new(resolve(reading, known, &self.sight, path_is_known));
         if self.resolved.len() >= RESOLVED {
@@ -102,11 +113,11 @@ impl Looking {
         let one = Resolved {
             reading: reading.clone(),
             known: known.clone(),
-            version,
+            version: self.sight.version(),
             path_is_known,
             is: resolved.clone(),
         };
-        self.resolved.insert(address, one);
+        self.resolved.insert(address(reading), one);
         resolved
     }
 }
@@ -117,16 +128,22 @@ impl Relay<'_> {
     pub(super) fn look(&mut self, mut pending: Pending) -> Option<Pending> {
         let Some(raw) = pending.raw.clone() else { return Some(pending) };
         let Some(place) = self.deciding.looking.place.clone() else { return Some(pending) };
-        let Some(names) = asked_about(&raw) else { return Some(pending) };
+        let path_is_known = self.path_is_known(&pending);
+        let looking = &mut self.deciding.looking;
         let known = match std::mem::take(&mut pending.looked) {
             Looked::At(known) => Some(known),
             Looked::Without => return Some(pending),
-            Looked::No => place.known().filter(|known| known.covers(&names)),
+            Looked::No => place.known(),
         };
-        if let Some(known) = known {
-            let path_is_known = self.path_is_known(&pending);
-            let lost = self.deciding.looking.sight.is_lost();
-            let resolved = self.deciding.looking.resolve(&raw, &known, path_is_known);
+        // A command that was seen before costs no more than this.
+        let seen = known.as_ref().and_then(|known| looking.seen(&raw, known, path_is_known));
+        let Some(names) = (if seen.is_some() { Some(BTreeSet::new()) } else { asked_about(&raw) })
+        else {
+            return Some(pending);
+        };
+        if let Some(known) = known.filter(|known| known.covers(&names)) {
+            let lost = looking.sight.is_lost();
+            let resolved = seen.unwrap_or_else(|| looking.resolve(&raw, &known, path_is_known));
             pending.command.reading = Some(resolved);
             // Where the text itself makes something, the path is not what it was behind that.
             let one = raw.statements.len() == 1;
@@ -163,4 +180,8 @@ impl Relay<'_> {
             self.deciding.looking.settle();
         }
     }
+}
+
+fn address(reading: &Arc<Reading>) -> usize {
+    Arc::as_ptr(reading) as usize
 }

@@ -115,6 +115,9 @@ pub(crate) fn hold(hold: &Hold, json: bool) -> Result<()> {
             for function in &one.functions {
                 line("calls", &function.to_string());
             }
+            for sentence in &one.catalog {
+                line("catalog", sentence);
+            }
         }
         line("disagreement", &text(reading.disagreement.as_ref()));
     }

@@ -1,7 +1,7 @@
 //! P1, P2: rules speak of what a name stands for in the target, and of what is behind it.
 
 use anyhow::{Context, Result};
-use chaperone_host_tests::{Host, Scene};
+use chaperone_host_tests::{Host, Release, Scene};
 use serde_json::Value;
 
 use crate::protocol::raw;
@@ -174,6 +174,71 @@ fn p2_what_another_session_changes_counts_at_once() -> Result<()> {
     let change = ["DROP TABLE others", "CREATE VIEW others AS SELECT id FROM customers"];
     host.connect_as(64_777, "", &change)?.ok()?;
     assert!(denied(&host, &["SELECT * FROM others"])?);
+    Ok(())
+}
+
+#[test]
+fn p2_what_is_not_committed_is_asked_for_again() -> Result<()> {
+    let scene = Scene::default().target("credential = { user = \"postgres\" }").more(
+        "[[rule]]\nname = \"no\"\nwhen = { kind = \"SELECT\", relation = \"public.customers\" }\n\
+         then = \"deny\"\nmessage = \"hands off\"",
+    );
+    let host = shop(&scene)?;
+    host.postgres().sql("ALTER ROLE postgres SET search_path = app, public")?;
+    let program = r#"
+import psycopg
+a, b = psycopg.connect("", autocommit=True), psycopg.connect("", autocommit=True)
+def see():
+    try:
+        b.execute("SELECT * FROM others")
+        print("yes")
+    except psycopg.Error as e:
+        print(e.sqlstate)
+see()
+a.execute("BEGIN")
+a.execute("CREATE VIEW app.others AS SELECT id FROM public.customers")
+see()
+a.execute("COMMIT")
+see()
+"#;
+    assert_eq!(host.python(program)?.ok()?, "yes\nyes\n42501");
+    Ok(())
+}
+
+#[test]
+fn p2_a_view_that_is_locked_counts_as_the_worst_meanwhile() -> Result<()> {
+    let host = shop(&guarded())?;
+    host.postgres().sql("CREATE VIEW app.v AS TABLE app.notes")?;
+    let program = r#"
+import psycopg
+a, b = psycopg.connect("", autocommit=True), psycopg.connect("", autocommit=True)
+a.execute("BEGIN")
+a.execute("ALTER VIEW app.v RENAME TO w; ALTER VIEW app.w RENAME TO v")
+for end in (False, True):
+    if end:
+        a.execute("ROLLBACK")
+    try:
+        b.execute("SELECT * FROM app.v")
+        print("yes")
+    except psycopg.Error as e:
+        print(e.sqlstate)
+"#;
+    assert_eq!(host.python(program)?.ok()?, "42501\nyes");
+    Ok(())
+}
+
+#[test]
+fn p2_a_newer_server_is_asked_the_same() -> Result<()> {
+    let host = guarded().release(Release::Eighteen).start()?;
+    host.postgres().sql(
+        "CREATE TABLE customers (id int); CREATE VIEW v AS TABLE customers; \
+         CREATE TABLE orders (id int PRIMARY KEY); \
+         CREATE TABLE order_lines (id int REFERENCES orders ON DELETE CASCADE)",
+    )?;
+    for statement in ["TABLE v", "DELETE FROM orders WHERE id = 1", "SELECT * FROM customers"] {
+        assert!(denied(&host, &[statement])?, "{statement}");
+    }
+    assert!(!denied(&host, &["SELECT * FROM orders"])?);
     Ok(())
 }
 
