@@ -96,7 +96,7 @@ impl Names {
 }
 
 /// The stricter of both, with what both touch.
-fn add(to: &mut Statement, other: &Statement, reason: String) {
+pub(crate) fn add(to: &mut Statement, other: &Statement, reason: String) {
     if other.rung >= to.rung {
         (to.rung, to.reason) = (other.rung, reason);
     }

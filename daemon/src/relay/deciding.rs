@@ -66,6 +66,8 @@ pub(super) struct Pending {
     pub(super) objection: Option<Refusal>,
     /// What was read out of its text alone. The command's own reading has what the catalog says.
     pub(super) raw: Option<Arc<Reading>>,
+    /// Both together, for what runs by a name later.
+    pub(super) kept: Option<Arc<Reading>>,
     pub(super) looked: Looked,
     /// Says where names without a schema are looked for, where that is known.
     pub(super) path: Option<Arc<Known>>,
@@ -73,7 +75,7 @@ pub(super) struct Pending {
 
 impl Pending {
     fn new(length: usize, command: Command, objection: Option<Refusal>) -> Self {
-        Self { length, command, objection, raw: None, looked: Looked::No, path: None }
+        Self { length, command, objection, raw: None, kept: None, looked: Looked::No, path: None }
     }
 }
 
@@ -365,7 +367,8 @@ impl Relay<'_> {
     }
 
     pub(super) fn let_pass(&mut self, pending: &Pending, permit: Permit, allowed: Allowed) {
-        let (command, raw) = (&pending.command, pending.raw.as_ref());
+        let command = &pending.command;
+        let kept = pending.kept.as_ref().or(pending.raw.as_ref());
         let runs = !matches!(command.kind, CommandKind::Prepare | CommandKind::Bind);
         if runs {
             self.follow_path(command);
@@ -373,17 +376,12 @@ impl Relay<'_> {
         if runs && command.kind != CommandKind::Cancel {
             self.deciding.looking.learn(command.reading.as_deref());
         }
-        match raw {
+        match kept {
             Some(reading) if runs => self.deciding.names.learn(reading),
             None if runs => self.deciding.names.lose(),
             _ => {}
         }
-        let opaque = |reading: &Arc<Reading>| reading.statements.iter().any(|one| one.opaque);
-        // Code that only the catalog shows, and nobody has read.
-        if runs && command.reading.as_ref().is_some_and(opaque) && !raw.is_some_and(opaque) {
-            self.deciding.names.lose();
-        }
-        self.conversation.allowed(Allowed { reading: raw.cloned(), ..allowed });
+        self.conversation.allowed(Allowed { reading: kept.cloned(), ..allowed });
         self.up.scan_command(pending.length, permit);
     }
 

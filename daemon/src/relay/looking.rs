@@ -13,8 +13,9 @@ use super::{
     Relay,
     deciding::{Pending, Turn},
 };
-use crate::catalog::{
-    Changes, Known, Place, Sight, Unsettled, asked_about, changes_schema, resolve,
+use crate::{
+    catalog::{Changes, Known, Place, Sight, Unsettled, asked_about, changes_schema, resolve},
+    names::add,
 };
 
 /// Readings of which it is remembered what they are in this session.
@@ -39,6 +40,7 @@ struct Resolved {
     version: u64,
     path_is_known: bool,
     is: Arc<Reading>,
+    kept: Arc<Reading>,
 }
 
 /// What a command names, as far as it was looked up.
@@ -89,24 +91,31 @@ impl Looking {
         reading: &Arc<Reading>,
         known: &Arc<Known>,
         path_is_known: bool,
-    ) -> Option<Arc<Reading>> {
+    ) -> Option<[Arc<Reading>; 2]> {
         let one = self.resolved.get(&address(reading))?;
         let same = Arc::ptr_eq(&one.reading, reading)
             && Arc::ptr_eq(&one.known, known)
             && (one.version, one.path_is_known) == (self.sight.version(), path_is_known);
-        same.then(|| one.is.clone())
+        same.then(|| [one.is.clone(), one.kept.clone()])
     }
 
+    /// What a reading is, and what is kept of it for what runs by a name later: that may be bound to
+    /// what its names stand for now, and may be bound anew.
     fn resolve(
         &mut self,
         reading: &Arc<Reading>,
         known: &Arc<Known>,
         path_is_known: bool,
-    ) -> Arc<Reading> {
+    ) -> [Arc<Reading>; 2] {
         if let Some(seen) = self.seen(reading, known, path_is_known) {
             return seen;
         }
-        let resolved = Arc::new(resolve(reading, known, &self.sight, path_is_known));
+        let is = Arc::new(resolve(reading, known, &self.sight, path_is_known));
+        let mut kept = Reading::clone(reading);
+        for (kept, is) in kept.statements.iter_mut().zip(&is.statements) {
+            add(kept, is, is.reason.clone());
+        }
+        let kept = Arc::new(kept);
         if self.resolved.len() >= RESOLVED {
             self.resolved.clear();
         }
@@ -115,10 +124,11 @@ impl Looking {
             known: known.clone(),
             version: self.sight.version(),
             path_is_known,
-            is: resolved.clone(),
+            is: is.clone(),
+            kept: kept.clone(),
         };
         self.resolved.insert(address(reading), one);
-        resolved
+        [is, kept]
     }
 }
 
@@ -143,8 +153,8 @@ impl Relay<'_> {
         };
         if let Some(known) = known.filter(|known| known.covers(&names)) {
             let lost = looking.sight.is_lost();
-            let resolved = seen.unwrap_or_else(|| looking.resolve(&raw, &known, path_is_known));
-            pending.command.reading = Some(resolved);
+            let [is, kept] = seen.unwrap_or_else(|| looking.resolve(&raw, &known, path_is_known));
+            (pending.command.reading, pending.kept) = (Some(is), Some(kept));
             // Where the text itself makes something, the path is not what it was behind that.
             let one = raw.statements.len() == 1;
             pending.path = (path_is_known && !lost && one).then_some(known);

@@ -205,6 +205,37 @@ see()
     Ok(())
 }
 
+/// The server binds a statement's names when it is sent to be parsed.
+#[test]
+fn p1_a_prepared_statement_is_decided_by_what_its_names_stood_for_as_well() -> Result<()> {
+    let scene = Scene::default().target("credential = { user = \"postgres\" }").more(
+        "[[rule]]\nname = \"ask\"\nwhen = { kind = \"DELETE\", relation = \"public.others\" }\n\
+         then = \"hold\"\nwait = \"retry\"\napprovers = [\"user:root\"]\n\
+         [[rule]]\nname = \"no\"\nwhen = { kind = \"EXECUTE\", relation = \"public.others\" }\n\
+         then = \"deny\"",
+    );
+    let host = shop(&scene)?;
+    host.postgres().sql("ALTER ROLE postgres SET search_path = app, public")?;
+    let out = raw(
+        &host,
+        r#"
+s, t = connect(), connect()
+def say(c, flight):
+    c.sendall(flight)
+    return tags(read_to(c, b"Z")).decode()
+query = lambda text: msg(b"Q", text + b"\0")
+print(say(s, P(b"s", b"DELETE FROM others WHERE id = 1") + S))
+print(say(s, query(b"PREPARE p AS DELETE FROM others WHERE id = 1")))
+say(t, query(b"CREATE TABLE app.others (id int)"))
+print(say(s, B(b"", b"s") + E() + S))
+print(say(s, query(b"EXECUTE p")))
+print(say(connect(), P(b"s", b"DELETE FROM others WHERE id = 2") + B(b"", b"s") + E() + S))
+"#,
+    )?;
+    assert_eq!(out, "1Z\nCZ\nEZ\nEZ\n12CZ");
+    Ok(())
+}
+
 #[test]
 fn p2_a_view_that_is_locked_counts_as_the_worst_meanwhile() -> Result<()> {
     let host = shop(&guarded())?;
