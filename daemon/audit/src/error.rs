@@ -69,11 +69,11 @@ pub enum AuditError {
     )]
     ReadOnly(String),
     /// The file is damaged.
-    #[error("the log is damaged ({0}): move it away and keep it, then restart the daemon")]
+    #[error("the log is damaged ({0}): keep the file, the daemon goes on in another as soon as it can")]
     Corrupt(String),
     /// A flush failed; what it was to save may be lost, and trying again would hide that.
     #[error(
-        "the log could not be flushed to the disk ({0}): check the disk, then restart the daemon"
+        "the log could not be flushed to the disk ({0}): check the disk, the daemon goes on in another file as soon as it can"
     )]
     Flush(String),
     /// A read or write failed.

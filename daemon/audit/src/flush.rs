@@ -39,10 +39,11 @@ impl Flusher {
         Self { wal, state: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// From here on another file is flushed. All that was committed to the one before is on the
-    /// disk already.
+    /// From here on another file is flushed, whatever became of the one before: all that was
+    /// committed to it is on the disk, or those who waited for that were told otherwise.
     pub(crate) fn turn_to(&self, wal: File) {
         *lock_of(&self.wal) = Arc::new(wal);
+        lock_of(&self.state).failed = None;
     }
 
     pub(crate) fn spawn(self: Arc<Self>) -> Result<JoinHandle<()>, AuditError> {
@@ -76,8 +77,8 @@ impl Flusher {
         result.map_err(|error| self.fail(&error.to_string()))
     }
 
-    /// From here on nothing counts as flushed: after a failed sync the kernel may have dropped the
-    /// pages, and the next one would report success without them.
+    /// From here on nothing of this file counts as flushed: after a failed sync the kernel may have
+    /// dropped the pages, and the next one would report success without them.
     pub(crate) fn fail(&self, reason: &str) -> AuditError {
         let mut state = lock_of(&self.state);
         state.failed.get_or_insert_with(|| AuditError::Flush(reason.into())).clone()

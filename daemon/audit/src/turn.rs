@@ -7,7 +7,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::mpsc,
-    time::SystemTime,
+    time::{Duration, Instant, SystemTime},
 };
 
 use chaperone_model::{Event, EventKind, Record, Seq, Timestamp};
@@ -24,6 +24,9 @@ use crate::{
     writer::{Shared, checkpoint, lock_of},
 };
 
+/// How long nothing is tried again that has failed.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// Who asked for a new file and waits for it.
 pub(crate) type Request = mpsc::SyncSender<Result<(), AuditError>>;
 
@@ -33,6 +36,8 @@ pub(crate) struct Turning {
     due: Timestamp,
     /// Files that are not appended to any more, and have a WAL to be moved into them.
     closing: Vec<Connection>,
+    /// What has failed is not tried again before.
+    not_before: Instant,
 }
 
 /// Makes the first file of a log.
@@ -50,7 +55,7 @@ impl Turning {
     pub(crate) fn new(connection: &Connection) -> rusqlite::Result<Self> {
         let began: i64 = connection.query_row("SELECT began FROM file", [], |row| row.get(0))?;
         let (_, due) = chain::month(connection, Timestamp(began))?;
-        Ok(Self { due, closing: Vec::new() })
+        Ok(Self { due, closing: Vec::new(), not_before: Instant::now() + PAUSE })
     }
 
     pub(crate) fn is_due(&self) -> bool {
@@ -71,20 +76,26 @@ impl Shared {
         checkpointer: &mut Connection,
     ) -> bool {
         let requests = std::mem::take(&mut *lock_of(&self.turns));
-        let damaged = lock_of(&self.writer).damaged.take();
-        if requests.is_empty() && damaged.is_none() && !turning.is_due() {
+        let may = Instant::now() >= turning.not_before;
+        let unfit = self.unfit().filter(|_| may);
+        if requests.is_empty() && unfit.is_none() && !(may && turning.is_due()) {
             return false;
         }
-        let result = self.turn(turning, checkpointer, damaged.as_deref());
+        let result = self.turn(turning, checkpointer, unfit.as_deref());
         if let Err(error) = &result {
-            tracing::error!(%error, "a new file of the log could not be begun: the old one goes on");
-            // Not again at every tick.
-            turning.due = Timestamp(now().0 + 60_000_000);
+            tracing::error!(%error, "a new file of the log could not be begun");
+            turning.not_before = Instant::now() + PAUSE;
         }
         for request in requests {
             let _ = request.send(result.clone());
         }
         result.is_ok()
+    }
+
+    /// Why the file cannot be gone on with, where that is so.
+    fn unfit(&self) -> Option<String> {
+        let damaged = lock_of(&self.writer).damaged.clone();
+        damaged.or_else(|| self.flusher.failure().map(|error| error.to_string()))
     }
 
     fn turn(
@@ -105,10 +116,12 @@ impl Shared {
             .and_then(|()| begin(old, &file, damaged))
             .and_then(|new| Ok((files::open_wal(&file)?, files::connect(&file)?, new)))
             .and_then(|(wal, checkpoints, mut new)| {
-                checkpoints.busy_timeout(std::time::Duration::ZERO)?;
+                checkpoints.busy_timeout(Duration::ZERO)?;
                 self.wal_size.follow(&mut new.connection)?;
                 // What was promised of the old file holds.
-                self.flusher.sync()?;
+                if damaged.is_none() {
+                    self.flusher.sync()?;
+                }
                 chain::lead_to(&self.path, &name)?;
                 Ok((wal, checkpoints, new))
             });
@@ -122,12 +135,14 @@ impl Shared {
             }
         };
         self.flusher.turn_to(wal);
+        (writer.damaged, writer.error) = (None, None);
+        turning.not_before = Instant::now() + PAUSE;
         *checkpointer = checkpoints;
         turning.due = due;
         let old = std::mem::replace(&mut writer.appender, new);
         drop(writer);
         let old = old.into_connection();
-        old.busy_timeout(std::time::Duration::ZERO)?;
+        old.busy_timeout(Duration::ZERO)?;
         turning.closing.push(old);
         turning.tidy();
         Ok(())
@@ -198,7 +213,7 @@ fn go_on(
     let (last, root) = (frontier.size(), hex(&frontier.root()));
     let (kind, why) = match damaged {
         None => (EventKind::LogTurned, String::new()),
-        Some(why) => (EventKind::LogDamaged, format!(", which is damaged ({why})")),
+        Some(why) => (EventKind::LogDamaged, format!(", which is damaged or failed ({why})")),
     };
     let detail = format!(
         "this file goes on from {before}{why}; the last record there is {last}, and the tree has the root {root}"

@@ -24,7 +24,7 @@ pub(super) type Slot = Mutex<Option<Result<Vec<Seq>, AuditError>>>;
 pub(crate) struct Writer {
     pub(crate) appender: Appender,
     pub(super) transactions: u64,
-    pub(super) error: Option<String>,
+    pub(crate) error: Option<String>,
     /// The file is damaged: another one is to be begun.
     pub(crate) damaged: Option<String>,
 }
