@@ -140,7 +140,7 @@ impl Shared {
         let (mut turning, mut last) = {
             let writer = lock_of(&self.writer);
             let last = Last::now(writer.appender.last());
-            (Turning::new(&writer.appender.connection)?, last)
+            (Turning::new(&writer.appender)?, last)
         };
         let longest = self.options.sealing.as_ref().map_or(LONGEST_SLEEP, |s| s.every);
         spawn("log-ticker", move || {

@@ -51,11 +51,21 @@ pub(crate) fn make_first(path: &Path) -> Result<PathBuf, AuditError> {
 }
 
 impl Turning {
-    /// The current file is of this month.
-    pub(crate) fn new(connection: &Connection) -> rusqlite::Result<Self> {
+    /// The current file is of the month in which it was begun.
+    pub(crate) fn new(current: &Appender) -> Result<Self, AuditError> {
+        let connection = &current.connection;
         let began: i64 = connection.query_row("SELECT began FROM file", [], |row| row.get(0))?;
         let (_, due) = chain::month(connection, Timestamp(began))?;
-        Ok(Self { due, closing: Vec::new(), not_before: Instant::now() + PAUSE })
+        // What an earlier daemon had no time for.
+        let mut closing = Vec::new();
+        for file in chain::before(&current.path)? {
+            if fs::metadata(files::wal_path(&file)).is_ok_and(|wal| wal.len() > 0) {
+                let old = files::connect(&file)?;
+                old.busy_timeout(Duration::ZERO)?;
+                closing.push(old);
+            }
+        }
+        Ok(Self { due, closing, not_before: Instant::now() + PAUSE })
     }
 
     pub(crate) fn is_due(&self) -> bool {

@@ -163,3 +163,28 @@ fn p7_what_a_command_says_can_be_erased_by_root_and_the_log_proves_the_rest() ->
     assert_eq!(again.code, Some(3), "nothing is left to erase");
     Ok(())
 }
+
+#[test]
+fn p7_a_verifier_that_was_written_from_the_documentation_alone_agrees() -> Result<()> {
+    let mut host = Scene::default().more("[log]\ncheckpoint = \"100ms\"").start()?;
+    let odd = "SELECT E'a\\tb\\\\ \u{fc} \u{1f980}', U&'\\0007', 1/0";
+    host.psql(&["SELECT 'first'", odd, "CREATE TABLE t (a int)", "SELECT 'erased'"])?;
+    let id = newest_id(&host)?;
+    sealed_over(&host, id)?;
+    host.chaperone(&["log", "erase", "--reason", "asked", &id.to_string()])?.ok()?;
+    let key = host.chaperone(&["log", "key"])?.ok()?;
+    host.stop_daemon()?;
+    let verify = || {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/evidence/verify.py");
+        Command::new("python3").arg(script).arg(host.log()).arg(&key).output()
+    };
+    let output = verify()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let counts: Vec<u64> = said.split(' ').filter_map(|word| word.parse().ok()).collect();
+    assert!(counts[0] >= 2 && counts[1] == counts[2], "a clean end seals all: {said}");
+    let sql = "DROP TRIGGER event_u; UPDATE event SET detail = 'x' WHERE seq = (SELECT max(seq) FROM event)";
+    let status = Command::new("sqlite3").arg(host.log_files()?[0].as_os_str()).arg(sql).status()?;
+    assert!(status.success() && !verify()?.status.success());
+    Ok(())
+}

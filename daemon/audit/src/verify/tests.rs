@@ -301,6 +301,38 @@ fn p7_a_tree_goes_on_over_the_files_and_what_is_open_is_carried_over() {
 }
 
 #[test]
+fn what_a_reader_kept_in_an_old_files_wal_is_moved_when_it_is_gone_also_after_a_restart() {
+    for restart in [false, true] {
+        let log = Kept::new();
+        let open = log.open();
+        add(&open, 5);
+        let old = fs::canonicalize(log.path()).expect("a file");
+        let reader = Connection::open(&old).expect("open");
+        reader.execute_batch("BEGIN; SELECT count(*) FROM intent").expect("read");
+        add(&open, 5);
+        open.turn().expect("turned");
+        let left = || fs::metadata(files::wal_path(&old)).expect("a file").len();
+        assert!(left() > 0);
+        let open = if restart {
+            drop(open);
+            drop(reader);
+            log.open()
+        } else {
+            drop(reader);
+            open
+        };
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while left() > 0 {
+            assert!(std::time::Instant::now() < deadline);
+            add(&open, 1);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        drop(open);
+        assert_eq!(log.verify(None).finding, None);
+    }
+}
+
+#[test]
 fn p7_a_file_that_is_left_out_is_missed() {
     let log = Kept::new();
     let open = log.open();
