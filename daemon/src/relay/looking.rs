@@ -27,6 +27,9 @@ pub(super) struct Looking {
     place: Option<Arc<Place>>,
     changes: Arc<Changes>,
     sight: Sight,
+    /// Where names were looked for when that was first asked: a role's own search path counts from
+    /// the sign-on, whatever becomes of it later.
+    path: Option<Vec<String>>,
     /// It changed something, and has not come to rest since.
     unsettled: Option<Unsettled>,
     resolved: HashMap<usize, Resolved>,
@@ -58,7 +61,8 @@ pub(super) enum Looked {
 impl Looking {
     pub(super) fn new(place: Option<Arc<Place>>, changes: Arc<Changes>) -> Self {
         let (sight, resolved) = (Sight::default(), HashMap::new());
-        Self { place, changes, sight, unsettled: None, resolved }
+        let path = place.as_ref().and_then(|place| place.known()).map(|known| known.path.clone());
+        Self { place, changes, sight, path, unsettled: None, resolved }
     }
 
     /// A command is sent on: what it may change, nobody knows from here on.
@@ -145,6 +149,10 @@ impl Relay<'_> {
             Looked::Without => return Some(pending),
             Looked::No => place.known(),
         };
+        let path_is_known = path_is_known
+            && known.as_ref().is_none_or(|known| {
+                looking.path.get_or_insert_with(|| known.path.clone()) == &known.path
+            });
         // A command that was seen before costs no more than this.
         let seen = known.as_ref().and_then(|known| looking.seen(&raw, known, path_is_known));
         let Some(names) = (if seen.is_some() { Some(BTreeSet::new()) } else { asked_about(&raw) })

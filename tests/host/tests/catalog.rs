@@ -67,6 +67,27 @@ fn p2_names_are_looked_for_where_the_account_looks() -> Result<()> {
 }
 
 #[test]
+fn p2_a_search_path_that_is_changed_counts_for_new_sessions_and_not_for_those_that_are_open()
+-> Result<()> {
+    let host = shop(&guarded())?;
+    let code = "
+import psycopg
+old = psycopg.connect('', autocommit=True)
+old.execute('SELECT 1 FROM others')
+psycopg.connect('', autocommit=True).execute('ALTER ROLE postgres SET search_path = app, public')
+psycopg.connect('', autocommit=True).execute('SELECT * FROM customers')
+try:
+    old.execute('SELECT * FROM customers')
+    print('read')
+except psycopg.Error as error:
+    print(error)
+";
+    let out = host.python(code)?.ok()?;
+    assert!(out.contains("hands off"), "{out}");
+    Ok(())
+}
+
+#[test]
 fn p2_what_is_behind_a_name_is_touched_as_well() -> Result<()> {
     let host = shop(&guarded())?;
     host.postgres().sql(
