@@ -35,6 +35,13 @@ const REST: Duration = Duration::from_mins(1);
 pub(crate) enum Word {
     /// It may go on.
     Approved(Permit, Running),
+    /// It may not.
+    Not(WhyNot),
+}
+
+/// Why a command that waited does not go on.
+#[derive(Debug)]
+pub(crate) enum WhyNot {
     /// Somebody is against it.
     Denied { person: String, reason: Option<String> },
     /// Nobody decided in time.
@@ -153,7 +160,7 @@ impl Approvals {
         if let Some(open) = open {
             self.tell(&open.shown, HoldEnd::Withdrawn, Some(why));
             if let Some(waiter) = open.waiter {
-                let _ = waiter.send(Word::Withdrawn(why.to_owned()));
+                let _ = waiter.send(Word::Not(WhyNot::Withdrawn(why.to_owned())));
             }
         }
         true
@@ -226,8 +233,8 @@ impl Approvals {
                 None => person.name.clone(),
             };
             if let Some(open) = open {
-                let word = Word::Denied { person: person.name.clone(), reason };
-                self.end(open, HoldEnd::Denied, Some(detail), word);
+                let why = WhyNot::Denied { person: person.name.clone(), reason };
+                self.end(open, HoldEnd::Denied, Some(detail), Word::Not(why));
             }
             return Ok(format!("{} is denied", id.0));
         }
@@ -290,7 +297,7 @@ impl Approvals {
                 (due, state.holds.values().map(|open| open.shown.deadline).min())
             };
             for open in due {
-                self.end(open, HoldEnd::Expired, None, Word::Expired);
+                self.end(open, HoldEnd::Expired, None, Word::Not(WhyNot::Expired));
             }
             let rest = next.map_or(REST, |next| {
                 Duration::from_micros(u64::try_from(next.0 - now.0).unwrap_or(0)).min(REST)
@@ -306,8 +313,8 @@ impl Approvals {
     pub(crate) fn withdraw_all(&self, why: &str) {
         let holds = std::mem::take(&mut self.lock().holds);
         for open in holds.into_values() {
-            let why = why.to_owned();
-            self.end(open, HoldEnd::Withdrawn, Some(why.clone()), Word::Withdrawn(why));
+            let word = Word::Not(WhyNot::Withdrawn(why.to_owned()));
+            self.end(open, HoldEnd::Withdrawn, Some(why.to_owned()), word);
         }
     }
 

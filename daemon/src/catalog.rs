@@ -153,18 +153,20 @@ impl Place {
         lock(&self.failed).is_some_and(|at| at.elapsed() < PAUSE)
     }
 
-    /// Asks for what a statement names, and answers with all that is known then.
+    /// Asks for what a statement names, and answers with all that is known then. `anew`: what is
+    /// known already does not count.
     pub(crate) async fn look_up(
         &self,
         shared: &Shared,
         local: &Local,
         place: &Destination,
         names: &BTreeSet<String>,
+        anew: bool,
     ) -> Option<Arc<Known>> {
         if self.rests() {
             return None;
         }
-        let why = match timeout(PATIENCE, self.ask(shared, local, place, names)).await {
+        let why = match timeout(PATIENCE, self.ask(shared, local, place, names, anew)).await {
             Ok(Ok(known)) => return Some(known),
             Ok(Err(why)) => why,
             Err(_) => "the target did not answer in time".into(),
@@ -185,9 +187,10 @@ impl Place {
         local: &Local,
         place: &Destination,
         names: &BTreeSet<String>,
+        anew: bool,
     ) -> Result<Arc<Known>, String> {
         let _turn = self.asking.lock().await;
-        let before = self.known();
+        let before = self.known().filter(|_| !anew);
         if let Some(known) = before.clone().filter(|known| known.covers(names)) {
             return Ok(known);
         }

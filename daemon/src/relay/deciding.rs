@@ -19,10 +19,10 @@ use sha2::Digest as _;
 
 use super::{
     Account, Relay, holding,
-    holding::{Heard, Holding, Reference},
+    holding::{Approved, Holding, Reference},
     looking::{Looked, Looking},
 };
-use crate::{catalog::Known, committer::Safe, names::Names, summary};
+use crate::{approvals::Word, catalog::Known, committer::Safe, names::Names, summary};
 
 /// Approved portals whose approval is still known.
 const PORTALS: usize = 1000;
@@ -55,7 +55,7 @@ pub(super) enum Turn {
     /// To be recorded as held, then for a person.
     Holding(Pending, Holding),
     /// A person, or the lack of one, has decided.
-    Heard(Pending, Reference, Heard),
+    Heard(Pending, Reference, Word),
 }
 
 /// A command at the front of the lane.
@@ -71,11 +71,14 @@ pub(super) struct Pending {
     pub(super) looked: Looked,
     /// Says where names without a schema are looked for, where that is known.
     pub(super) path: Option<Arc<Known>>,
+    /// A person let it go on: what it names is looked up once more.
+    pub(super) approved: Option<Box<Approved>>,
 }
 
 impl Pending {
     fn new(length: usize, command: Command, objection: Option<Refusal>) -> Self {
-        Self { length, command, objection, raw: None, kept: None, looked: Looked::No, path: None }
+        let (raw, kept, looked) = (None, None, Looked::No);
+        Self { length, command, objection, raw, kept, looked, path: None, approved: None }
     }
 }
 
@@ -187,9 +190,15 @@ impl Relay<'_> {
     pub(super) fn decided(&mut self, batch: &mut Batch) -> bool {
         match std::mem::replace(&mut self.deciding.turn, Turn::Free) {
             Turn::Read(pending) => self.decide(batch, pending),
-            Turn::Heard(pending, reference, heard) => {
-                self.heard(batch, pending, &reference, heard);
+            Turn::Heard(pending, reference, Word::Not(why)) => {
+                self.not(batch, &pending, &reference, why);
                 true
+            }
+            Turn::Heard(mut pending, reference, Word::Approved(permit, running)) => {
+                pending.approved = Some(Box::new(Approved { reference, permit, running }));
+                pending.command.reading.clone_from(&pending.raw);
+                pending.looked = Looked::No;
+                self.decide(batch, pending)
             }
             other => {
                 self.deciding.turn = other;
@@ -246,6 +255,10 @@ impl Relay<'_> {
             return true;
         }
         let Some(mut pending) = self.look(pending) else { return false };
+        if let Some(approved) = pending.approved.take() {
+            self.go_on(batch, pending, *approved);
+            return true;
+        }
         let Decision { verdict, rule, would, statement } = self.ask(&pending);
         match verdict {
             Verdict::Allow(permit) => {

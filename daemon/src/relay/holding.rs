@@ -15,8 +15,8 @@ use chaperone_model::{
     Statement, Timestamp,
 };
 use chaperone_policy::{
-    Terms, Wait,
-    approval::{Ballot, Binding},
+    Permit, Terms, Wait,
+    approval::{Ballot, Binding, Running},
 };
 use chaperone_wire::postgres::{Refusal, Severity, backend_error};
 use sha2::Digest as _;
@@ -27,7 +27,7 @@ use super::{
     deciding::{Batch, Pending, Turn, class},
 };
 use crate::{
-    approvals::{Word, after},
+    approvals::{WhyNot, Word, after},
     clock,
 };
 
@@ -48,10 +48,16 @@ pub(super) struct Holding {
 pub(super) struct Reference {
     pub(super) hold: Seq,
     terms: Arc<Terms>,
+    /// What an approval of it is for.
+    digest: [u8; 32],
 }
 
-/// What was heard of it.
-pub(super) type Heard = Word;
+/// What a person's yes brought.
+pub(super) struct Approved {
+    pub(super) reference: Reference,
+    pub(super) permit: Permit,
+    pub(super) running: Running,
+}
 
 impl Relay<'_> {
     /// The command waits for a person: that is recorded, and told to both. Nothing of it was sent.
@@ -117,6 +123,7 @@ impl Relay<'_> {
             before: Vec::new(),
         };
         let uids = identity.lineage.iter().flat_map(|p| [Some(p.uid), p.login_uid]).flatten();
+        let digest = binding.digest;
         let ballot = Ballot::new(terms.clone(), binding.clone(), uids.collect());
         let word = self.shared.approvals.open(
             shown,
@@ -147,7 +154,7 @@ impl Relay<'_> {
         ));
         self.notice = Some(backend_error(Severity::Notice, &notice));
         self.deciding.turn =
-            Turn::Holding(pending, Holding { reference: Reference { hold, terms }, word });
+            Turn::Holding(pending, Holding { reference: Reference { hold, terms, digest }, word });
     }
 
     /// Between two messages of the server's, tells the client what it is to be told.
@@ -168,7 +175,7 @@ impl Relay<'_> {
     ) -> bool {
         let heard = match Pin::new(&mut holding.word).poll(cx) {
             Poll::Ready(word) => {
-                word.unwrap_or_else(|_| Word::Withdrawn("the daemon ended it".into()))
+                word.unwrap_or_else(|_| Word::Not(WhyNot::Withdrawn("the daemon ended it".into())))
             }
             Poll::Pending => {
                 let left = self.client_done.is_some();
@@ -186,42 +193,53 @@ impl Relay<'_> {
         true
     }
 
-    /// A person has decided, or nobody has: the command goes on, or does not.
-    pub(super) fn heard(
+    /// A person let a command go on, and it was looked up once more what its names stand for.
+    pub(super) fn go_on(&mut self, batch: &mut Batch, mut pending: Pending, approved: Approved) {
+        let Approved { reference, permit, running } = approved;
+        let hold = reference.hold;
+        // A text that is not known is not looked up.
+        let same = pending.command.text.is_none()
+            || self.binding(&pending, &reference.terms).digest == reference.digest;
+        if !same {
+            let why =
+                "what its names stand for has changed, or could not be looked up again".into();
+            return self.not(batch, &pending, &reference, WhyNot::Withdrawn(why));
+        }
+        pending.command.approval = Some(hold);
+        let allowed = self.approved(&pending.command, hold, running);
+        self.let_pass(&pending, permit, allowed);
+        batch.add(ended(hold, HoldEnd::Approved, None), Some(hold), Rung::Destructive);
+    }
+
+    /// A command does not go on.
+    pub(super) fn not(
         &mut self,
         batch: &mut Batch,
-        mut pending: Pending,
+        pending: &Pending,
         reference: &Reference,
-        heard: Heard,
+        why: WhyNot,
     ) {
-        let Reference { hold, terms } = reference;
+        let Reference { hold, terms, .. } = reference;
         let rule = &terms.rule;
         let class = class(&pending.command, None);
         let refused = |code, message: String| {
             Refusal::new(code, message).detail(format!("Rule: {rule}. Id: {}. {class}", hold.0))
         };
-        let (how, detail, refusal) = match heard {
-            Word::Approved(permit, running) => {
-                pending.command.approval = Some(*hold);
-                let allowed = self.approved(&pending.command, *hold, running);
-                self.let_pass(&pending, permit, allowed);
-                let ended = ended(*hold, HoldEnd::Approved, None);
-                return batch.add(ended, Some(*hold), Rung::Destructive);
-            }
-            Word::Denied { person, reason } => {
+        let (how, detail, refusal) = match why {
+            WhyNot::Denied { person, reason } => {
                 let why = reason.as_ref().map_or_else(String::new, |why| format!(": {why}"));
                 let refusal = refused("42501", format!("{person} denied this statement{why}"))
                     .hint("Do it in another way, or talk to them.");
                 let detail = reason.map_or(person.clone(), |why| format!("{person}: {why}"));
                 (HoldEnd::Denied, Some(detail), refusal)
             }
-            Word::Expired => (
+            WhyNot::Expired => (
                 HoldEnd::Expired,
                 None,
                 refused(EXPIRED, "nobody approved this statement in time".into())
                     .hint("Ask an approver, and run it again."),
             ),
-            Word::Withdrawn(why) => {
+            WhyNot::Withdrawn(why) => {
                 let refusal = refused(
                     CANCELED,
                     format!("this statement no longer waits for a person: {why}"),
@@ -236,12 +254,17 @@ impl Relay<'_> {
     /// The session waits no longer for a person's word on what was never sent.
     pub(super) fn give_up_hold(&mut self, why: &str) {
         let turn = std::mem::replace(&mut self.deciding.turn, Turn::Free);
-        let (Turn::Holding(_, Holding { reference, .. }) | Turn::Heard(_, reference, _)) = turn
-        else {
-            self.deciding.turn = turn;
-            return;
+        let hold = match turn {
+            Turn::Holding(_, Holding { reference, .. }) | Turn::Heard(_, reference, _) => {
+                reference.hold
+            }
+            Turn::Looking(Pending { approved: Some(approved), .. }, _)
+            | Turn::Read(Pending { approved: Some(approved), .. }) => approved.reference.hold,
+            other => {
+                self.deciding.turn = other;
+                return;
+            }
         };
-        let hold = reference.hold;
         self.shared.approvals.forget(hold, why);
         self.shared.log.ride_along(ended(hold, HoldEnd::Withdrawn, Some(why.into())));
         let outcome = Outcome::new(hold, CommandStatus::Refused, clock::wall());

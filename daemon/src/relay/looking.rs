@@ -147,7 +147,8 @@ impl Relay<'_> {
         let known = match std::mem::take(&mut pending.looked) {
             Looked::At(known) => Some(known),
             Looked::Without => return Some(pending),
-            Looked::No => place.known(),
+            // What a person approved may have waited for long.
+            Looked::No => place.known().filter(|_| pending.approved.is_none()),
         };
         let path_is_known = path_is_known
             && known.as_ref().is_none_or(|known| {
@@ -173,7 +174,9 @@ impl Relay<'_> {
         }
         let (local, shared) = (self.session.local.clone(), self.shared.clone());
         let destination = self.session.place(self.deciding.account.database.as_deref());
-        let asking = async move { place.look_up(&shared, &local, &destination, &names).await };
+        let anew = pending.approved.is_some();
+        let asking =
+            async move { place.look_up(&shared, &local, &destination, &names, anew).await };
         self.deciding.turn = Turn::Looking(pending, Box::pin(asking));
         None
     }

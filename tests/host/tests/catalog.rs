@@ -1,10 +1,13 @@
 //! P1, P2: rules speak of what a name stands for in the target, and of what is behind it.
 
 use anyhow::{Context, Result};
-use chaperone_host_tests::{Host, Release, Scene};
+use chaperone_host_tests::{Host, Release, Scene, wait_until};
 use serde_json::Value;
 
-use crate::protocol::raw;
+use crate::{
+    holds::{held, waiting, with_rows},
+    protocol::raw,
+};
 
 /// A scene in which the daemon can ask, and nobody touches `public.customers` or
 /// `public.order_lines`.
@@ -84,6 +87,42 @@ except psycopg.Error as error:
 ";
     let out = host.python(code)?.ok()?;
     assert!(out.contains("hands off"), "{out}");
+    Ok(())
+}
+
+#[test]
+fn p1_an_approval_is_for_what_the_names_stood_for_when_it_was_asked_for() -> Result<()> {
+    let scene = held("").target("credential = { user = \"postgres\" }");
+    for changes in [false, true] {
+        let host = with_rows(&scene)?;
+        host.postgres().sql("CREATE TABLE victims AS SELECT 1 AS a")?;
+        let psql =
+            host.start_agent("psql", &["-X", "-At", "-c", "DELETE FROM t", "-c", "SELECT 7"])?;
+        let mut id = String::new();
+        wait_until("it waits", || {
+            let holds = waiting(&host).unwrap_or_default();
+            id = holds.first().map_or_else(String::new, |hold| hold["id"].to_string());
+            !id.is_empty()
+        })?;
+        if changes {
+            // Not through the daemon: nothing tells it.
+            host.postgres()
+                .sql("ALTER TABLE t RENAME TO was_t; CREATE VIEW t AS SELECT a FROM victims")?;
+        }
+        host.chaperone(&["approve", &id])?.ok()?;
+        let out = psql.finish()?;
+        assert!(out.out.contains('7'), "the session goes on: {}{}", out.out, out.err);
+        assert_eq!(
+            out.err.contains("what its names stand for has changed"),
+            changes,
+            "{}",
+            out.err
+        );
+        let victims = host.postgres().sql("SELECT count(*) FROM victims")?;
+        assert_eq!(victims, "1");
+        let state = host.chaperone(&["holds", "--all", "--json"])?.ok()?;
+        assert!(state.contains(if changes { "withdrawn" } else { "approved" }), "{state}");
+    }
     Ok(())
 }
 
