@@ -11,14 +11,13 @@ use chaperone_audit::{AuditError, Committed, Log, Receipt};
 use chaperone_model::Record;
 use tokio::sync::{Notify, oneshot};
 
-use crate::config::Durability;
+use crate::config::Safe;
 
 /// The receipts of what was queued, or why there are none.
 pub(crate) type Answer = Result<Vec<Receipt>, AuditError>;
 
 pub(crate) struct Committer {
     log: Log,
-    durability: Durability,
     queue: RefCell<Vec<Waiting>>,
     wake: Notify,
 }
@@ -29,18 +28,9 @@ struct Waiting {
     answer: oneshot::Sender<Answer>,
 }
 
-/// How safe a record must be before what it is of goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Safe {
-    /// It changes nothing: that it outlives the daemon will do.
-    FromCrash,
-    /// It must outlive a power cut, where the configuration asks for that.
-    FromPowerCut,
-}
-
 impl Committer {
-    pub(crate) fn new(log: Log, durability: Durability) -> Self {
-        Self { log, durability, queue: RefCell::default(), wake: Notify::new() }
+    pub(crate) fn new(log: Log) -> Self {
+        Self { log, queue: RefCell::default(), wake: Notify::new() }
     }
 
     /// Records are so safe when the answer comes.
@@ -63,9 +53,8 @@ impl Committer {
     /// All or none: whatever keeps one from being committed (a disk that is full) keeps the others.
     fn commit_together(&self, waiting: Vec<Waiting>) {
         // Those that need no flush do not wait for it.
-        let flushed = self.durability == Durability::Flushed;
         let (late, soon): (Vec<_>, Vec<_>) =
-            waiting.into_iter().partition(|one| flushed && one.safe == Safe::FromPowerCut);
+            waiting.into_iter().partition(|one| one.safe == Safe::FromPowerCut);
         let mut records = Vec::new();
         let mut take = |waiting: Vec<Waiting>| -> Vec<_> {
             let take = |mut one: Waiting| {
@@ -130,18 +119,18 @@ mod tests {
 
     #[test]
     fn p1_sessions_that_are_ready_together_share_a_commit_and_each_gets_its_own_receipts() {
-        for durability in [Durability::Committed, Durability::Flushed] {
+        for safe in [Safe::FromCrash, Safe::FromPowerCut] {
             let folder = tempfile::tempdir().expect("a folder");
             let log = Log::open(&folder.path().join("log"), Options::default()).expect("a log");
             let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
             LocalSet::new().block_on(&runtime, async {
-                let committer = Rc::new(Committer::new(log.clone(), durability));
+                let committer = Rc::new(Committer::new(log.clone()));
                 let running = committer.clone();
                 tokio::task::spawn_local(async move { running.run().await });
                 let waiting: Vec<_> = (1..4)
                     .map(|count| {
                         let records = (0..count).map(|_| event("e")).collect();
-                        committer.commit(records, Safe::FromPowerCut)
+                        committer.commit(records, safe)
                     })
                     .collect();
                 let mut next = 1;

@@ -21,6 +21,7 @@ use crate::secret::Source;
 
 mod agent;
 mod diagnostic;
+mod durability;
 mod evidence;
 mod lint;
 mod rule;
@@ -28,6 +29,7 @@ mod target;
 
 pub(crate) use agent::{Agent, Binaries, Scope, VersionRule};
 use diagnostic::{point_at, suggest};
+pub(crate) use durability::{Durability, Safe};
 pub(crate) use evidence::Evidence;
 pub(crate) use target::{
     AgentTls, ClientIdentity, Credential, NoCredential, Roots, Target, TlsMode,
@@ -92,16 +94,6 @@ pub(crate) enum Attach {
     Auto,
     /// This cgroup.
     Path(PathBuf),
-}
-
-/// When a command's record must be safe before the command is forwarded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Durability {
-    /// On the disk: it survives a power cut.
-    Flushed,
-    /// Committed: it survives a killed daemon; a power cut can lose the last moments.
-    Committed,
 }
 
 /// What is wrong with a configuration, and where.
@@ -221,7 +213,8 @@ struct RawDaemon {
     log: Option<Spanned<PathBuf>>,
     authority: Option<Spanned<PathBuf>>,
     enrolled: Option<Spanned<PathBuf>>,
-    durability: Option<Durability>,
+    #[serde(default)]
+    durability: durability::Raw,
     drain: Option<Spanned<String>>,
     max_message: Option<Spanned<String>>,
     response: Option<Spanned<String>>,
@@ -286,7 +279,7 @@ impl RawDaemon {
             log: absolute(self.log, "/var/lib/chaperone/log.sqlite")?,
             authority: absolute(self.authority, "/var/lib/chaperone/authority")?,
             enrolled: absolute(self.enrolled, "/var/lib/chaperone/enrolled.toml")?,
-            durability: self.durability.unwrap_or(Durability::Flushed),
+            durability: self.durability.into(),
             drain,
             max_message,
             response,
@@ -364,6 +357,8 @@ pub(crate) fn path(given: Option<PathBuf>) -> Arc<Path> {
 
 #[cfg(test)]
 mod tests {
+    use chaperone_model::Rung;
+
     use super::*;
 
     pub(super) fn parse(text: &str) -> Result<Config, String> {
@@ -401,7 +396,9 @@ address = ["db:5432", "10.0.0.0/24:5432"]
         assert_eq!(config.targets[0].addresses.len(), 2);
         assert_eq!(config.daemon.response, 1024);
         assert_eq!(config.daemon.drain, Duration::from_secs(2));
-        assert_eq!(config.daemon.durability, Durability::Flushed, "the safe way is the default");
+        let durability = config.daemon.durability;
+        assert_eq!(durability.of(Rung::Read), Safe::FromCrash);
+        assert_eq!(durability.of(Rung::Write), Safe::FromPowerCut, "the safe way is the default");
         assert_eq!(config.policy.hash().len(), 64);
     }
 

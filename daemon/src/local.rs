@@ -15,7 +15,7 @@ pub(crate) struct Local {
 impl Local {
     pub(crate) fn new(shared: &Shared) -> Self {
         Self {
-            committer: Committer::new(shared.log.clone(), shared.config.daemon.durability),
+            committer: Committer::new(shared.log.clone()),
             readers: Readers::new(crate::reader::options()),
         }
     }

@@ -338,7 +338,7 @@ impl<'a> Relay<'a> {
             return;
         }
         self.session.commands.add(batch.len());
-        let (records, of, durable) = batch.into_parts();
+        let (records, of, durable) = batch.into_parts(self.shared.config.daemon.durability);
         self.recording = Some((self.session.local.committer.commit(records, durable), of));
     }
 

@@ -22,7 +22,7 @@ use super::{
     holding::{Approved, Holding, Reference},
     looking::{Looked, Looking},
 };
-use crate::{approvals::Word, catalog::Known, committer::Safe, names::Names, summary};
+use crate::{approvals::Word, catalog::Known, config::{Durability, Safe}, names::Names, summary};
 
 /// Approved portals whose approval is still known.
 const PORTALS: usize = 1000;
@@ -88,14 +88,16 @@ pub(super) struct Batch {
     records: Vec<Record>,
     /// Which command a record is about, where it is not one itself.
     of: Vec<Option<Seq>>,
-    above_read: bool,
+    rungs: Vec<Rung>,
 }
 
 impl Batch {
     pub(super) fn add(&mut self, record: Record, of: Option<Seq>, rung: Rung) {
         self.records.push(record);
         self.of.push(of);
-        self.above_read |= rung > Rung::Read;
+        if !self.rungs.contains(&rung) {
+            self.rungs.push(rung);
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -106,8 +108,9 @@ impl Batch {
         self.records.len() as u64
     }
 
-    pub(super) fn into_parts(self) -> (Vec<Record>, Vec<Option<Seq>>, Safe) {
-        let safe = if self.above_read { Safe::FromPowerCut } else { Safe::FromCrash };
+    pub(super) fn into_parts(self, durability: Durability) -> (Vec<Record>, Vec<Option<Seq>>, Safe) {
+        let safest = self.rungs.iter().map(|rung| durability.of(*rung)).max();
+        let safe = safest.unwrap_or(Safe::FromCrash);
         (self.records, self.of, safe)
     }
 }
