@@ -213,6 +213,10 @@ impl Log {
             turns: Mutex::default(),
             _lock: lock,
         });
+        if let Some(sealing) = &shared.options.sealing {
+            // A log is never without a checkpoint.
+            shared.seal(sealing)?;
+        }
         // Made first: where a thread cannot be started, the other one is ended.
         let threads = Arc::new(Threads { shared: shared.clone(), handles: Mutex::default() });
         let ticker = shared.clone().spawn_ticker(checkpointer)?;

@@ -136,41 +136,41 @@ fn p7_a_log_that_nobody_touched_verifies() {
     let report = log.verify(Some(&kept));
     assert_eq!(report.finding, None);
     assert!(report.sealed > last && report.sealed == report.last, "{report:?}");
-    assert_eq!((report.records, report.checkpoints, report.erased), (report.last, 2, 0));
+    assert_eq!((report.records, report.checkpoints, report.erased), (report.last, 4, 0));
 }
 
 #[test]
 fn p7_whatever_is_altered_is_found_with_the_first_record_that_it_concerns() {
     let cases: [(&str, u64, &str); 12] = [
-        ("UPDATE intent SET rule = 'other' WHERE seq = 9", 9, "altered"),
-        ("UPDATE intent SET text = 'SELECT 2' WHERE seq = 9", 9, "altered"),
+        ("UPDATE intent SET rule = 'other' WHERE seq = 10", 10, "altered"),
+        ("UPDATE intent SET text = 'SELECT 2' WHERE seq = 10", 10, "altered"),
         (
-            "UPDATE intent SET content_key = x'00112233445566778899aabbccddeeff' WHERE seq = 9",
-            9,
+            "UPDATE intent SET content_key = x'00112233445566778899aabbccddeeff' WHERE seq = 10",
+            10,
             "altered",
         ),
         (
-            "UPDATE intent SET text = NULL, content_key = NULL, content_digest = zeroblob(32) WHERE seq = 9",
-            9,
+            "UPDATE intent SET text = NULL, content_key = NULL, content_digest = zeroblob(32) WHERE seq = 10",
+            10,
             "altered",
         ),
-        ("DELETE FROM intent WHERE seq = 9", 9, "missing"),
+        ("DELETE FROM intent WHERE seq = 10", 10, "missing"),
         (
-            "DELETE FROM intent WHERE seq > 20; DELETE FROM outcome WHERE seq > 20; DELETE FROM heartbeat",
-            21,
+            "DELETE FROM intent WHERE seq > 21; DELETE FROM outcome WHERE seq > 21; DELETE FROM heartbeat WHERE seq > 21",
+            22,
             "missing",
         ),
         (
-            "DELETE FROM intent WHERE seq > 20; DELETE FROM outcome WHERE seq > 20; DELETE FROM heartbeat; DELETE FROM tree WHERE seq > 20",
-            21,
+            "DELETE FROM intent WHERE seq > 21; DELETE FROM outcome WHERE seq > 21; DELETE FROM heartbeat WHERE seq > 21; DELETE FROM tree WHERE seq > 21",
+            22,
             "missing",
         ),
-        ("INSERT INTO event VALUES (9, 1, NULL, 'doubt', 'x')", 9, "two records"),
+        ("INSERT INTO event VALUES (10, 1, NULL, 'doubt', 'x')", 10, "two records"),
         ("INSERT INTO event VALUES (1000, 1, NULL, 'doubt', 'x')", 1000, "behind the end"),
-        ("UPDATE tree SET hashes = zeroblob(32) WHERE seq = 9", 9, "altered"),
+        ("UPDATE tree SET hashes = zeroblob(32) WHERE seq = 10", 10, "altered"),
         (
-            "UPDATE intent SET seq = 1000 WHERE seq = 9; UPDATE intent SET seq = 9 WHERE seq = 11; UPDATE intent SET seq = 11 WHERE seq = 1000",
-            9,
+            "UPDATE intent SET seq = 1000 WHERE seq = 10; UPDATE intent SET seq = 10 WHERE seq = 12; UPDATE intent SET seq = 12 WHERE seq = 1000",
+            10,
             "altered",
         ),
         ("UPDATE checkpoint SET note = replace(note, 'host', 'hOst')", 1, "not signed"),
@@ -189,7 +189,8 @@ fn p7_whatever_is_altered_is_found_with_the_first_record_that_it_concerns() {
 #[test]
 fn p7_a_tree_that_is_computed_anew_does_not_lead_to_what_was_signed() {
     let log = Kept::new();
-    let before = log.write(10) + 1;
+    // With the sign of life at its end, and the one that the next begins with.
+    let before = log.write(10) + 2;
     log.write(10);
     log.tamper("UPDATE intent SET rule = 'other' WHERE seq = 30");
     log.reseal();
@@ -360,10 +361,10 @@ fn a_leaf_is_the_canonical_record() {
     let (values, content) = read::values(&crate::table::OUTCOME, row).expect("values");
     let mut canonical = Canonical::default();
     let record = canonical.record(&crate::table::OUTCOME, &values, content);
-    let expected = br#"{"record":"outcome","seq":2,"at":2,"intent":1,"part":0,"status":"ok","tag":"SELECT 1","duration_us":5,"rows":1,"bytes":10,"bytes_in":0,"transaction_state":"idle"}"#;
+    let expected = br#"{"record":"outcome","seq":3,"at":2,"intent":2,"part":0,"status":"ok","tag":"SELECT 1","duration_us":5,"rows":1,"bytes":10,"bytes_in":0,"transaction_state":"idle"}"#;
     assert_eq!(record, expected);
     let hashes: Vec<u8> = connection
-        .query_row("SELECT hashes FROM tree WHERE seq = 2", [], |row| row.get(0))
+        .query_row("SELECT hashes FROM tree WHERE seq = 3", [], |row| row.get(0))
         .expect("hashes");
     assert_eq!(hashes[..32], leaf_hash(expected));
 }
@@ -391,7 +392,7 @@ fn p7_what_is_erased_is_gone_and_the_log_still_verifies() {
     open.turn().expect("turned");
     add(&open, 1);
     let kept = open.sealed().borrow().clone().expect("sealed");
-    assert_eq!(open.erase(erased(again.0)).expect("erased"), [Seq(3)]);
+    assert_eq!(open.erase(erased(again.0)).expect("erased"), [Seq(4)]);
     assert_eq!(open.erase(erased(1000)).expect("nothing to erase"), []);
     drop(open);
     let kept = Checkpoint::open(&kept.note, &log.signer.verifier()).expect("signed");
@@ -413,7 +414,7 @@ fn p7_what_is_erased_is_gone_and_the_log_still_verifies() {
     // Erasing by hand leaves no record of it.
     first.execute_batch("DROP TRIGGER intent_c").expect("dropped");
     let mut canonical = Canonical::default();
-    let mut statement = first.prepare("SELECT * FROM intent WHERE seq = 1").expect("prepared");
+    let mut statement = first.prepare("SELECT * FROM intent WHERE seq = 2").expect("prepared");
     let mut rows = statement.query([]).expect("rows");
     let row = rows.next().expect("read").expect("a row");
     let (values, content) = read::values(&crate::table::INTENT, row).expect("values");
@@ -421,11 +422,11 @@ fn p7_what_is_erased_is_gone_and_the_log_still_verifies() {
     let digest = canonical.digest(&crate::table::INTENT, &values, key);
     first
         .execute(
-            "UPDATE intent SET text = NULL, content_key = NULL, content_digest = ? WHERE seq = 1",
+            "UPDATE intent SET text = NULL, content_key = NULL, content_digest = ? WHERE seq = 2",
             [digest],
         )
         .expect("changed");
-    assert_eq!(found(&log.verify(None)), (1, "its content was erased, and no record says so"));
+    assert_eq!(found(&log.verify(None)), (2, "its content was erased, and no record says so"));
 }
 
 #[test]
