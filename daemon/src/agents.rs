@@ -1,6 +1,7 @@
 //! `chaperone agents`: who was seen, what is enrolled, and what changed since.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::{self, Read, Write},
     path::{Path, PathBuf},
@@ -14,8 +15,8 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    config::Config,
-    identity::enrolled::{self, Entry},
+    config::{Agent, Binaries, Config, image_digest},
+    identity::enrolled::{self, EnrolledImage, Entry},
     show,
 };
 
@@ -30,11 +31,12 @@ pub(crate) struct AgentsArgs {
 
 #[derive(Debug, Subcommand)]
 enum AgentsCommand {
-    /// Enrol the programs and scripts of an agent, as they are installed now
+    /// Enrol the programs and scripts of an agent, as they are installed now, and images
     Enroll {
         /// Its name in the configuration
         agent: String,
-        /// Their files [default: all that the log has seen of the agent]
+        /// Their files, and digests of images (sha256:…) [default: all that the log has seen of the
+        /// agent; images where its entry has images = "enrolled"]
         files: Vec<PathBuf>,
     },
     /// Show which enrolled files are changed or gone; exit code 3 where there are any
@@ -53,7 +55,16 @@ pub(crate) fn run(config: &Config, args: &AgentsArgs, json: bool) -> Result<bool
 #[derive(Serialize)]
 pub(crate) struct Seen {
     pub(crate) runs: Vec<RunRow>,
+    pub(crate) images: Vec<Image>,
     pub(crate) programs: Vec<Program>,
+}
+
+/// An image that an agent's containers were started from.
+#[derive(Serialize)]
+pub(crate) struct Image {
+    pub(crate) agent: String,
+    pub(crate) image: String,
+    pub(crate) enrolled: bool,
 }
 
 #[derive(Serialize)]
@@ -65,27 +76,38 @@ pub(crate) struct Program {
 
 fn list(config: &Config, limit: u32, json: bool) -> Result<()> {
     let reader = Reader::open(&config.daemon.log)?;
-    let entries = enrolled::read(&config.daemon.enrolled)?;
+    let list = enrolled::read(&config.daemon.enrolled)?;
     let is_enrolled = |row: &BinaryRow| {
         let same =
             |entry: &Entry| entry.agent == row.agent && Some(&entry.sha256) == row.digest.as_ref();
-        entries.iter().any(same)
+        list.files.iter().any(same)
     };
     let runs = reader.runs(limit)?;
     let programs = reader.binaries()?.into_iter();
     let programs = programs.map(|row| Program { enrolled: is_enrolled(&row), row }).collect();
-    show::agents(&config.agents, &Seen { runs, programs }, json)
+    let images = images_of(&runs).map(|(agent, image)| Image {
+        agent: agent.into(),
+        image: image.into(),
+        enrolled: list.images.iter().any(|i| i.agent == agent && i.digest == image),
+    });
+    let images = images.collect();
+    show::agents(&config.agents, &Seen { runs, images, programs }, json)
 }
 
-fn enroll(config: &Config, agent: &str, files: &[PathBuf], json: bool) -> Result<bool> {
-    ensure!(
-        config.agents.iter().any(|known| &*known.name.0 == agent),
-        "the configuration has no agent named {agent:?}"
-    );
-    let files = if files.is_empty() { seen(config, agent)? } else { files.to_vec() };
+/// What is to be enrolled.
+#[derive(Default)]
+struct Wanted {
+    files: Vec<PathBuf>,
+    images: Vec<String>,
+}
+
+fn enroll(config: &Config, agent: &str, named: &[PathBuf], json: bool) -> Result<bool> {
+    let known = config.agents.iter().find(|known| &*known.name.0 == agent);
+    let known = known.with_context(|| format!("the configuration has no agent named {agent:?}"))?;
+    let wanted = if named.is_empty() { seen(config, known)? } else { wanted(named)? };
     let mut new = Vec::new();
     let mut all = true;
-    for file in &files {
+    for file in &wanted.files {
         match hash(file) {
             Ok(digest) => new.push(Entry {
                 agent: agent.into(),
@@ -99,12 +121,18 @@ fn enroll(config: &Config, agent: &str, files: &[PathBuf], json: bool) -> Result
             }
         }
     }
-    enrolled::change(&config.daemon.enrolled, |entries| {
+    let image = |digest| EnrolledImage { agent: agent.into(), digest };
+    let images: Vec<_> = wanted.images.into_iter().map(image).collect();
+    enrolled::change(&config.daemon.enrolled, |list| {
         for entry in &new {
-            entries.retain(|old| old.agent != entry.agent || old.path != entry.path);
-            entries.push(entry.clone());
+            list.files.retain(|old| old.agent != entry.agent || old.path != entry.path);
+            list.files.push(entry.clone());
         }
-        entries.sort_by(|a, b| (&a.agent, &a.path).cmp(&(&b.agent, &b.path)));
+        list.files.sort_by(|a, b| (&a.agent, &a.path).cmp(&(&b.agent, &b.path)));
+        // Several are enrolled at once while one takes the place of another.
+        list.images.extend(images.iter().cloned());
+        list.images.sort();
+        list.images.dedup();
     })?;
     for entry in &new {
         if json {
@@ -114,23 +142,62 @@ fn enroll(config: &Config, agent: &str, files: &[PathBuf], json: bool) -> Result
             writeln!(io::stdout(), "{}  {path}", entry.sha256)?;
         }
     }
+    for image in &images {
+        if json {
+            show::json_line(image)?;
+        } else {
+            writeln!(io::stdout(), "{}", image.digest)?;
+        }
+    }
     Ok(all)
 }
 
-/// The files of all programs and scripts that the log has of an agent.
-fn seen(config: &Config, agent: &str) -> Result<Vec<PathBuf>> {
-    let rows = Reader::open(&config.daemon.log)?.binaries()?;
-    let paths = rows.into_iter().filter(|row| row.agent == agent).filter_map(|row| row.path);
-    let mut paths: Vec<PathBuf> = paths
+/// What stands on the command line: files, and digests of images.
+fn wanted(named: &[PathBuf]) -> Result<Wanted> {
+    let mut wanted = Wanted::default();
+    for name in named {
+        match name.to_str().filter(|name| name.starts_with("sha256:")) {
+            None => wanted.files.push(name.clone()),
+            Some(image) => {
+                let digest = image_digest(image).map_err(anyhow::Error::msg)?;
+                wanted.images.push(format!("sha256:{digest}"));
+            }
+        }
+    }
+    Ok(wanted)
+}
+
+/// The files of all programs and scripts that the log has of an agent, and the images that its entry
+/// wants enrolled.
+fn seen(config: &Config, agent: &Agent) -> Result<Wanted> {
+    let name = &*agent.name.0;
+    let reader = Reader::open(&config.daemon.log)?;
+    let by_image = agent.images == Binaries::Enrolled;
+    let mut images = Vec::new();
+    if by_image {
+        let runs = reader.runs(u32::MAX)?;
+        images.extend(images_of(&runs).filter(|(of, _)| *of == name).map(|(_, i)| i.to_owned()));
+    }
+    // Programs of an agent that is known by its image alone are in the image.
+    let of_files = !by_image || agent.binaries == Binaries::Enrolled;
+    let rows = if of_files { reader.binaries()? } else { Vec::new() };
+    let paths = rows.into_iter().filter(|row| row.agent == name).filter_map(|row| row.path);
+    let mut files: Vec<PathBuf> = paths
         .map(|path| path.strip_suffix(" (deleted)").unwrap_or(&path).into())
         .filter(|path: &PathBuf| path.is_absolute())
         .collect();
-    paths.sort();
-    paths.dedup();
-    if paths.is_empty() {
-        bail!("nothing was seen of agent {agent} yet: name its files");
+    files.sort();
+    files.dedup();
+    if files.is_empty() && images.is_empty() {
+        bail!("nothing was seen of agent {name} yet: name its files, or its image");
     }
-    Ok(paths)
+    Ok(Wanted { files, images })
+}
+
+/// The images of runs, each once, with the agents whose they were.
+fn images_of(runs: &[RunRow]) -> impl Iterator<Item = (&str, &str)> {
+    let all = runs.iter().filter_map(|run| Some((run.agent.as_str(), run.image.as_deref()?)));
+    all.collect::<BTreeSet<_>>().into_iter()
 }
 
 #[derive(Serialize)]
@@ -143,7 +210,7 @@ struct Changed<'a> {
 }
 
 fn diff(config: &Config, json: bool) -> Result<bool> {
-    let entries = enrolled::read(&config.daemon.enrolled)?;
+    let entries = enrolled::read(&config.daemon.enrolled)?.files;
     let mut well = true;
     for entry in &entries {
         let installed = hash(&entry.path).ok().map(|digest| digest.to_string());

@@ -27,7 +27,7 @@ mod lint;
 mod rule;
 mod target;
 
-pub(crate) use agent::{Agent, Binaries, Scope, VersionRule};
+pub(crate) use agent::{Agent, Binaries, Scope, VersionRule, image as image_digest};
 use diagnostic::{point_at, suggest};
 pub(crate) use durability::{Durability, Safe};
 pub(crate) use evidence::Evidence;
@@ -40,6 +40,11 @@ pub(crate) const DEFAULT_PATH: &str = "/etc/chaperone/chaperone.toml";
 
 /// Where the control socket is, where nothing else is said.
 pub(crate) const DEFAULT_CONTROL: &str = "/run/chaperone/control.sock";
+
+/// Where Podman and CRI-O, and Docker, keep their state, where nothing else is said. What is below
+/// `/run` is of containers that are gone after a reboot.
+const CONTAINER_STORES: [&str; 3] =
+    ["/var/lib/containers/storage", "/run/containers/storage", "/var/lib/docker"];
 
 /// A valid configuration.
 #[derive(Clone, Debug)]
@@ -73,6 +78,8 @@ pub(crate) struct Daemon {
     pub(crate) log: PathBuf,
     /// The list of enrolled programs.
     pub(crate) enrolled: PathBuf,
+    /// Where container engines keep their state.
+    pub(crate) container_stores: Vec<PathBuf>,
     /// The folder of the authority that vouches for targets towards agents.
     pub(crate) authority: PathBuf,
     pub(crate) durability: Durability,
@@ -213,6 +220,7 @@ struct RawDaemon {
     log: Option<Spanned<PathBuf>>,
     authority: Option<Spanned<PathBuf>>,
     enrolled: Option<Spanned<PathBuf>>,
+    container_stores: Option<Vec<Spanned<PathBuf>>>,
     #[serde(default)]
     durability: durability::Raw,
     drain: Option<Spanned<String>>,
@@ -271,6 +279,12 @@ impl RawDaemon {
             // One agent leaves room for others.
             None => max_sessions.div_ceil(4),
         };
+        let container_stores = match self.container_stores {
+            None => CONTAINER_STORES.map(PathBuf::from).into(),
+            Some(stores) => {
+                stores.into_iter().map(|path| absolute(Some(path), "")).collect::<Result<_, _>>()?
+            }
+        };
         Ok(Daemon {
             attach,
             listen,
@@ -279,6 +293,7 @@ impl RawDaemon {
             log: absolute(self.log, "/var/lib/chaperone/log.sqlite")?,
             authority: absolute(self.authority, "/var/lib/chaperone/authority")?,
             enrolled: absolute(self.enrolled, "/var/lib/chaperone/enrolled.toml")?,
+            container_stores,
             durability: self.durability.into(),
             drain,
             max_message,

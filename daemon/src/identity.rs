@@ -13,8 +13,8 @@ use std::{
 use chaperone_audit::{AuditError, Log};
 use chaperone_kernel::{Events, KernelError, Note, ProcessKey, ProcessTable};
 use chaperone_model::{
-    AgentName, Event, EventKind, Identity, Process, ProcessSeen, Record, Ref, RunSeen, STEP, Seq,
-    SessionOpened, Version,
+    AgentName, Digest, Event, EventKind, Identity, Process, ProcessSeen, Record, Ref, RunSeen,
+    STEP, Seq, SessionOpened, Version,
 };
 
 pub(crate) mod digest;
@@ -22,6 +22,8 @@ mod doubts;
 pub(crate) mod enrolled;
 mod facts;
 mod files;
+mod image;
+mod kept;
 mod proc;
 mod run;
 mod scan;
@@ -30,8 +32,8 @@ mod tracker;
 mod version;
 
 use self::{
-    digest::Digests, enrolled::Enrolled, facts::Fact, tracker::Lineage, tracker::Tracker,
-    version::Packages,
+    digest::Digests, enrolled::Enrolled, facts::Fact, image::Images, tracker::Lineage,
+    tracker::Tracker, version::Packages,
 };
 pub(crate) use self::{
     scan::Owners,
@@ -46,8 +48,8 @@ use crate::{
 /// Runs that are remembered as recorded.
 const RUNS: usize = 4096;
 
-/// A run of an agent in a version, which is recorded once.
-type RunKey = (AgentName, Option<Version>, Arc<str>);
+/// A run of an agent in a version and an image, which is recorded once.
+type RunKey = (AgentName, Option<Version>, Arc<str>, Option<Digest>);
 
 /// A version, where the configuration says how to know it; else why it is not known.
 type Known = Result<Option<Version>, String>;
@@ -61,6 +63,7 @@ pub(crate) struct Identities {
     versions: Mutex<HashMap<(Id, AgentName), Version>>,
     digests: Digests,
     packages: Packages,
+    images: Images,
     enrolled: RwLock<Arc<Enrolled>>,
     /// What was last said of a list that cannot be read.
     complained: Mutex<Option<String>>,
@@ -105,6 +108,7 @@ impl Identities {
             versions: Mutex::default(),
             digests: Digests::default(),
             packages: Packages::default(),
+            images: Images::default(),
             enrolled: RwLock::default(),
             complained: Mutex::default(),
             place,
@@ -134,12 +138,19 @@ impl Identities {
             lineage.push(self.fact(link, of, above).await);
         }
         let lineage: Arc<[Arc<Process>]> = lineage.into();
-        let (agent, known) = doubts::choose(&candidates, &lineage)?;
-        let version = self.version(agent, &lineage, Id::from(&topmost)).await;
+        let first = first_cgroup(&lineage);
+        let mut run = run::of(&topmost, first, &self.place.cgroups, &self.place.boot);
+        let image = match run::surely(first, &lineage, &self.place.cgroups) {
+            Ok(id) => self.images.of(id, &config.daemon.container_stores, &self.digests).await,
+            Err(why) => Err(why),
+        };
+        run.image = image.as_ref().ok().map(|image| image.digest);
+        let (agent, known) = doubts::choose(&candidates, &lineage, &image)?;
+        let version = self.version(agent, &lineage, Id::from(&topmost), &image).await;
         let mut identity = Identity {
             agent: agent.name.clone(),
             version: version.as_ref().ok().cloned().flatten(),
-            run: run::of(&topmost, first_cgroup(&lineage), &self.place.cgroups, &self.place.boot),
+            run,
             comm: comm(&note.comm),
             doubts: Vec::new(),
             lineage,
@@ -147,6 +158,7 @@ impl Identities {
         let enrolled = self.enrolled.read().unwrap_or_else(PoisonError::into_inner).clone();
         let mut found = self.found(&links, cut).await;
         found.no_version = version.err();
+        found.image = Some(image);
         identity.doubts = doubts::of(agent, known, &identity, &enrolled, found);
         let refused = identity.doubts.iter().find(|doubt| agent.answers.refuses(doubt)).cloned();
         Some(Settled { identity, refused, keys: links.iter().map(|link| link.key).collect() })
@@ -169,7 +181,12 @@ impl Identities {
         // Held while it is written: two connections of a process must not record it twice.
         let mut facts = lock(&self.facts);
         let mut runs = lock(&self.runs);
-        let run_key = (identity.agent.clone(), identity.version.clone(), identity.run.name.clone());
+        let run_key = (
+            identity.agent.clone(),
+            identity.version.clone(),
+            identity.run.name.clone(),
+            identity.run.image,
+        );
         let known = runs.get(&run_key).copied();
         let run = known.map_or_else(
             || {
@@ -262,7 +279,7 @@ impl Identities {
             Ok(None) => {}
             Ok(Some(new)) => {
                 let detail =
-                    format!("the list of enrolled programs was read: {} of them", new.len());
+                    format!("the list of what is enrolled was read: {} entries", new.len());
                 let event =
                     Event { at: clock::wall(), session: None, kind: EventKind::Enrolled, detail };
                 self.log.ride_along(Record::Event(event));
@@ -297,14 +314,23 @@ impl Identities {
 
     /// A version that can change while the agent runs is the one that it had when the run was first
     /// seen.
-    async fn version(&self, agent: &Agent, lineage: &[Arc<Process>], topmost: Id) -> Known {
+    async fn version(
+        &self,
+        agent: &Agent,
+        lineage: &[Arc<Process>],
+        topmost: Id,
+        image: &image::Found,
+    ) -> Known {
         let Some(rule) = agent.version.as_ref() else { return Ok(None) };
-        let stays = !matches!(rule, VersionRule::Literal(_) | VersionRule::Digest(_));
+        let stays = !matches!(
+            rule,
+            VersionRule::Literal(_) | VersionRule::Digest(_) | VersionRule::Image(_)
+        );
         let key = (topmost, agent.name.clone());
         if stays && let Some(version) = lock(&self.versions).get(&key) {
             return Ok(Some(version.clone()));
         }
-        let version = version::of(rule, lineage, topmost, &self.packages).await?;
+        let version = version::of(rule, lineage, topmost, image, &self.packages).await?;
         if stays {
             lock(&self.versions).insert(key, version.clone());
         }
@@ -412,7 +438,12 @@ mod tests {
                 text: "1.2.3 \u{e9}".into(),
                 source: VersionSource::Configuration,
             }),
-            run: Run { name: "1234567.987654321-0123abcd".into(), unit: None, container: None },
+            run: Run {
+                name: "1234567.987654321-0123abcd".into(),
+                unit: None,
+                container: None,
+                image: None,
+            },
             lineage: [].into(),
             comm: String::new(),
             doubts: Vec::new(),

@@ -228,7 +228,7 @@ fn identity(agent: &str, version: Option<String>, run: &str, doubts: Option<&str
     Identity {
         agent: AgentName(agent.into()),
         version: version.map(|text| Version { text, source: VersionSource::Configuration }),
-        run: Run { name: run.into(), unit: None, container: None },
+        run: Run { name: run.into(), unit: None, container: None, image: None },
         lineage: [].into(),
         comm: String::new(),
         doubts: unenrolled.then(doubt).into_iter().collect(),

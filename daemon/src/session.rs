@@ -302,6 +302,13 @@ fn doubted(agent: &AgentName, doubt: &Doubt) -> Refusal {
             format!("{} The log has its hash.", how_to_enrol(agent, path)),
         ),
         Doubt::Unenrolled { path, .. } => (doubt.to_string(), how_to_enrol(agent, path)),
+        Doubt::UnenrolledImage(digest) => {
+            (doubt.to_string(), how_to_enrol(agent, &format!("sha256:{digest}")))
+        }
+        Doubt::NoImage(_) => (
+            doubt.to_string(),
+            "Have it run in a container, and ask operations whether chaperone knows the engine (`container_stores`).".into(),
+        ),
         Doubt::Version(_) => (
             doubt.to_string(),
             "Ask operations which versions the configuration allows (`versions`).".into(),
@@ -326,7 +333,8 @@ fn doubted(agent: &AgentName, doubt: &Doubt) -> Refusal {
 /// agent's choice.
 fn how_to_enrol(agent: &AgentName, path: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._+-@:,=".contains(&b);
-    if path.starts_with('/') && path.bytes().all(plain) {
+    let whole = path.starts_with('/') || path.starts_with("sha256:");
+    if whole && path.bytes().all(plain) {
         format!(
             "If it belongs to the agent, operations can enrol it: `chaperone agents enroll {agent} {path}`."
         )

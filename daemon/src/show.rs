@@ -103,6 +103,7 @@ pub(crate) fn command(detail: &CommandDetail, json: bool) -> Result<()> {
             line("run", &text(session.run.as_ref()));
             line("unit", &text(session.unit.as_ref()));
             line("container", &text(session.container.as_ref()));
+            line("image", &text(session.image.as_ref()));
             line("lineage", &text(session.lineage.as_ref()));
             line("process", &format!("{} (uid {})", session.pid, session.uid));
             line("executable", &text(session.executable.as_ref()));
@@ -279,6 +280,14 @@ pub(crate) fn agents(configured: &[Agent], seen: &Seen, json: bool) -> Result<()
         ]);
     }
     print(&runs.to_string())?;
+    if !seen.images.is_empty() {
+        let mut images = table(&["AGENT", "IMAGE", "ENROLLED"]);
+        for seen in &seen.images {
+            let enrolled = if seen.enrolled { "yes" } else { "no" };
+            images.add_row([clean(&seen.agent), clean(&seen.image), enrolled.into()]);
+        }
+        print(&format!("\n{images}"))?;
+    }
     if seen.programs.is_empty() {
         return Ok(());
     }

@@ -88,6 +88,8 @@ const PACKAGES: &[Package] = &[
     package_unless("npm", TEST, || shell::on_path("npm")),
     package_unless("default-jdk-headless", TEST, || shell::on_path("javac")),
     package("libpostgresql-jdbc-java", TEST),
+    package("podman", TEST),
+    package("crun", TEST),
     package("pgbouncer", BENCH),
     package("haproxy", BENCH),
 ];

@@ -52,7 +52,7 @@ pub(crate) fn row<'a>(
                 text(&r.run.name),
                 optional(r.run.unit.as_deref()),
                 optional(r.run.container.as_deref()),
-                Value::Null,
+                owned(r.run.image.map(|digest| format!("sha256:{digest}"))),
             ],
         ),
         Record::ProcessSeen(r) => {

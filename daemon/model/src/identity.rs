@@ -67,6 +67,8 @@ pub enum VersionSource {
     Digest,
     /// By the SHA-256 of a script, which is what an interpreter was told.
     Script,
+    /// By the digest of the container's image.
+    Image,
     /// From a file that the agent cannot have written.
     File,
     /// From the system's package database.
@@ -82,6 +84,7 @@ impl VersionSource {
             Self::Configuration => "configuration",
             Self::Digest => "digest",
             Self::Script => "script",
+            Self::Image => "image",
             Self::File => "file",
             Self::Package => "package",
             Self::Said => "said",
@@ -98,6 +101,8 @@ pub struct Run {
     pub unit: Option<String>,
     /// The container, by the id in its cgroup's path.
     pub container: Option<String>,
+    /// The image that the container was started from, as the engine's state on disk has it.
+    pub image: Option<Digest>,
 }
 
 /// A process and what it runs.
@@ -199,6 +204,10 @@ pub enum Doubt {
         /// It is a script, and the path the agent's word.
         script: bool,
     },
+    /// The image of its container is not enrolled.
+    UnenrolledImage(Digest),
+    /// The image of its container is not known, and why.
+    NoImage(String),
     /// The version is not one of those that the configuration names.
     Version(String),
     /// The version is not known, and why.
@@ -218,7 +227,7 @@ pub enum Doubt {
     },
     /// The lineage is longer than what is kept of it.
     Cut,
-    /// No agent of the configuration has these programs.
+    /// No agent of the configuration has these programs, or this image.
     NoAgent,
 }
 
@@ -226,7 +235,7 @@ impl Doubt {
     /// The word that the configuration has for it.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Unenrolled { .. } => "unenrolled",
+            Self::Unenrolled { .. } | Self::UnenrolledImage(_) | Self::NoImage(_) => "unenrolled",
             Self::Version(_) | Self::NoVersion(_) => "version",
             Self::ScriptChanged(_) => "script",
             Self::Inline(_) => "inline",
@@ -247,6 +256,10 @@ impl fmt::Display for Doubt {
             Self::Unenrolled { path, digest: None, .. } => {
                 write!(f, "{path} is not enrolled: its file could not be read")
             }
+            Self::UnenrolledImage(digest) => {
+                write!(f, "the container's image sha256:{digest} is not enrolled")
+            }
+            Self::NoImage(why) => write!(f, "the container's image is not enrolled: {why}"),
             Self::Version(version) => write!(f, "version {version} is not allowed"),
             Self::NoVersion(why) => write!(f, "the version is not known: {why}"),
             Self::ScriptChanged(path) => {

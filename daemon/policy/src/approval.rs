@@ -370,7 +370,7 @@ mod tests {
         let identity = |run: &str, version: Option<&str>| Identity {
             agent: AgentName("cleaner".into()),
             version: version.map(|text| Version { text: text.into(), source: VersionSource::File }),
-            run: Run { name: run.into(), unit: None, container: None },
+            run: Run { name: run.into(), unit: None, container: None, image: None },
             lineage: [].into(),
             comm: String::new(),
             doubts: Vec::new(),

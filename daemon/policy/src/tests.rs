@@ -14,7 +14,7 @@ fn identity() -> Identity {
     Identity {
         agent: AgentName("cleaner".into()),
         version: None,
-        run: Run { name: "run-1".into(), unit: None, container: None },
+        run: Run { name: "run-1".into(), unit: None, container: None, image: None },
         lineage: [].into(),
         comm: "psql".into(),
         doubts: Vec::new(),

@@ -38,7 +38,7 @@ pub struct When {
     pub runs: Vec<WildMatch>,
     /// What is doubtful about who it is, by [`Doubt::kind`].
     pub doubts: Vec<&'static str>,
-    /// Whether all its programs are enrolled.
+    /// Whether all its programs, and its container's image, are enrolled.
     pub enrolled: Option<bool>,
     /// The target.
     pub targets: Vec<TargetName>,
@@ -230,8 +230,7 @@ impl When {
         {
             return Match::No;
         }
-        let unenrolled =
-            || identity.doubts.iter().any(|doubt| matches!(doubt, Doubt::Unenrolled { .. }));
+        let unenrolled = || identity.doubts.iter().any(|doubt| doubt.kind() == "unenrolled");
         if self.enrolled.is_some_and(|enrolled| enrolled == unenrolled()) {
             return Match::No;
         }

@@ -27,6 +27,7 @@ pub(crate) struct Agent {
     /// The versions that are allowed.
     pub(crate) versions: Option<VersionRange>,
     pub(crate) binaries: Binaries,
+    pub(crate) images: Binaries,
     pub(crate) answers: Answers,
 }
 
@@ -37,9 +38,16 @@ pub(crate) struct Select {
     pub(crate) scope: Scope,
     /// One of these programs or scripts is in the lineage; empty for any.
     pub(crate) programs: Vec<Digest>,
+    /// One of these images is what its container was started from; empty for any, and for none.
+    pub(crate) images: Vec<Digest>,
 }
 
 impl Select {
+    /// Whether all processes of the scope are meant.
+    fn takes_all(&self) -> bool {
+        self.programs.is_empty() && self.images.is_empty()
+    }
+
     /// The number by which the kernel knows the scope. It stays the same when the configuration's
     /// order changes, because processes keep it as long as they live.
     pub(crate) fn number(&self) -> u32 {
@@ -65,6 +73,8 @@ pub(crate) enum VersionRule {
     Literal(String),
     /// By the SHA-256 of a program or script.
     Digest(HashMap<Digest, String>),
+    /// By the digest of the container's image.
+    Image(HashMap<Digest, String>),
     /// In this file's first line.
     File(PathBuf),
     /// The version of this installed package.
@@ -92,7 +102,7 @@ impl VersionRange {
     }
 }
 
-/// Which programs an agent may run.
+/// Which programs an agent may run, or images its container may be started from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Binaries {
@@ -144,7 +154,9 @@ impl Answers {
     /// Whether a session is refused for a doubt.
     pub(crate) fn refuses(self, doubt: &Doubt) -> bool {
         let answer = match doubt {
-            Doubt::Unenrolled { .. } => self.unenrolled,
+            Doubt::Unenrolled { .. } | Doubt::UnenrolledImage(_) | Doubt::NoImage(_) => {
+                self.unenrolled
+            }
             Doubt::Version(_) | Doubt::NoVersion(_) => self.version,
             Doubt::ScriptChanged(_) => self.script,
             Doubt::Inline(_) => self.inline,
@@ -169,9 +181,9 @@ pub(super) fn check(raw: Vec<Raw>) -> Result<Vec<Agent>, Misplaced> {
         let span = agent.select.span();
         let select = agent.select.into_inner().check().map_err(|m| (span.clone(), m))?;
         for other in &agents {
-            if other.select.scope == select.scope && other.select.programs.is_empty() {
+            if other.select.scope == select.scope && other.select.takes_all() {
                 let message = format!(
-                    "agent {} comes first and takes all of these processes: say by `programs` which are its own, or put it last",
+                    "agent {} comes first and takes all of these processes: say by `programs` or `images` which are its own, or put it last",
                     other.name
                 );
                 return Err((span, message));
@@ -231,6 +243,7 @@ pub(super) fn check(raw: Vec<Raw>) -> Result<Vec<Agent>, Misplaced> {
             version,
             versions,
             binaries: agent.binaries,
+            images: agent.images,
             answers,
         });
     }
@@ -255,13 +268,15 @@ pub(super) struct Raw {
     versions: Option<Spanned<String>>,
     #[serde(default)]
     binaries: Binaries,
+    #[serde(default)]
+    images: Binaries,
     doubt: Option<Spanned<toml::Table>>,
 }
 
 #[derive(Deserialize)]
 #[serde(
     untagged,
-    expecting = "a version, or one of { file = \"/path\" }, { sha256 = { \"…\" = \"1.0\" } }, { package = \"name\" }, { env = \"NAME\" }"
+    expecting = "a version, or one of { file = \"/path\" }, { sha256 = { \"…\" = \"1.0\" } }, { image = { \"sha256:…\" = \"1.0\" } }, { package = \"name\" }, { env = \"NAME\" }"
 )]
 enum RawVersion {
     Literal(String),
@@ -273,6 +288,7 @@ enum RawVersion {
 struct RawVersionRule {
     file: Option<PathBuf>,
     sha256: Option<HashMap<String, String>>,
+    image: Option<HashMap<String, String>>,
     package: Option<String>,
     env: Option<String>,
 }
@@ -289,27 +305,35 @@ impl RawVersion {
             Self::Literal(text) => return Ok(VersionRule::Literal(text.trim().to_owned())),
             Self::Rule(rule) => rule,
         };
-        match (rule.file, rule.sha256, rule.package, rule.env) {
-            (Some(file), None, None, None) if file.is_absolute() => Ok(VersionRule::File(file)),
-            (Some(_), None, None, None) => Err("a path begins with '/'".into()),
-            (None, Some(all), None, None) => {
+        match (rule.file, rule.sha256, rule.image, rule.package, rule.env) {
+            (Some(file), None, None, None, None) if file.is_absolute() => {
+                Ok(VersionRule::File(file))
+            }
+            (Some(_), None, None, None, None) => Err("a path begins with '/'".into()),
+            (None, Some(all), None, None, None) => {
                 let all = all.into_iter().map(|(hash, version)| Ok((digest(&hash)?, version)));
                 all.collect::<Result<_, _>>().map(VersionRule::Digest)
             }
-            (None, None, Some(name), None) => {
+            (None, None, Some(all), None, None) => {
+                let all = all.into_iter().map(|(hash, version)| Ok((image(&hash)?, version)));
+                all.collect::<Result<_, _>>().map(VersionRule::Image)
+            }
+            (None, None, None, Some(name), None) => {
                 let fits = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-._:".contains(&b));
                 if !fits || name.is_empty() || name.starts_with('-') {
                     return Err(format!("{name:?} is no package's name"));
                 }
                 Ok(VersionRule::Package(name))
             }
-            (None, None, None, Some(name)) => {
+            (None, None, None, None, Some(name)) => {
                 if name.is_empty() || name.contains(['=', '\0']) {
                     return Err(format!("{name:?} is no variable's name"));
                 }
                 Ok(VersionRule::Environment(name))
             }
-            _ => Err("a version is known by exactly one of file, sha256, package, env".into()),
+            _ => {
+                Err("a version is known by exactly one of file, sha256, image, package, env".into())
+            }
         }
     }
 }
@@ -322,6 +346,7 @@ struct RawSelect {
     slice: Option<String>,
     cgroup: Option<PathBuf>,
     programs: Option<Vec<String>>,
+    images: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -338,6 +363,11 @@ impl RawSelect {
         }
         let programs = self.programs.unwrap_or_default();
         let programs = programs.iter().map(|text| digest(text)).collect::<Result<_, _>>()?;
+        if self.images.as_ref().is_some_and(Vec::is_empty) {
+            return Err("images names none: leave it out for any".into());
+        }
+        let images = self.images.unwrap_or_default();
+        let images = images.iter().map(|text| image(text)).collect::<Result<_, _>>()?;
         let scope = match (self.user, self.unit, self.slice, self.cgroup) {
             (Some(User::Id(id)), None, None, None) => in_scope(id)?,
             (Some(User::Name(name)), None, None, None) => {
@@ -377,7 +407,7 @@ impl RawSelect {
                 return Err("select by user, unit, slice or cgroup: exactly one of them".into());
             }
         };
-        Ok(Select { scope, programs })
+        Ok(Select { scope, programs, images })
     }
 }
 
@@ -409,6 +439,13 @@ fn is_name(text: &str, most: usize) -> bool {
 
 fn digest(text: &str) -> Result<Digest, String> {
     text.parse().map_err(|()| format!("{text:?} is no SHA-256: 64 hexadecimal digits"))
+}
+
+/// An image's id, or the digest of its manifest.
+pub(crate) fn image(text: &str) -> Result<Digest, String> {
+    let digest = text.strip_prefix("sha256:").and_then(|digits| digits.parse().ok());
+    digest
+        .ok_or_else(|| format!("{text:?} is no image's digest: sha256: and 64 hexadecimal digits"))
 }
 
 /// The daemon's own connections must never come back to it.
@@ -452,7 +489,7 @@ mod tests {
 
     #[test]
     fn a_scope_keeps_its_number() {
-        let select = |scope| Select { scope, programs: Vec::new() };
+        let select = |scope| Select { scope, programs: Vec::new(), images: Vec::new() };
         let user = select(Scope::User(64001));
         assert_eq!(user.number(), select(Scope::User(64001)).number());
         assert_ne!(user.number(), select(Scope::User(64002)).number());

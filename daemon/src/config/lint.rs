@@ -86,9 +86,11 @@ fn never(checked: &Checked, agents: &[Agent], targets: &[Target]) -> Option<Stri
         .filter(|agent| when.agents.is_empty() || when.agents.contains(&agent.name))
         .collect();
     if when.enrolled == Some(false)
-        && of_agents.iter().all(|agent| agent.binaries != Binaries::Enrolled)
+        && of_agents
+            .iter()
+            .all(|agent| ![agent.binaries, agent.images].contains(&Binaries::Enrolled))
     {
-        return Some("no agent that it is for has binaries = \"enrolled\"".into());
+        return Some("no agent that it is for has binaries or images = \"enrolled\"".into());
     }
     if !when.versions.is_empty()
         && matches!(rule.then, Then::Allow)
@@ -216,7 +218,7 @@ mod tests {
             ("class = 'write', cascade = true", DENY, "depends on it is destructive"),
             ("class = 'read', cascade = true", DENY, "depends on it is destructive"),
             ("class = 'write', selective = false", DENY, "without bounds is destructive"),
-            ("enrolled = false", DENY, "no agent that it is for has binaries"),
+            ("enrolled = false", DENY, "no agent that it is for has binaries or images"),
             ("agent = 'cleaner', version = '1'", ALLOW, "no agent that it is for has a version"),
         ] {
             let found = warnings(&rule("r", when, then));

@@ -4,19 +4,23 @@ use std::sync::Arc;
 
 use chaperone_model::{Digest, Doubt, Identity, Process};
 
-use super::{enrolled::Enrolled, version::digests};
+use super::{enrolled::Enrolled, image, version::digests};
 use crate::config::{Agent, Binaries};
 
-/// The first agent whose programs are in the lineage; one that names no programs takes all. Where
+/// The first agent whose programs are in the lineage and of whose images the container's is one; one
+/// that names none takes all. Where
 /// there is none, the last of them and that it is none. `None` where there are no candidates.
 pub(super) fn choose<'a>(
     candidates: &[&'a Agent],
     lineage: &[Arc<Process>],
+    image: &image::Found,
 ) -> Option<(&'a Agent, bool)> {
     let has = |wanted: &[Digest]| digests(lineage).any(|(digest, _)| wanted.contains(digest));
     let found = candidates.iter().find(|agent| {
-        let programs = &agent.select.programs;
-        programs.is_empty() || has(programs)
+        let (programs, images) = (&agent.select.programs, &agent.select.images);
+        let is_of = |image: &Arc<image::Image>| image.digests().iter().any(|d| images.contains(d));
+        (programs.is_empty() || has(programs))
+            && (images.is_empty() || image.as_ref().is_ok_and(is_of))
     });
     match found {
         Some(agent) => Some((agent, true)),
@@ -37,6 +41,8 @@ pub(super) struct Found {
     pub(super) cut: bool,
     /// Why the version is not known.
     pub(super) no_version: Option<String>,
+    /// The image of the container; nothing where nobody asks.
+    pub(super) image: Option<image::Found>,
 }
 
 /// All doubts. `known`: the agent is one that runs these programs.
@@ -73,6 +79,14 @@ pub(super) fn of(
         }
     } else if found.cut {
         doubts.push(Doubt::Cut);
+    }
+    if agent.images == Binaries::Enrolled {
+        match found.image {
+            Some(Ok(image)) if enrolled.has_image(&agent.name, image.digests()) => {}
+            Some(Ok(image)) => doubts.push(Doubt::UnenrolledImage(image.digest)),
+            Some(Err(why)) => doubts.push(Doubt::NoImage(why)),
+            None => doubts.push(Doubt::NoImage("it was not looked for".into())),
+        }
     }
     if let Some(range) = &agent.versions {
         match (&identity.version, found.no_version) {

@@ -1,4 +1,4 @@
-//! The programs and scripts that ops have enrolled for each agent, in a file that `chaperone agents
+//! The programs, scripts and images that ops have enrolled for each agent, in a file that `chaperone agents
 //! enroll` writes and the daemon reads again when it changes.
 
 use std::{
@@ -12,6 +12,8 @@ use std::{
 use chaperone_model::{AgentName, Digest};
 use serde::{Deserialize, Serialize};
 
+use crate::config::image_digest;
+
 /// One enrolled file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,11 +23,23 @@ pub(crate) struct Entry {
     pub(crate) sha256: String,
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
+/// One enrolled image.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
-    #[serde(default)]
-    enrolled: Vec<Entry>,
+pub(crate) struct EnrolledImage {
+    pub(crate) agent: String,
+    /// Its digest, with what it is made by: `sha256:…`.
+    pub(crate) digest: String,
+}
+
+/// All that is enrolled.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct List {
+    #[serde(default, rename = "enrolled")]
+    pub(crate) files: Vec<Entry>,
+    #[serde(default, rename = "image", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) images: Vec<EnrolledImage>,
 }
 
 /// What is wrong with the file.
@@ -38,25 +52,25 @@ pub(crate) enum EnrolledError {
 }
 
 /// All entries. A file that is not there has none.
-pub(crate) fn read(path: &Path) -> Result<Vec<Entry>, EnrolledError> {
+pub(crate) fn read(path: &Path) -> Result<List, EnrolledError> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(List::default()),
         Err(source) => return Err(EnrolledError::File { what: "read", path: path.into(), source }),
     };
     let wrong = |reason: String| EnrolledError::Wrong { path: path.into(), reason };
-    let file: File = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-    if let Some(entry) = file.enrolled.iter().find(|e| e.sha256.parse::<Digest>().is_err()) {
+    let list: List = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    if let Some(entry) = list.files.iter().find(|e| e.sha256.parse::<Digest>().is_err()) {
         return Err(wrong(format!("{:?} is no SHA-256", entry.sha256)));
     }
-    Ok(file.enrolled)
+    if let Some(error) = list.images.iter().find_map(|i| image_digest(&i.digest).err()) {
+        return Err(wrong(error));
+    }
+    Ok(list)
 }
 
 /// Changes the list, one at a time: the new file takes the place of the old at once.
-pub(crate) fn change(
-    path: &Path,
-    change: impl FnOnce(&mut Vec<Entry>),
-) -> Result<(), EnrolledError> {
+pub(crate) fn change(path: &Path, change: impl FnOnce(&mut List)) -> Result<(), EnrolledError> {
     let failed = |source| EnrolledError::File { what: "write", path: path.into(), source };
     let open = |path: &Path| {
         let mut options = fs::OpenOptions::new();
@@ -65,9 +79,9 @@ pub(crate) fn change(
     // Held until it is done; the list itself is another file each time.
     let lock = open(&path.with_extension("lock"))?;
     lock.lock().map_err(failed)?;
-    let mut entries = read(path)?;
-    change(&mut entries);
-    let text = toml::to_string(&File { enrolled: entries })
+    let mut list = read(path)?;
+    change(&mut list);
+    let text = toml::to_string(&list)
         .map_err(|error| EnrolledError::Wrong { path: path.into(), reason: error.to_string() })?;
     let draft = path.with_extension("new");
     let mut file = open(&draft)?;
@@ -82,6 +96,7 @@ pub(crate) fn change(
 #[derive(Debug, Default)]
 pub(crate) struct Enrolled {
     all: HashSet<(AgentName, Digest)>,
+    images: HashSet<(AgentName, Digest)>,
     /// Of the file: inode, size, time of change.
     mark: Option<(u64, u64, i64, i64)>,
 }
@@ -93,19 +108,28 @@ impl Enrolled {
         if mark == self.mark {
             return Ok(None);
         }
-        let entries = read(path)?;
-        let all = entries
+        let list = read(path)?;
+        let all = list
+            .files
             .into_iter()
             .filter_map(|entry| Some((AgentName(entry.agent.into()), entry.sha256.parse().ok()?)));
-        Ok(Some(Self { all: all.collect(), mark }))
+        let images = list.images.into_iter().filter_map(|image| {
+            Some((AgentName(image.agent.into()), image_digest(&image.digest).ok()?))
+        });
+        Ok(Some(Self { all: all.collect(), images: images.collect(), mark }))
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.all.len()
+        self.all.len() + self.images.len()
     }
 
     pub(crate) fn has(&self, agent: &AgentName, digest: Digest) -> bool {
         self.all.contains(&(agent.clone(), digest))
+    }
+
+    /// Whether an image is, by any of its digests.
+    pub(crate) fn has_image(&self, agent: &AgentName, digests: &[Digest]) -> bool {
+        digests.iter().any(|digest| self.images.contains(&(agent.clone(), *digest)))
     }
 }
 
@@ -117,15 +141,15 @@ mod tests {
     fn what_is_written_is_read_and_a_change_is_seen() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("enrolled.toml");
-        assert_eq!(read(&path).expect("none"), []);
+        assert_eq!(read(&path).expect("none"), List::default());
         let entry = |n: &str| Entry {
             agent: "cleaner".into(),
             path: "/opt/a".into(),
             sha256: n.repeat(64),
         };
-        let set = |entries: Vec<Entry>| change(&path, |all| *all = entries).expect("written");
+        let set = |entries: Vec<Entry>| change(&path, |all| all.files = entries).expect("written");
         set(vec![entry("a")]);
-        assert_eq!(read(&path).expect("read"), [entry("a")]);
+        assert_eq!(read(&path).expect("read").files, [entry("a")]);
         let first = Enrolled::default().reread(&path).expect("read").expect("changed");
         let digest = |n: &str| n.repeat(64).parse().expect("a digest");
         assert!(first.has(&AgentName("cleaner".into()), digest("a")));
@@ -134,6 +158,14 @@ mod tests {
         set(vec![entry("b")]);
         let second = first.reread(&path).expect("read").expect("changed");
         assert!(!second.has(&AgentName("cleaner".into()), digest("a")));
+        let image =
+            EnrolledImage { agent: "cleaner".into(), digest: format!("sha256:{}", "c".repeat(64)) };
+        change(&path, |all| all.images.push(image)).expect("written");
+        let third = second.reread(&path).expect("read").expect("changed");
+        let cleaner = AgentName("cleaner".into());
+        assert!(third.has_image(&cleaner, &[digest("a"), digest("c")]));
+        assert!(!third.has_image(&cleaner, &[digest("b")]), "that is a program");
+        assert!(!third.has(&cleaner, digest("c")), "that is an image");
         fs::write(&path, "enrolled = 3").expect("written");
         assert!(second.reread(&path).is_err());
     }
@@ -151,10 +183,10 @@ mod tests {
                         path: format!("/{number}").into(),
                         sha256: "a".repeat(64),
                     };
-                    change(path, |all| all.push(entry)).expect("written");
+                    change(path, |all| all.files.push(entry)).expect("written");
                 });
             }
         });
-        assert_eq!(read(&path).expect("read").len(), 8);
+        assert_eq!(read(&path).expect("read").files.len(), 8);
     }
 }

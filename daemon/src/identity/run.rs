@@ -1,12 +1,12 @@
 //! Which run of an agent a process belongs to: the invocation of its unit, or else the lifetime of
 //! the agent's first process.
 
-use std::path::Path;
+use std::{fs, path::Path, sync::Arc};
 
 use chaperone_kernel::ProcessKey;
-use chaperone_model::Run;
+use chaperone_model::{Process, Run};
 
-use super::tracker::TICK_NS;
+use super::{kept, tracker::TICK_NS};
 
 /// systemd notes the invocation on the unit's cgroup. Only root can set attributes of this kind, so
 /// that it is the system's own service manager's word.
@@ -27,6 +27,7 @@ pub(crate) fn of(first: &ProcessKey, cgroup: Option<&str>, cgroups: &Path, boot:
         name: name.into(),
         unit: unit.map(|(name, _)| name.to_owned()),
         container: cgroup.and_then(container).map(str::to_owned),
+        image: None,
     }
 }
 
@@ -52,14 +53,50 @@ fn invocation(folder: &Path) -> Option<String> {
     (id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then(|| id.to_owned())
 }
 
+/// The container in which a whole lineage is, where it is root's word; else why it is not known.
+///
+/// Whoever may make groups below one of his own may give them the names of others' containers, and
+/// whoever may write to a group's `cgroup.procs` moves processes between those below it.
+pub(super) fn surely<'a>(
+    first: Option<&'a str>,
+    lineage: &[Arc<Process>],
+    cgroups: &Path,
+) -> Result<&'a str, String> {
+    let first = first.ok_or("the cgroup is not known")?;
+    let (id, above) = container_and_above(first).ok_or("it runs in no container")?;
+    let mut others = lineage.iter().filter_map(|process| process.cgroup.as_deref());
+    if others.any(|other| container(other) != Some(id)) {
+        return Err("the processes of its lineage are not all in one container".into());
+    }
+    let above = cgroups.join(above.trim_matches('/'));
+    let groups = above.ancestors().take_while(|folder| folder.starts_with(cgroups));
+    for group in groups {
+        let roots = |path: &Path| fs::metadata(path).is_ok_and(|about| kept::is_roots(&about));
+        if !roots(group) || !roots(&group.join("cgroup.procs")) {
+            return Err("others than root could have named the container's cgroup".into());
+        }
+    }
+    Ok(id)
+}
+
 /// Container runtimes put the container's id, 64 hexadecimal digits, into its cgroup's name:
 /// `docker-ID.scope`, `/docker/ID`, `libpod-ID.scope`, `cri-containerd-ID.scope`.
 fn container(cgroup: &str) -> Option<&str> {
+    container_and_above(cgroup).map(|(id, _)| id)
+}
+
+/// The id, and the path of the group above the container's.
+fn container_and_above(cgroup: &str) -> Option<(&str, &str)> {
     let is_id = |text: &&str| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
-    cgroup.rsplit('/').find_map(|part| {
+    let mut rest = cgroup;
+    loop {
+        let (above, part) = rest.rsplit_once('/')?;
         let part = part.strip_suffix(".scope").unwrap_or(part);
-        part.rsplit(['-', ':']).next().filter(is_id)
-    })
+        if let Some(id) = part.rsplit(['-', ':']).next().filter(is_id) {
+            return Some((id, above));
+        }
+        rest = above;
+    }
 }
 
 #[cfg(test)]

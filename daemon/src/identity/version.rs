@@ -2,9 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fs::OpenOptions,
     io::Read,
-    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::Path,
     process::{Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
@@ -13,7 +11,7 @@ use std::{
 
 use chaperone_model::{Digest, Process, Version, VersionSource};
 
-use super::{proc, tracker::Id};
+use super::{image, kept, proc, tracker::Id};
 use crate::config::VersionRule;
 
 /// Longest version that is kept, in bytes.
@@ -30,6 +28,7 @@ pub(crate) async fn of(
     rule: &VersionRule,
     lineage: &[Arc<Process>],
     first: Id,
+    image: &image::Found,
     packages: &Packages,
 ) -> Result<Version, String> {
     let (text, source) = match rule {
@@ -39,6 +38,12 @@ pub(crate) async fn of(
                 digests(lineage).find_map(|(digest, source)| Some((known.get(digest)?, source)));
             let (text, source) = found.ok_or("no program of the lineage has one of its hashes")?;
             (text.clone(), source)
+        }
+        VersionRule::Image(known) => {
+            let image = image.as_ref().map_err(Clone::clone)?;
+            let found = image.digests().iter().find_map(|digest| known.get(digest));
+            let none = || format!("the container's image sha256:{} is none of those", image.digest);
+            (found.ok_or_else(none)?.clone(), VersionSource::Image)
         }
         VersionRule::File(path) => {
             let path = path.clone();
@@ -70,30 +75,13 @@ pub(crate) fn digests(lineage: &[Arc<Process>]) -> impl Iterator<Item = (&Digest
     })
 }
 
-/// A file counts where nobody but root, or who runs the daemon, can have written it or put another
-/// in its place.
+/// The first line of a file, where nobody but root, or who runs the daemon, can have written it or
+/// put another in its place.
 pub(crate) fn read(path: &Path) -> Result<String, String> {
-    let shown = path.display();
-    let cannot = |error: std::io::Error| format!("cannot read {shown}: {error}");
-    let own = nix::unistd::geteuid().as_raw();
-    for folder in path.ancestors().skip(1) {
-        let about = std::fs::metadata(folder).map_err(cannot)?;
-        // In a sticky folder (/tmp) nobody removes what is another's.
-        let mode = about.permissions().mode();
-        let closed = mode & 0o022 == 0 || mode & 0o1000 != 0;
-        if ![0, own].contains(&about.uid()) || !closed {
-            return Err(format!("others than root could have put {shown} there"));
-        }
-    }
-    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(cannot)?;
-    let about = file.metadata().map_err(cannot)?;
-    let open = ![0, own].contains(&about.uid()) || about.permissions().mode() & 0o022 != 0;
-    if !about.is_file() || open {
-        return Err(format!("others than root could have written {shown}"));
-    }
+    let file = kept::open(path)?.ok_or_else(|| format!("there is no {}", path.display()))?;
     let mut text = String::new();
-    file.take(LONGEST).read_to_string(&mut text).map_err(cannot)?;
+    let read = file.take(LONGEST).read_to_string(&mut text);
+    read.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
@@ -140,7 +128,7 @@ fn installed(package: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, os::unix::fs::PermissionsExt};
 
     use super::*;
 

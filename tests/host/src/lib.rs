@@ -18,5 +18,5 @@ pub use certificates::{Certificates, Kind};
 pub use host::Host;
 pub use postgres::{Postgres, Release};
 pub use process::{Process, wait_until};
-pub use programs::{compile_agent, sha256};
+pub use programs::{compile_agent, compile_agent_for_image, sha256};
 pub use scene::Scene;

@@ -17,10 +17,24 @@ const SOURCE: &str = include_str!("../programs/agent.c");
 /// # Errors
 /// Where there is no compiler.
 pub fn compile_agent(to: &Path, mark: &str) -> Result<PathBuf> {
+    compile(to, mark, &[])
+}
+
+/// As [`compile_agent`], a program that needs no other file.
+///
+/// # Errors
+/// As [`compile_agent`].
+pub fn compile_agent_for_image(to: &Path, mark: &str) -> Result<PathBuf> {
+    compile(to, mark, &["-static"])
+}
+
+fn compile(to: &Path, mark: &str, how: &[&str]) -> Result<PathBuf> {
     let source = to.with_extension("c");
     fs::write(&source, format!("{SOURCE}\nconst char mark[] = \"{mark}\";\n"))?;
     let output = Command::new("cc")
-        .args(["-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"])
+        .args(["-O1", "-Wall", "-Wextra", "-Werror", "-pthread"])
+        .args(how)
+        .arg("-o")
         .arg(to)
         .arg(&source)
         .output()

@@ -4,6 +4,7 @@
 mod acceptance;
 mod catalog;
 mod clients;
+mod containers;
 mod drivers;
 mod evidence;
 mod holds;

@@ -132,6 +132,8 @@ pub struct SessionRow {
     pub unit: Option<String>,
     /// The container.
     pub container: Option<String>,
+    /// The digest of the image that the container was started from.
+    pub image: Option<String>,
     /// Number of the process's record.
     pub process: u64,
     /// The agent's first process and what came of it, down to this one.
@@ -244,7 +246,7 @@ pub struct RunRow {
     pub agent: String,
     /// Its version.
     pub agent_version: Option<String>,
-    /// `configuration`, `digest`, `file`, `package`, or `said` by the agent.
+    /// `configuration`, `digest`, `script`, `image`, `file`, `package`, or `said` by the agent.
     pub version_source: Option<String>,
     /// The run.
     pub run: String,
@@ -252,6 +254,8 @@ pub struct RunRow {
     pub unit: Option<String>,
     /// The container.
     pub container: Option<String>,
+    /// The digest of the image that the container was started from.
+    pub image: Option<String>,
     /// When it was first seen, in UTC.
     pub first_seen: String,
     /// Its sessions.
@@ -415,6 +419,7 @@ pub(super) fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
         run: row.get("run")?,
         unit: row.get("unit")?,
         container: row.get("container")?,
+        image: row.get("image")?,
         process: row.get("process")?,
         lineage: row.get("lineage")?,
         uid: row.get("uid")?,
@@ -467,6 +472,7 @@ pub(super) fn run_row(row: &Row<'_>) -> rusqlite::Result<RunRow> {
         run: row.get("run")?,
         unit: row.get("unit")?,
         container: row.get("container")?,
+        image: row.get("image")?,
         first_seen: row.get("first_seen")?,
         sessions: row.get("sessions")?,
         targets: row.get("targets")?,

@@ -29,7 +29,7 @@ fn run(agent: &str, version: &str) -> Record {
         at: Timestamp(1_000_000),
         agent: AgentName(agent.into()),
         version: Some(Version { text: version.into(), source: VersionSource::Digest }),
-        run: Run { name: format!("{agent}-run").into(), unit: None, container: None },
+        run: Run { name: format!("{agent}-run").into(), unit: None, container: None, image: None },
     })
 }
 
