@@ -55,13 +55,13 @@ pub(crate) fn run(config: &Config, args: &AgentsArgs, json: bool) -> Result<bool
 #[derive(Serialize)]
 pub(crate) struct Seen {
     pub(crate) runs: Vec<RunRow>,
-    pub(crate) images: Vec<Image>,
+    pub(crate) images: Vec<SeenImage>,
     pub(crate) programs: Vec<Program>,
 }
 
 /// An image that an agent's containers were started from.
 #[derive(Serialize)]
-pub(crate) struct Image {
+pub(crate) struct SeenImage {
     pub(crate) agent: String,
     pub(crate) image: String,
     pub(crate) enrolled: bool,
@@ -85,7 +85,7 @@ fn list(config: &Config, limit: u32, json: bool) -> Result<()> {
     let runs = reader.runs(limit)?;
     let programs = reader.binaries()?.into_iter();
     let programs = programs.map(|row| Program { enrolled: is_enrolled(&row), row }).collect();
-    let images = images_of(&runs).map(|(agent, image)| Image {
+    let images = images_of(&runs).map(|(agent, image)| SeenImage {
         agent: agent.into(),
         image: image.into(),
         enrolled: list.images.iter().any(|i| i.agent == agent && i.digest == image),

@@ -322,7 +322,7 @@ fn doubted(agent: &AgentName, doubt: &Doubt) -> Refusal {
             (doubt.to_string(), "Start the agent again.".into())
         }
         Doubt::NoAgent => {
-            (doubt.to_string(), "Ask operations to name its programs in the configuration.".into())
+            (doubt.to_string(), "Ask operations to name its programs, or its image, in the configuration.".into())
         }
     };
     Refusal::new("28000", format!("chaperone does not let agent {agent} through: {told}"))

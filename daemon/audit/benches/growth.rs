@@ -65,7 +65,7 @@ fn show(what: &str, text: impl Fn(u64) -> Option<String>, rows: impl Fn(u64) -> 
     // To open it again moves the WAL into it.
     drop(Log::open(&path, Options::default()).expect("a log"));
     let bytes = (size(&path) - empty) / COMMANDS;
-    let day = bytes * 86_400_000 >> 30;
+    let day = (bytes * 86_400_000) >> 30;
     println!("{what:44} {bytes:>16} {day:>18} GiB");
 }
 

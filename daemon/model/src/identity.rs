@@ -275,7 +275,9 @@ impl fmt::Display for Doubt {
                 write!(f, "the process began to run {began}, and shows {shown} as its program")
             }
             Self::Cut => f.write_str("the lineage is longer than what is kept of it"),
-            Self::NoAgent => f.write_str("no agent of the configuration runs these programs"),
+            Self::NoAgent => {
+                f.write_str("no agent of the configuration runs these programs, or this image")
+            }
         }
     }
 }

@@ -37,7 +37,7 @@ fn twenty_rules_that_do_not_match(bencher: Bencher<'_, '_>) {
     let identity = Identity {
         agent: AgentName("cleaner".into()),
         version: None,
-        run: Run { name: "r".into(), unit: None, container: None },
+        run: Run { name: "r".into(), unit: None, container: None, image: None },
         lineage: [].into(),
         comm: String::new(),
         doubts: Vec::new(),

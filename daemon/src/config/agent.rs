@@ -479,6 +479,21 @@ mod tests {
     }
 
     #[test]
+    fn an_image_is_named_by_its_digest() {
+        let version = |text: &str| {
+            let toml = format!("version = {{ image = {{ \"{text}\" = \"1.4.2\" }} }}");
+            let mut raw: HashMap<String, RawVersion> = toml::from_str(&toml).expect("a version");
+            raw.remove("version").expect("it").check()
+        };
+        let digits = "0a".repeat(32);
+        let known = HashMap::from([(Digest([0x0a; 32]), "1.4.2".into())]);
+        assert_eq!(version(&format!("sha256:{digits}")), Ok(VersionRule::Image(known)));
+        for wrong in [digits.as_str(), "localhost/agent:1", "sha512:0a", "sha256:0a"] {
+            assert!(version(wrong).is_err_and(|why| why.contains("no image's digest")), "{wrong}");
+        }
+    }
+
+    #[test]
     fn slices_are_where_systemd_puts_them() {
         assert_eq!(slice_path("agents.slice"), Ok("/agents.slice".into()));
         assert_eq!(slice_path("a-b-c.slice"), Ok("/a.slice/a-b.slice/a-b-c.slice".into()));

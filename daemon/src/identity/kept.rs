@@ -27,7 +27,8 @@ pub(super) fn open(path: &Path) -> Result<Option<File>, String> {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 about => about.map_err(cannot)?,
             };
-            if !is_roots(&about) && !(is_owned(&about) && about.mode() & STICKY != 0) {
+            let sticky = is_owned(&about) && about.mode() & STICKY != 0;
+            if !is_roots(&about) && !sticky {
                 return Err(format!("others than root could have put {shown} there"));
             }
         }

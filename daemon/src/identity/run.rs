@@ -64,6 +64,13 @@ pub(super) fn surely<'a>(
 ) -> Result<&'a str, String> {
     let first = first.ok_or("the cgroup is not known")?;
     let (id, above) = container_and_above(first).ok_or("it runs in no container")?;
+    // One that is gone by now is where another was that is not.
+    let is_known = |of: &Process| {
+        lineage.iter().any(|other| other.cgroup.is_some() && other.cgroup_id == of.cgroup_id)
+    };
+    if !lineage.last().is_some_and(|last| is_known(last)) {
+        return Err("the cgroup of the process that connected is not known".into());
+    }
     let mut others = lineage.iter().filter_map(|process| process.cgroup.as_deref());
     if others.any(|other| container(other) != Some(id)) {
         return Err("the processes of its lineage are not all in one container".into());

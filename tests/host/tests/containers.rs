@@ -154,10 +154,18 @@ fn p3_an_image_has_to_be_enrolled_and_tells_the_version() -> Result<()> {
     assert_eq!(row["agent_version"], "1.5");
 
     // And no container at all.
-    let refused = host.psql(&["SELECT 'from the host'"])?;
+    let refused = outside(&host)?;
     assert!(refused.err.contains("it runs in no container"), "{refused:?}");
     assert_eq!(host.commands()?.len(), 2);
     Ok(())
+}
+
+/// The agent's account asks, in no container: beside those of the engine, which leaves the group above
+/// them to groups.
+fn outside(host: &Host) -> Result<Finished> {
+    let group = host.cgroup().join("outside");
+    fs::create_dir_all(&group)?;
+    host.agent_in(&group, host.uid(), "psql", &["-X", "-c", "SELECT 1"])
 }
 
 /// Waits until the daemon has read the list so often.
@@ -184,7 +192,7 @@ fn p3_agents_of_one_account_are_told_apart_by_their_images() -> Result<()> {
         let row = host.commands()?.pop().context("no command")?;
         assert_eq!(row["agent"], agent, "{row}");
     }
-    for refused in [podman.agent(&host, &third, &ASKS)?.1, host.psql(&["SELECT 1"])?] {
+    for refused in [podman.agent(&host, &third, &ASKS)?.1, outside(&host)?] {
         assert!(refused.err.contains("no agent of the configuration"), "{refused:?}");
     }
     Ok(())
