@@ -33,7 +33,7 @@ pub use error::AuditError;
 pub use files::make_folder;
 pub use proofs::{Canonicalised, Proofs};
 pub use query::{
-    BinaryRow, CommandDetail, CommandRow, EventRow, Filter, HoldRow, Part, Reader, RunRow,
+    BinaryRow, CommandDetail, CommandRow, EventRow, Filter, Finished, HoldRow, Part, Reader, RunRow,
     SessionRow,
 };
 pub use retire::Keep;

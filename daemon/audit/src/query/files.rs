@@ -75,6 +75,23 @@ impl File {
         filter: &Filter,
         limit: usize,
     ) -> Result<Vec<CommandRow>, AuditError> {
+        let mut rows = Vec::new();
+        if limit > 0 {
+            self.visit(which, filter, |row| {
+                rows.push(row);
+                Ok(rows.len() < limit)
+            })?;
+        }
+        Ok(rows)
+    }
+
+    /// Hands over one row after the other, for as long as more are wanted.
+    pub(super) fn visit(
+        &self,
+        which: &Rows,
+        filter: &Filter,
+        mut take: impl FnMut(CommandRow) -> Result<bool, AuditError>,
+    ) -> Result<(), AuditError> {
         let (after, last) = match *which {
             Rows::Newest => (None, None),
             Rows::Finished(after, last) => (Some(after), Some(last)),
@@ -99,15 +116,12 @@ impl File {
             ":after": after.map(|s| s.0.cast_signed()),
             ":last": last.map(|s| s.0.cast_signed()),
         })?;
-        let mut rows = Vec::new();
-        while rows.len() < limit
-            && let Some(row) = found.next()?
-        {
-            if contains(row, other.as_deref())? {
-                rows.push(command_row(row)?);
+        while let Some(row) = found.next()? {
+            if contains(row, other.as_deref())? && !take(command_row(row)?)? {
+                break;
             }
         }
-        Ok(rows)
+        Ok(())
     }
 }
 
