@@ -7,6 +7,7 @@ mod clients;
 mod containers;
 mod drivers;
 mod evidence;
+mod export;
 mod holds;
 mod hostile;
 mod identity;
