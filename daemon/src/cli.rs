@@ -23,6 +23,7 @@ use crate::{
     holds::{self, HoldsArgs, WordArgs},
     policy::{self, PolicyCommand},
     replay::{self, ReplayArgs},
+    search::{self, SearchArgs},
     show,
     trust::{self, Trust},
     verify::{self, ProofArgs, VerifyArgs},
@@ -192,6 +193,8 @@ enum LogCommand {
     Verify(VerifyArgs),
     /// Write the proof that a record is in the log, or that the log goes on from a kept checkpoint
     Proof(ProofArgs),
+    /// Find commands by words of their statement and response, and by what they are
+    Search(SearchArgs),
     /// Erase what commands and their responses say; the log proves all else as before (root)
     Erase(EraseArgs),
     /// Begin a new file of the log, as with every month (root)
@@ -271,6 +274,7 @@ fn dispatch(cli: &Cli) -> Result<bool> {
             let path = || Ok(config()?.daemon.log);
             let key = || evidence::verifier(&config()?);
             match &args.what {
+                Some(LogCommand::Search(args)) => search::run(&path()?, args, cli.json),
                 Some(LogCommand::Key) => verify::key(&key()?),
                 Some(LogCommand::Checkpoint) => verify::checkpoint(&path()?),
                 Some(LogCommand::Proof(args)) => verify::proof(&path()?, args),

@@ -29,6 +29,7 @@ mod reader;
 mod relay;
 mod replay;
 mod scoping;
+mod search;
 mod secret;
 mod serve;
 mod session;

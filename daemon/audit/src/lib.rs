@@ -22,6 +22,7 @@ mod retire;
 mod row;
 mod schema;
 mod seal;
+pub mod search;
 mod table;
 mod threads;
 pub mod tree;
