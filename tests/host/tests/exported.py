@@ -52,5 +52,9 @@ def cef(path):
         rows.append(row)
     return rows
 
-forms = {"jsonl": jsonl, "csv": table, "ocsf": ocsf, "cef": cef}
+def parquet(path):
+    import pyarrow.parquet
+    return pyarrow.parquet.read_table(path).to_pylist()
+
+forms = {"parquet": parquet, "jsonl": jsonl, "csv": table, "ocsf": ocsf, "cef": cef}
 json.dump(forms[sys.argv[1]](sys.argv[2]), sys.stdout)
