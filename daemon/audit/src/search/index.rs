@@ -218,7 +218,7 @@ fn open(log: &Path) -> Result<Index, AuditError> {
             Ok(Some(connection)) => return Ok(Index { connection: settings(connection)?, reader }),
             Ok(None) => tracing::info!("the search index is of another log, and is made anew"),
             Err(error) => {
-                tracing::info!(%error, "the search index cannot be used, and is made anew")
+                tracing::info!(%error, "the search index cannot be used, and is made anew");
             }
         }
     }
