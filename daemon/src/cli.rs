@@ -26,7 +26,7 @@ use crate::{
     search::{self, SearchArgs},
     show,
     trust::{self, Trust},
-    verify::{self, ProofArgs, VerifyArgs},
+    verify::{self, CheckpointArgs, ProofArgs, VerifyArgs},
 };
 
 /// How often `log --follow` looks.
@@ -188,7 +188,7 @@ enum LogCommand {
     /// Show the log's public key, to be enrolled off this host
     Key,
     /// Show the log's newest signed head, to be kept elsewhere
-    Checkpoint,
+    Checkpoint(CheckpointArgs),
     /// Verify that the log is what was written
     Verify(VerifyArgs),
     /// Write the proof that a record is in the log, or that the log goes on from a kept checkpoint
@@ -240,14 +240,15 @@ fn dispatch(cli: &Cli) -> Result<bool> {
         Command::Daemon { detach: true } => daemon::detach(&config()?).map(|()| true),
         Command::Daemon { detach: false } => daemon::run(config()?).map(|()| true),
         Command::Check => {
-            let config = config()?;
+            let mut config = config()?;
             let elsewhere = daemon::examine(&config)?;
+            config.warnings.extend(daemon::near(&config));
             show::checked(&path, &config, &elsewhere, cli.json).map(|()| true)
         }
         Command::Doctor => doctor::examine(&path, cli.json),
         Command::Status => {
             if let Reply::Status(status) = ask(&socket()?, &Action::Status)? {
-                let well = status.log.error.is_none();
+                let well = status.log.error.is_none() && !status.anchors.iter().any(|a| a.lags);
                 show::status(&status, cli.json)?;
                 return Ok(well);
             }
@@ -276,7 +277,7 @@ fn dispatch(cli: &Cli) -> Result<bool> {
             match &args.what {
                 Some(LogCommand::Search(args)) => search::run(&path()?, args, cli.json),
                 Some(LogCommand::Key) => verify::key(&key()?),
-                Some(LogCommand::Checkpoint) => verify::checkpoint(&path()?),
+                Some(LogCommand::Checkpoint(args)) => verify::checkpoint(&path()?, args),
                 Some(LogCommand::Proof(args)) => verify::proof(&path()?, args),
                 Some(LogCommand::Erase(args)) => {
                     let log = || Ok(Reader::open(&path()?)?);

@@ -17,9 +17,10 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use toml::Spanned;
 
-use crate::secret::Source;
+use crate::{outbound::is_guarded, secret::Source};
 
 mod agent;
+mod anchor;
 mod diagnostic;
 mod durability;
 mod evidence;
@@ -28,6 +29,7 @@ mod rule;
 mod target;
 
 pub(crate) use agent::{Agent, Binaries, Scope, VersionRule, image as image_digest};
+pub(crate) use anchor::{Anchor, Destination, ObjectStore, Syslog};
 use diagnostic::{point_at, suggest};
 pub(crate) use durability::{Durability, Safe};
 pub(crate) use evidence::Evidence;
@@ -55,6 +57,8 @@ pub(crate) struct Config {
     pub(crate) policy: Policy,
     pub(crate) webhook: Option<Webhook>,
     pub(crate) log: Evidence,
+    /// Where the log's checkpoints are sent.
+    pub(crate) anchors: Vec<Anchor>,
     /// What is odd about it, though it is valid.
     pub(crate) warnings: Vec<String>,
 }
@@ -141,12 +145,13 @@ impl Config {
         let webhook = file.webhook.map(RawWebhook::check).transpose();
         let webhook = webhook.map_err(|(span, message)| at(span, &message))?;
         let log = file.log.check().map_err(|(span, message)| at(span, &message))?;
+        let anchors = anchor::check(file.anchor).map_err(|(span, message)| at(span, &message))?;
         let mut hash = String::new();
         for byte in Sha256::digest(text.as_bytes()) {
             let _ = write!(hash, "{byte:02x}");
         }
         let policy = Policy::new(hash, defaults, rules);
-        Ok(Self { daemon, agents, targets, policy, webhook, log, warnings })
+        Ok(Self { daemon, agents, targets, policy, webhook, log, anchors, warnings })
     }
 
     /// The cgroup to attach to.
@@ -175,6 +180,8 @@ struct File {
     webhook: Option<RawWebhook>,
     #[serde(default)]
     log: evidence::Raw,
+    #[serde(default)]
+    anchor: Vec<anchor::Raw>,
 }
 
 #[derive(Deserialize)]
@@ -188,12 +195,7 @@ struct RawWebhook {
 impl RawWebhook {
     fn check(self) -> Result<Webhook, Misplaced> {
         let url = self.url.get_ref();
-        let loopback = ["http://127.0.0.1", "http://[::1]", "http://localhost"];
-        let near = loopback.iter().any(|near| {
-            url.strip_prefix(near)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']))
-        });
-        if !url.starts_with("https://") && !near {
+        if !is_guarded(url) {
             let message =
                 "a webhook is told statements: its url begins with https://, or is on this host";
             return Err((self.url.span(), message.into()));

@@ -24,6 +24,7 @@ use tokio::{
 };
 
 use crate::{
+    anchors::Anchors,
     clock,
     config::{Agent, Scope},
     inspect::{Destination, inspect},
@@ -66,12 +67,13 @@ pub(crate) async fn serve(
     listener: std::os::unix::net::UnixListener,
     attach: PathBuf,
     counters: Counters,
+    anchors: Arc<Anchors>,
 ) {
     let listener = match UnixListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "the control socket cannot be used"),
     };
-    let desk = Arc::new(Desk { shared, attach, counters, since: clock::wall() });
+    let desk = Arc::new(Desk { shared, attach, counters, anchors, since: clock::wall() });
     let places = Arc::new(Semaphore::new(CALLERS));
     // Who finds no place here does not hear why.
     let farewells = Arc::new(Semaphore::new(CALLERS));
@@ -102,6 +104,7 @@ struct Desk {
     shared: Arc<Shared>,
     attach: PathBuf,
     counters: Counters,
+    anchors: Arc<Anchors>,
     since: Timestamp,
 }
 
@@ -263,6 +266,7 @@ impl Desk {
                 error: stats.error,
             },
             counters: kernel.chain(self.shared.counters.read()).collect(),
+            anchors: self.anchors.status(stats.last.0),
         })
     }
 

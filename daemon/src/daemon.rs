@@ -20,6 +20,7 @@ use tokio::{
 
 use crate::{
     addresses::{Answers, LOOK_UP_EVERY, TargetAddress},
+    anchors::{self, Anchors},
     approvals::{Approvals, Listener},
     clock,
     config::{Attach, Config, Target, VersionRule},
@@ -82,10 +83,11 @@ pub(crate) fn run(config: Config) -> Result<()> {
     let acceptor = Acceptor::new(Arc::new(authority))?;
 
     enrolled::read(&config.daemon.enrolled)?;
-    for warning in &config.warnings {
+    for warning in config.warnings.iter().chain(&near(&config)) {
         tracing::warn!("{warning}");
     }
     let listener = webhook(&config)?;
+    let anchors = Arc::new(Anchors::start(&config)?);
 
     let generation = plan.generation;
     let attach = plan.attach.clone();
@@ -128,7 +130,9 @@ pub(crate) fn run(config: Config) -> Result<()> {
             workers.push(serve::spawn(shared.clone(), index, listeners, interception.notes()?)?);
         }
         tokio::spawn(shared.approvals.clone().expire());
-        tokio::spawn(control::serve(shared.clone(), control, attach, interception.counters()?));
+        let counters = interception.counters()?;
+        tokio::spawn(control::serve(shared.clone(), control, attach, counters, anchors.clone()));
+        tokio::spawn(anchors.watch(shared.clone()));
         // Processes are followed before those that run already are looked for, so that none is
         // missed in between.
         interception.observe()?;
@@ -185,6 +189,23 @@ fn webhook(config: &Config) -> Result<Option<Box<dyn Listener>>> {
         webhook.secret.as_ref().map(Source::read).transpose().context("the webhook's secret")?;
     let webhook = Webhook::start(webhook.url.clone(), secret, &webhook.queue)?;
     Ok(Some(Box::new(webhook)))
+}
+
+/// Anchors that are no safer than the log itself, a sentence each.
+pub(crate) fn near(config: &Config) -> Vec<String> {
+    let log = &config.daemon.log;
+    let folders = config.anchors.iter().filter_map(|anchor| Some((anchor, anchor.folder()?)));
+    folders
+        .filter_map(|(anchor, folder)| match anchors::same_file_system(folder, log) {
+            Some(true) => Some(format!(
+                "anchor {}: {} is on the log's own file system: who can rewrite one can rewrite the other",
+                anchor.name,
+                folder.display()
+            )),
+            Some(false) => None,
+            None => Some(format!("anchor {}: {} is not there", anchor.name, folder.display())),
+        })
+        .collect()
 }
 
 /// All that the targets' configuration names, read.

@@ -148,7 +148,10 @@ fn publish(config: &Config, verifier: &Verifier) -> Result<()> {
 }
 
 /// Whole, or not at all.
-fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+pub(crate) fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::DirBuilder::new().recursive(true).create(folder)?;
+    }
     let mut next = path.as_os_str().to_owned();
     next.push(".next");
     let next = PathBuf::from(next);

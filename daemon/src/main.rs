@@ -2,6 +2,7 @@
 
 mod addresses;
 mod agents;
+mod anchors;
 mod approvals;
 mod asking;
 mod catalog;
@@ -22,6 +23,7 @@ mod inspect;
 mod lane;
 mod local;
 mod names;
+mod outbound;
 mod places;
 mod policy;
 mod rates;

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 use chaperone_audit::{CommandDetail, CommandRow, EventRow, HoldRow, SessionRow};
-use chaperone_control::{Hold, LiveSession, Status};
+use chaperone_control::{AnchorStatus, Hold, LiveSession, Status};
 use chaperone_model::Timestamp;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
@@ -314,10 +314,29 @@ pub(crate) fn status(status: &Status, json: bool) -> Result<()> {
     row("waiting", format!("{} bytes", status.log.queued_bytes));
     row("lost outcomes", status.log.lost.to_string());
     row("log's error", text(status.log.error.as_ref()));
+    for anchor in &status.anchors {
+        row(&format!("anchor {}", anchor.name), anchor_line(anchor));
+    }
     for (name, count) in &status.counters {
         row(name, count.to_string());
     }
     print(&table.to_string())
+}
+
+fn anchor_line(anchor: &AnchorStatus) -> String {
+    let mut line = match (anchor.size, anchor.at) {
+        (Some(size), Some(at)) => {
+            format!("{size} records at {}, behind by {}", time(at), anchor.behind)
+        }
+        _ => format!("none taken yet, behind by {}", anchor.behind),
+    };
+    if anchor.lags {
+        line.insert_str(0, "LAGS: ");
+    }
+    if let Some(error) = &anchor.error {
+        line = line + "; " + error;
+    }
+    line
 }
 
 #[derive(Serialize)]

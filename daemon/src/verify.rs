@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use chaperone_audit::{
     Proofs, Sealed,
-    note::{Checkpoint, ProofFile, Verifier},
+    note::{Checkpoint, Note, NoteError, ProofFile, Verifier},
     tree::leaf_hash,
     verify::{Question, Report, verify},
 };
@@ -20,7 +20,7 @@ use chaperone_model::Seq;
 use clap::Args;
 use serde::Serialize;
 
-use crate::show;
+use crate::{anchors::kept_notes, show};
 
 /// The words of `log verify`.
 #[derive(Debug, Args)]
@@ -34,6 +34,10 @@ pub(crate) struct VerifyArgs {
     /// A checkpoint that was kept elsewhere: the log must go on from it
     #[arg(long, value_name = "FILE")]
     since: Option<PathBuf>,
+    /// A witness's public key, or a file that holds it: it must have signed the checkpoint of
+    /// --proof or --since, or one that is kept beside the log. Can be given several times
+    #[arg(long, value_name = "VKEY")]
+    witness: Vec<String>,
     /// The first record to look at
     #[arg(long, value_name = "N")]
     from: Option<u64>,
@@ -45,6 +49,14 @@ pub(crate) struct VerifyArgs {
     proof: Option<PathBuf>,
 }
 
+/// The words of `log checkpoint`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckpointArgs {
+    /// The newest one that a witness has signed
+    #[arg(long)]
+    cosigned: bool,
+}
+
 /// The words of `log proof`.
 #[derive(Debug, Args)]
 pub(crate) struct ProofArgs {
@@ -54,6 +66,9 @@ pub(crate) struct ProofArgs {
     /// Prove instead that the log goes on from this checkpoint
     #[arg(long, value_name = "FILE", conflicts_with = "record")]
     since: Option<PathBuf>,
+    /// Under the newest checkpoint that a witness has signed
+    #[arg(long)]
+    cosigned: bool,
     /// Where to write it [default: standard output]
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -66,8 +81,8 @@ pub(crate) fn key(verifier: &Verifier) -> Result<bool> {
 }
 
 /// `log checkpoint`.
-pub(crate) fn checkpoint(log: &Path) -> Result<bool> {
-    let Some(newest) = Proofs::open(log)?.newest()? else { return nothing() };
+pub(crate) fn checkpoint(log: &Path, args: &CheckpointArgs) -> Result<bool> {
+    let Some(newest) = head(&Proofs::open(log)?, log, args.cosigned)? else { return nothing() };
     write!(io::stdout(), "{}", newest.note)?;
     Ok(true)
 }
@@ -75,7 +90,7 @@ pub(crate) fn checkpoint(log: &Path) -> Result<bool> {
 /// `log proof`.
 pub(crate) fn proof(log: &Path, args: &ProofArgs) -> Result<bool> {
     let proofs = Proofs::open(log)?;
-    let Some(newest) = proofs.newest()? else { return nothing() };
+    let Some(newest) = head(&proofs, log, args.cosigned)? else { return nothing() };
     let file = match (&args.since, args.record) {
         (Some(since), _) => {
             let old = unverified(&read(since)?)?;
@@ -101,6 +116,55 @@ pub(crate) fn proof(log: &Path, args: &ProofArgs) -> Result<bool> {
     Ok(true)
 }
 
+/// The newest head, with the signatures of witnesses that are kept of it; or the newest that has
+/// some. What the witnesses said is verified by whoever gets it.
+fn head(proofs: &Proofs, log: &Path, cosigned: bool) -> Result<Option<Sealed>> {
+    let anchored = anchored(log);
+    if cosigned {
+        // The log's own signature is the first.
+        let is_cosigned =
+            |(_, note): &(_, String)| note.lines().rev().take_while(|l| !l.is_empty()).count() > 1;
+        let newest = anchored.into_iter().filter(is_cosigned).max_by_key(|(head, _)| head.size);
+        return Ok(newest.map(|(head, note)| Sealed { size: head.size, note: note.into() }));
+    }
+    let newest = proofs.newest()?;
+    Ok(newest.map(|newest| {
+        let same = anchored.iter().find_map(|(_, note)| Note::merged(&newest.note, note));
+        Sealed { note: same.map_or(newest.note, Into::into), ..newest }
+    }))
+}
+
+/// The checkpoints that anchors took last, each with all that was added to it. Nothing is verified.
+fn anchored(log: &Path) -> Vec<(Checkpoint, String)> {
+    let mut all: Vec<(Checkpoint, String)> = Vec::new();
+    for note in kept_notes(log) {
+        let Ok(head) = unverified(&note) else { continue };
+        match all.iter_mut().find(|(known, _)| *known == head) {
+            Some((_, known)) => *known = Note::merged(known, &note).unwrap_or(note),
+            None => all.push((head, note)),
+        }
+    }
+    all
+}
+
+/// The newest of them that the log's key and all these witnesses have signed.
+fn witnessed(log: &Path, key: &Verifier, witnesses: &[Verifier]) -> Result<Checkpoint> {
+    let good = |(_, note): (_, String)| {
+        let head = Checkpoint::open(&note, key).ok()?;
+        demand(&note, witnesses).ok().map(|()| head)
+    };
+    let newest = anchored(log).into_iter().filter_map(good).max_by_key(|head| head.size);
+    newest.with_context(|| {
+        let names: Vec<_> = witnesses.iter().map(Verifier::name).collect();
+        format!("no checkpoint that {} signed is kept beside the log", names.join(" and "))
+    })
+}
+
+fn demand(note: &str, witnesses: &[Verifier]) -> Result<(), NoteError> {
+    let note = Note::parse(note)?;
+    witnesses.iter().try_for_each(|witness| witness.verify(&note))
+}
+
 /// `log verify`: by the arguments alone, or by what the configuration names.
 pub(crate) fn run(
     args: &VerifyArgs,
@@ -112,20 +176,29 @@ pub(crate) fn run(
         Some(key) => verifier(key)?,
         None => own_key()?,
     };
-    let kept = match &args.since {
-        Some(path) => Some(
-            Checkpoint::open(&read(path)?, &key)
-                .with_context(|| format!("the kept checkpoint {}", path.display()))?,
-        ),
+    let witnesses =
+        args.witness.iter().map(String::as_str).map(verifier).collect::<Result<Vec<_>>>()?;
+    let mut kept = match &args.since {
+        Some(path) => {
+            let note = read(path)?;
+            let opened = Checkpoint::open(&note, &key);
+            // A proof leads to another checkpoint, which is the one to be witnessed.
+            let demanded = if args.proof.is_none() { demand(&note, &witnesses) } else { Ok(()) };
+            let head = opened.and_then(|head| demanded.map(|()| head));
+            Some(head.with_context(|| format!("the kept checkpoint {}", path.display()))?)
+        }
         None => None,
     };
     if let Some(path) = &args.proof {
-        return prove(&read(path)?, &key, kept.as_ref(), json);
+        return prove(&read(path)?, &key, &witnesses, kept.as_ref(), json);
     }
     let path = match &args.log {
         Some(path) => path.clone(),
         None => log()?,
     };
+    if kept.is_none() && !witnesses.is_empty() {
+        kept = Some(witnessed(&path, &key, &witnesses)?);
+    }
     let question = Question {
         key: Some(&key),
         kept: kept.as_ref(),
@@ -134,6 +207,16 @@ pub(crate) fn run(
     };
     let report = verify(&path, &question)?;
     tell(&report, args.key.is_none(), json)?;
+    if let (Some(kept), None, false) = (&kept, &report.finding, json) {
+        for witness in &witnesses {
+            writeln!(
+                io::stdout(),
+                "{} signed for the first {} of them",
+                witness.name(),
+                kept.size
+            )?;
+        }
+    }
     Ok(report.finding.is_none())
 }
 
@@ -186,7 +269,13 @@ struct Proved<'a> {
     size: u64,
 }
 
-fn prove(text: &str, key: &Verifier, kept: Option<&Checkpoint>, json: bool) -> Result<bool> {
+fn prove(
+    text: &str,
+    key: &Verifier,
+    witnesses: &[Verifier],
+    kept: Option<&Checkpoint>,
+    json: bool,
+) -> Result<bool> {
     let wrong = |error: &dyn std::fmt::Display| {
         let _ = writeln!(io::stderr(), "chaperone: this proves nothing: {error}");
         Ok(false)
@@ -197,7 +286,8 @@ fn prove(text: &str, key: &Verifier, kept: Option<&Checkpoint>, json: bool) -> R
     };
     let (ProofFile::Inclusion { checkpoint, .. } | ProofFile::Consistency { checkpoint, .. }) =
         &file;
-    let head = match Checkpoint::open(checkpoint, key) {
+    let opened = Checkpoint::open(checkpoint, key);
+    let head = match opened.and_then(|head| demand(checkpoint, witnesses).map(|()| head)) {
         Ok(head) => head,
         Err(error) => return wrong(&error),
     };
@@ -264,7 +354,7 @@ fn verifier(key: &str) -> Result<Verifier> {
 
 /// Out of a note by whoever it is: only its size is used.
 fn unverified(note: &str) -> Result<Checkpoint> {
-    Ok(Checkpoint::of(&chaperone_audit::note::Note::parse(note)?)?)
+    Ok(Checkpoint::of(&Note::parse(note)?)?)
 }
 
 fn read(path: &Path) -> Result<String> {

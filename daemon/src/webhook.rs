@@ -10,7 +10,6 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread::{self, JoinHandle},
-    time::Duration,
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -20,14 +19,14 @@ use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 
-use crate::{approvals::Listener, clock};
+use crate::{
+    approvals::Listener,
+    clock,
+    outbound::{self, Backoff},
+};
 
 /// Messages that wait at most; beyond that the oldest give way.
 const MOST: usize = 10_000;
-/// How long the service may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long to rest after a failure: at first, and at most.
-const REST: [Duration; 2] = [Duration::from_secs(1), Duration::from_mins(5)];
 
 /// Why a webhook cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +65,7 @@ impl Webhook {
     ) -> Result<Self, WebhookError> {
         fs::create_dir_all(folder)
             .map_err(|source| WebhookError::Folder { path: folder.into(), source })?;
-        let agent = client();
+        let agent = outbound::client();
         let shared = Arc::new(Shared {
             folder: folder.into(),
             state: Mutex::default(),
@@ -158,14 +157,14 @@ struct Sender {
 
 impl Sender {
     fn run(&self) {
-        let mut rest = REST[0];
+        let mut backoff = Backoff::default();
         loop {
             let mut failed = false;
             for path in self.shared.waiting() {
                 let Ok(body) = fs::read(&path) else { continue };
                 match self.send(&path, &body) {
                     Ok(()) => {
-                        rest = REST[0];
+                        backoff.reset();
                         let _ = fs::remove_file(&path);
                     }
                     Err(error) => {
@@ -184,8 +183,7 @@ impl Sender {
             }
             if failed {
                 // Messages keep their order: none overtakes one that was not taken.
-                let until = std::time::Instant::now() + rest;
-                rest = (rest * 2).min(REST[1]);
+                let until = std::time::Instant::now() + backoff.next();
                 let mut state = state;
                 while !state.ended {
                     let left = until.saturating_duration_since(std::time::Instant::now());
@@ -233,25 +231,6 @@ fn sign(secret: &SecretString, id: &str, seconds: i64, body: &[u8]) -> String {
     mac.update(format!("{id}.{seconds}.").as_bytes());
     mac.update(body);
     format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
-}
-
-fn client() -> ureq::Agent {
-    let roots = rustls_native_certs::load_native_certs();
-    let certificates: Vec<_> = roots
-        .certs
-        .iter()
-        .map(|certificate| ureq::tls::Certificate::from_der(certificate).to_owned())
-        .collect();
-    let tls = ureq::tls::TlsConfig::builder()
-        .unversioned_rustls_crypto_provider(crate::tls::provider())
-        .root_certs(ureq::tls::RootCerts::new_with_certs(&certificates))
-        .build();
-    let config = ureq::Agent::config_builder()
-        .timeout_global(Some(PATIENCE))
-        .max_redirects(0)
-        .tls_config(tls)
-        .build();
-    config.into()
 }
 
 #[cfg(test)]

@@ -127,6 +127,24 @@ impl Verifier {
         Ok(verifier)
     }
 
+    /// A witness's key out of its 32 bytes.
+    ///
+    /// # Errors
+    /// [`NoteError::Key`].
+    pub fn cosigner(name: &str, key: &[u8]) -> Result<Self, NoteError> {
+        let key = key.try_into().map_err(|_| NoteError::Key("an Ed25519 key has 32 bytes"))?;
+        if is_name(name) {
+            Ok(Self { name: name.into(), kind: COSIGNATURE_TYPE, key })
+        } else {
+            Err(NoteError::Key("its name is empty, or has a space or a plus sign in it"))
+        }
+    }
+
+    /// Whether it is a witness's.
+    pub fn cosigns(&self) -> bool {
+        self.kind == COSIGNATURE_TYPE
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
@@ -142,6 +160,11 @@ impl Verifier {
         [hash[0], hash[1], hash[2], hash[3]]
     }
 
+    /// Whether a signature says that it is by this key.
+    fn made(&self, signature: &Signature) -> bool {
+        signature.name == self.name && signature.id == self.id()
+    }
+
     /// Whether a note is signed by this key.
     ///
     /// # Errors
@@ -149,7 +172,7 @@ impl Verifier {
     pub fn verify(&self, note: &Note) -> Result<(), NoteError> {
         let key = UnparsedPublicKey::new(&ED25519, self.key);
         let mut found = false;
-        for one in note.signatures.iter().filter(|s| s.name == self.name && s.id == self.id()) {
+        for one in note.signatures.iter().filter(|s| self.made(s)) {
             let wrong = || NoteError::WrongSignature(self.name.clone());
             if self.kind == COSIGNATURE_TYPE {
                 let (time, signature) = one.bytes.split_at_checked(8).ok_or_else(wrong)?;
@@ -207,6 +230,40 @@ impl Note {
     /// The text, with its last line feed.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Adds to `note` the lines of `answer` that are good signatures by this key over its text, and
+    /// none by others (c2sp.org/tlog-witness).
+    ///
+    /// # Errors
+    /// [`NoteError`], also where there is no such line.
+    pub fn cosigned(note: &str, answer: &str, key: &Verifier) -> Result<String, NoteError> {
+        let own = Self::parse(note)?;
+        let mut theirs = Self { text: own.text, signatures: Vec::new() };
+        for line in answer.lines().take(SIGNATURES) {
+            // Of another key, or of a kind that is not known here: it is no concern of ours.
+            theirs.signatures.extend(signature(line).filter(|one| key.made(one)));
+        }
+        key.verify(&theirs)?;
+        let lines = theirs.signatures.iter().map(|one| {
+            let bytes = BASE64.encode([&one.id[..], &one.bytes].concat());
+            format!("— {} {bytes}\n", one.name)
+        });
+        Ok(std::iter::once(note.to_owned()).chain(lines).collect())
+    }
+
+    /// Adds to `note` those lines of another note over the same text that it has not. They are not
+    /// verified. `None` where the text is another.
+    pub fn merged(note: &str, other: &str) -> Option<String> {
+        let (own, theirs) = (Self::parse(note).ok()?, Self::parse(other).ok()?);
+        let lines = other.get(theirs.text.len() + 1..)?.lines();
+        let mut merged = note.to_owned();
+        for line in lines {
+            if !merged.lines().any(|known| known == line) {
+                merged = merged + line + "\n";
+            }
+        }
+        (own.text == theirs.text).then_some(merged)
     }
 }
 
@@ -403,6 +460,44 @@ mod tests {
         // Another log's head, signed with this key.
         let elsewhere = Checkpoint { origin: "other/log".into(), ..checkpoint };
         assert!(Checkpoint::open(&signer.sign(&elsewhere.text()), &signer.verifier()).is_err());
+    }
+
+    /// A cosignature as c2sp.org/tlog-cosignature has it, over a text.
+    fn cosign(pair: &Ed25519KeyPair, key: &Verifier, text: &str) -> String {
+        let time: u64 = 1_679_315_147;
+        let signed = pair.sign(format!("cosignature/v1\ntime {time}\n{text}").as_bytes());
+        let bytes = [&key.id()[..], &time.to_be_bytes(), signed.as_ref()].concat();
+        format!("— {} {}\n", key.name(), BASE64.encode(bytes))
+    }
+
+    #[test]
+    fn p7_a_witness_is_believed_for_what_it_signed_and_others_are_passed_over() {
+        let pair = |document: &[u8]| Ed25519KeyPair::from_pkcs8(document).expect("a key");
+        let pairs = [(); 2].map(|()| pair(&Signer::generate().expect("a key")));
+        let [ours, other] = ["w.example/1", "w.example/2"];
+        let key = Verifier::cosigner(ours, pairs[0].public_key().as_ref()).expect("a key");
+        let stranger = Verifier::cosigner(other, pairs[1].public_key().as_ref()).expect("a key");
+        assert_eq!(Verifier::parse(&key.to_string()), Ok(key.clone()));
+        let signer = Signer::from_pkcs8("h", &Signer::generate().expect("a key")).expect("a key");
+        let text = Checkpoint { origin: "h".into(), size: 7, root: [3; 32] }.text();
+        let note = signer.sign(&text);
+        let good = cosign(&pairs[0], &key, &text);
+        let answer = format!("{}{good}no line\n", cosign(&pairs[1], &stranger, &text));
+        let cosigned = Note::cosigned(&note, &answer, &key).expect("cosigned");
+        assert_eq!(cosigned, format!("{note}{good}"));
+        assert!(Checkpoint::open(&cosigned, &signer.verifier()).is_ok());
+        // Over another text, by another key under this name, and not at all.
+        let elsewhere = cosign(&pairs[0], &key, "h\n8\nAAAA\n");
+        let forged = cosign(&pairs[1], &key, &text);
+        for wrong in [elsewhere, forged] {
+            let refused = Note::cosigned(&note, &wrong, &key);
+            assert_eq!(refused, Err(NoteError::WrongSignature(ours.into())));
+        }
+        let missing = Note::cosigned(&note, &cosign(&pairs[1], &stranger, &text), &key);
+        assert_eq!(missing, Err(NoteError::Unsigned(ours.into())));
+        let both = Note::merged(&cosigned, &format!("{note}{answer}").replace("no line\n", ""));
+        assert_eq!(both.expect("the same text").lines().count(), 7);
+        assert_eq!(Note::merged(&note, &signer.sign("h\n8\nAAAA\n")), None);
     }
 
     #[test]

@@ -65,6 +65,17 @@ impl Proofs {
         Ok(None)
     }
 
+    /// How many records there are.
+    ///
+    /// # Errors
+    /// [`AuditError`].
+    pub fn size(&self) -> Result<u64, AuditError> {
+        let Some(newest) = self.files.first() else { return Ok(0) };
+        let last: Option<i64> =
+            newest.query_row("SELECT max(seq) FROM tree", [], |row| row.get(0))?;
+        Ok(last.map_or(0, i64::cast_unsigned))
+    }
+
     /// That a record is under a signed head. `None` where the head does not cover it, or where its
     /// file is no longer kept.
     ///

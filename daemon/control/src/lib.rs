@@ -86,6 +86,28 @@ pub struct Status {
     pub log: LogStatus,
     /// Counters by name: the kernel side's since its maps were made, the daemon's since its start.
     pub counters: Vec<(String, u64)>,
+    /// Where the log's checkpoints are sent. A daemon of an earlier version does not say.
+    #[serde(default)]
+    pub anchors: Vec<AnchorStatus>,
+}
+
+/// How an anchor is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnchorStatus {
+    /// Its name.
+    pub name: String,
+    /// Where it is, as the configuration says.
+    pub to: String,
+    /// How many records the last checkpoint is over that it took.
+    pub size: Option<u64>,
+    /// When it took that.
+    pub at: Option<Timestamp>,
+    /// Records since.
+    pub behind: u64,
+    /// Whether it has taken none for too long, or says that the log is another than before.
+    pub lags: bool,
+    /// Why it did not take the last one, where it did not.
+    pub error: Option<String>,
 }
 
 /// The log's state.
@@ -283,6 +305,14 @@ mod tests {
             assert_eq!(decode(&line), Ok(action));
         }
         assert!(decode("{}").is_err());
+    }
+
+    #[test]
+    fn the_status_of_an_earlier_daemon_reads_too() {
+        let old = r#"{"version":"0","since":1,"pid":1,"attach":"/a","policy":"p","sessions":0,
+            "log":{"path":"/l","last":1,"queued_bytes":0,"lost":0,"error":null},"counters":[]}"#;
+        let status: Status = serde_json::from_str(old).expect("a status");
+        assert_eq!(status.anchors, []);
     }
 
     #[test]
