@@ -210,7 +210,7 @@ fn place(anchor: &Anchor, log: &Path) -> Result<Box<dyn Place>> {
     Ok(match &anchor.destination {
         Destination::Journald(path) => Box::new(journal::Journald::new(path)),
         Destination::Syslog(how) => Box::new(journal::SyslogServer::new(how)),
-        Destination::Folder(path) => Box::new(folder::Folder::new(path)),
+        Destination::Folder(path) => Box::new(folder::Folder::new(path, log)),
         Destination::Witness { prefix, key } => {
             Box::new(witness::Witness::new(prefix, key.clone(), log))
         }

@@ -198,7 +198,7 @@ pub(crate) fn near(config: &Config) -> Vec<String> {
     folders
         .filter_map(|(anchor, folder)| match anchors::same_file_system(folder, log) {
             Some(true) => Some(format!(
-                "anchor {}: {} is on the log's own file system: who can rewrite one can rewrite the other",
+                "anchor {}: {} is on the log's own file system, and takes nothing: who can rewrite one can rewrite the other",
                 anchor.name,
                 folder.display()
             )),

@@ -16,6 +16,7 @@ mod scene;
 pub use agent::{Finished, Running};
 pub use certificates::{Certificates, Kind};
 pub use host::Host;
+pub use place::Mount;
 pub use postgres::{Postgres, Release};
 pub use process::{Process, wait_until};
 pub use programs::{compile_agent, compile_agent_for_image, sha256};

@@ -57,10 +57,14 @@ fn remove_below(folder: &Path) {
 
 /// A file system of the test's own.
 #[derive(Debug)]
-pub(crate) struct Mount(PathBuf);
+pub struct Mount(PathBuf);
 
 impl Mount {
-    pub(crate) fn make(kind: &str, path: PathBuf, options: Option<&str>) -> Result<Self> {
+    /// Makes the folder and mounts it.
+    ///
+    /// # Errors
+    /// Where the kernel has no such file system, or this is not root.
+    pub fn make(kind: &str, path: PathBuf, options: Option<&str>) -> Result<Self> {
         fs::create_dir(&path)?;
         mount(Some(kind), &path, Some(kind), MsFlags::empty(), options)
             .with_context(|| format!("a file system of type {kind} cannot be mounted"))?;

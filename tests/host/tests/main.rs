@@ -2,6 +2,7 @@
 //! each test names the promise that it keeps.
 
 mod acceptance;
+mod anchors;
 mod catalog;
 mod clients;
 mod containers;
