@@ -59,7 +59,7 @@ pub(crate) fn is_guarded(url: &str) -> bool {
     let near = |near: &&str| {
         url.strip_prefix(*near).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']))
     };
-    url.starts_with("https://") || loopback.iter().any(|start| near(start))
+    url.starts_with("https://") || loopback.iter().any(near)
 }
 
 #[cfg(test)]
