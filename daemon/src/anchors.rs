@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use chaperone_audit::Sealed;
+use chaperone_audit::{Log, Sealed};
 use chaperone_control::AnchorStatus;
 use chaperone_model::EventKind;
 
@@ -67,6 +67,8 @@ trait Place: Send {
 pub(crate) struct Anchors {
     board: Arc<Board>,
     threads: Vec<JoinHandle<()>>,
+    /// What was found when they were started.
+    alarms: Vec<String>,
 }
 
 struct Board {
@@ -92,7 +94,7 @@ impl Board {
 
 impl Anchors {
     /// Starts them; they send nothing before [`Anchors::watch`] tells them of a checkpoint.
-    pub(crate) fn start(config: &Config) -> Result<Self> {
+    pub(crate) fn start(config: &Config, opened: &Log) -> Result<Self> {
         let log = &config.daemon.log;
         let folder = progress::folder(log);
         let now = clock::wall();
@@ -109,7 +111,11 @@ impl Anchors {
             changed: Condvar::new(),
         });
         // Made first: where a thread cannot be started the others end.
-        let mut anchors = Self { board: board.clone(), threads: Vec::new() };
+        let mut anchors = Self { board: board.clone(), threads: Vec::new(), alarms: Vec::new() };
+        // Before this start's own records, which could make up for what is missing.
+        if let Some(newest) = &*opened.sealed().borrow() {
+            anchors.alarms = anchors.set_back(newest, opened.stats().last.0);
+        }
         for (index, anchor) in config.anchors.iter().enumerate() {
             let place = place(anchor, log).with_context(|| format!("anchor {}", anchor.name))?;
             let board = board.clone();
@@ -129,9 +135,7 @@ impl Anchors {
             shared.event(None, EventKind::AnchorLags, alarm);
         };
         let mut sealed = shared.log.sealed();
-        let last = shared.log.stats().last.0;
-        let newest = sealed.borrow().clone();
-        newest.map(|newest| self.set_back(&newest, last)).into_iter().flatten().for_each(alarm);
+        self.alarms.iter().cloned().for_each(alarm);
         sealed.mark_changed();
         let mut look = tokio::time::interval(LOOK_EVERY);
         loop {
@@ -144,7 +148,7 @@ impl Anchors {
                     self.offer(newest);
                 }
                 _ = look.tick() => {
-                    self.alarms().into_iter().for_each(alarm);
+                    self.due().into_iter().for_each(alarm);
                 }
             }
         }
@@ -178,7 +182,7 @@ impl Anchors {
         .collect()
     }
 
-    fn alarms(&self) -> Vec<String> {
+    fn due(&self) -> Vec<String> {
         let mut state = self.board.state();
         let now = clock::wall();
         let size = state.newest.as_ref().map_or(0, |newest| newest.size);

@@ -87,7 +87,7 @@ pub(crate) fn run(config: Config) -> Result<()> {
         tracing::warn!("{warning}");
     }
     let listener = webhook(&config)?;
-    let anchors = Arc::new(Anchors::start(&config)?);
+    let anchors = Arc::new(Anchors::start(&config, &log)?);
 
     let generation = plan.generation;
     let attach = plan.attach.clone();

@@ -97,8 +97,13 @@ impl Witness {
 
     /// Waits until it has signed for more than so many records.
     fn beyond(&self, size: u64) -> Result<u64> {
-        wait_until("the witness signs", || self.size() > size)?;
-        Ok(self.size())
+        let mut signed = 0;
+        wait_until("the witness signs", || {
+            signed = self.size();
+            // It writes its journal last.
+            signed > size && self.journal().contains(&format!(" {signed} 200\n"))
+        })?;
+        Ok(signed)
     }
 }
 
@@ -205,12 +210,14 @@ fn p7_a_witness_that_is_away_raises_an_alarm_and_a_restart_goes_on_from_what_it_
     // Killed while it waits, it goes on from what it remembers.
     let size = witness.size().max(size);
     host.kill_daemon()?;
+    let kept = fs::read_to_string(format!("{}.anchors/w1.json", host.log().display()))?;
+    let kept: Value = serde_json::from_str(&kept)?;
     witness.resume()?;
     let before = witness.journal();
     host.start_daemon()?;
     witness.beyond(size)?;
     let asked = witness.journal()[before.len()..].to_owned();
-    assert!(asked.starts_with(&format!("old {size} ")) && !asked.contains(" 409"), "{asked}");
+    assert!(asked.starts_with(&format!("old {} ", kept["taken"]["size"])), "{asked}");
     wait_until("it has caught up", || status(&host).is_ok_and(|(code, _)| code == Some(0)))?;
 
     // Where it remembers nothing, the witness tells it.
@@ -422,4 +429,33 @@ fn p7_checkpoints_are_objects_under_a_lock_and_requests_are_signed() -> Result<(
         is_of_the_log(&host, object["note"].as_str().context("a note")?.as_bytes())?;
     }
     Ok(())
+}
+
+#[test]
+fn p7_an_older_log_than_was_anchored_is_told_whatever_the_anchor_can_tell() -> Result<()> {
+    let receiver = UdpSocket::bind("127.0.0.1:0")?;
+    let to = format!("to = \"udp://127.0.0.1:{}\"", receiver.local_addr()?.port());
+    let mut host = anchored("udp", &to).start()?;
+    let size = |host: &Host| status(host).ok().and_then(|(_, anchor)| anchor["size"].as_u64());
+    wait_until("it takes one", || size(&host).is_some())?;
+    host.stop_daemon()?;
+    let (place, copy) = (host.folder().join("log"), host.folder().join("copy"));
+    let copied = |from: &Path, to: &Path| Command::new("cp").arg("-a").args([from, to]).status();
+    ensure!(copied(&place, &copy)?.success(), "it cannot be copied");
+    host.start_daemon()?;
+    host.psql(&["SELECT 1"; 20])?.ok()?;
+    let out = host.chaperone(&["status", "--json"])?.ok()?;
+    let last = serde_json::from_str::<Value>(&out)?["log"]["last"].as_u64();
+    wait_until("it takes more", || size(&host) > last)?;
+    host.stop_daemon()?;
+    // All but what is kept of the anchor.
+    let anchors = format!("{}.anchors", host.log().display());
+    fs::remove_dir_all(copy.join("log.sqlite.anchors"))?;
+    fs::rename(&anchors, copy.join("log.sqlite.anchors"))?;
+    fs::remove_dir_all(&place)?;
+    fs::rename(&copy, &place)?;
+    host.start_daemon()?;
+    wait_until("an alarm", || {
+        alarms(&host).is_ok_and(|all| all.iter().any(|alarm| alarm.contains("was set back")))
+    })
 }
