@@ -1,0 +1,12 @@
+//! The log on a disk that loses its power, fails or fills up: what was promised is there.
+//!
+//! `disk.rs` is the disk, `mount.rs` the file system that shows it to the kernel, `server.rs`
+//! the process that serves it, `work.rs` what is recorded on it and checked, `power.rs` has the
+//! tests of power cuts, `failing.rs` those of a disk that fails. They need root and `/dev/fuse`.
+
+mod disk;
+mod failing;
+mod mount;
+mod power;
+mod server;
+mod work;
