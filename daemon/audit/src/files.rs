@@ -5,7 +5,7 @@
 use std::{
     fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError, set_permissions},
     io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -83,6 +83,31 @@ pub(crate) fn open_wal(path: &Path) -> Result<File, AuditError> {
 
 pub(crate) fn wal_path(path: &Path) -> PathBuf {
     with_suffix(path, "-wal")
+}
+
+/// Writes what an earlier daemon left in the WAL once more, and flushes it.
+///
+/// Where a flush of it failed, the kernel takes for clean what never reached the disk: the next one
+/// succeeds without it. A checkpoint would then move frames into the database that the disk does not
+/// have, and a power cut in its midst leaves a database that nothing repairs.
+pub(crate) fn rewrite_wal(path: &Path) -> Result<(), AuditError> {
+    let wal = wal_path(path);
+    let failed = |e: &io::Error| AuditError::file("flushing", &wal, e);
+    let file = match OpenOptions::new().read(true).write(true).open(&wal) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        file => file.map_err(|e| failed(&e))?,
+    };
+    let mut chunk = vec![0; 1 << 20];
+    let mut at = 0;
+    loop {
+        match file.read_at(&mut chunk, at).map_err(|e| failed(&e))? {
+            0 => break file.sync_data().map_err(|e| failed(&e)),
+            read => {
+                file.write_all_at(&chunk[..read], at).map_err(|e| failed(&e))?;
+                at += read as u64;
+            }
+        }
+    }
 }
 
 /// Makes the entries of new files, and of the folder itself, survive a power cut.

@@ -60,6 +60,7 @@ impl Turning {
         let mut closing = Vec::new();
         for file in chain::before(&current.path)? {
             if fs::metadata(files::wal_path(&file)).is_ok_and(|wal| wal.len() > 0) {
+                files::rewrite_wal(&file)?;
                 let old = files::connect(&file)?;
                 old.busy_timeout(Duration::ZERO)?;
                 closing.push(old);
@@ -151,6 +152,10 @@ impl Shared {
         turning.due = due;
         let old = std::mem::replace(&mut writer.appender, new);
         drop(writer);
+        if damaged.is_some() {
+            // As at a start: see there.
+            files::rewrite_wal(&old.path)?;
+        }
         let old = old.into_connection();
         old.busy_timeout(Duration::ZERO)?;
         turning.closing.push(old);

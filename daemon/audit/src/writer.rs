@@ -356,6 +356,7 @@ impl Drop for Threads {
 
 /// Opens a file to go on with, and closes what was left open in it.
 fn open_file(file: &Path) -> Result<Appender, AuditError> {
+    files::rewrite_wal(file)?;
     let mut appender = Appender::open(file, || Ok(Beginning::of_nothing()))?;
     // Before anything is promised the database, what an earlier daemon left in the WAL, and the
     // entries of the files are on the disk.
