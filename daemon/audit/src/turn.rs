@@ -152,9 +152,12 @@ impl Shared {
         turning.due = due;
         let old = std::mem::replace(&mut writer.appender, new);
         drop(writer);
-        if damaged.is_some() {
-            // As at a start: see there.
-            files::rewrite_wal(&old.path)?;
+        if damaged.is_some()
+            && let Err(error) = files::rewrite_wal(&old.path)
+        {
+            // The next start tries again.
+            tracing::warn!(%error, "what is left of the log's old file stays in its WAL");
+            return Ok(());
         }
         let old = old.into_connection();
         old.busy_timeout(Duration::ZERO)?;
