@@ -7,6 +7,7 @@ mod catalog;
 mod clients;
 mod containers;
 mod drivers;
+mod durability;
 mod evidence;
 mod export;
 mod holds;

@@ -23,7 +23,7 @@ const FORWARDED: &str = "forwarded ";
 const LANES: u64 = 2;
 const ROUNDS: u64 = 480;
 /// Rounds on the same log.
-const SAME: u64 = 20;
+const SAME: u64 = 10;
 
 #[test]
 fn p1_a_writer_that_is_killed_a_thousand_times_forwarded_nothing_unrecorded() {
