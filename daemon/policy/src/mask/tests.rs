@@ -1,0 +1,2 @@
+//! Forms, detectors and the scanner.
+mod detectors;
