@@ -122,8 +122,26 @@ impl Detectors {
 
     pub(super) fn find_into(self, text: &[u8], found: &mut Vec<Found>) {
         found.clear();
-        let mut add = |detector, span| {
+        let mut at = 0;
+        // A private key is a border for all else.
+        while self.has(Detector::PrivateKey)
+            && text.len() - at >= literal::SHORTEST_PEM
+            && let Some((span, _)) = literal::next_pem(text, at)
+        {
+            self.find_between(text, at..span.start, found);
+            at = span.end;
+            found.push(Found { detector: Detector::PrivateKey, span });
+        }
+        self.find_between(text, at..text.len(), found);
+    }
+
+    fn find_between(self, text: &[u8], part: Range<usize>, found: &mut Vec<Found>) {
+        let before = found.len();
+        let begin = part.start;
+        let text = &text[part];
+        let mut add = |detector, span: Range<usize>| {
             if self.has(detector) {
+                let span = begin + span.start..begin + span.end;
                 found.push(Found { detector, span });
             }
         };
@@ -142,25 +160,19 @@ impl Detectors {
         ]) {
             number::find(text, &mut add);
         }
-        if self.any(&[
-            Detector::Jwt,
-            Detector::AwsKeyId,
-            Detector::GithubToken,
-            Detector::PrivateKey,
-        ]) {
+        if self.any(&[Detector::Jwt, Detector::AwsKeyId, Detector::GithubToken]) {
             literal::find(text, &mut add);
         }
         if self.has(Detector::AwsSecret) {
             literal::find_aws_secrets(text, &mut add);
         }
-        merge(found);
+        if found.len() > before + 1 {
+            merge(found);
+        }
     }
 }
 
 fn merge(found: &mut Vec<Found>) {
-    if found.len() < 2 {
-        return;
-    }
     found.sort_by_key(|one| (one.span.start, one.detector));
     found.dedup_by(|next, one| {
         let overlap = next.span.start < one.span.end;

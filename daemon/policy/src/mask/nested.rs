@@ -98,7 +98,8 @@ pub(super) fn text_array(
     if value.first() == Some(&b'[') {
         let equals = memchr::memchr(b'=', value)?;
         let bounds = &value[..=equals];
-        if !bounds.iter().all(|byte| b"0123456789-+:[]=".contains(byte)) {
+        if !bounds.ends_with(b"]=") || !bounds.iter().all(|byte| b"0123456789-+:[]=".contains(byte))
+        {
             return None;
         }
         out.extend_from_slice(bounds);

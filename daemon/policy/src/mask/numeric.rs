@@ -26,7 +26,8 @@ impl Numeric {
         let (groups, []) = rest.as_chunks::<2>() else { return None };
         let groups: Vec<_> = groups.iter().map(|group| u16::from_be_bytes(*group)).collect();
         let known = matches!(sign, 0 | NEGATIVE | NAN | INFINITE | MINUS_INFINITE);
-        if groups.len() != usize::from(count) || !known || groups.iter().any(|group| *group > 9999) {
+        if groups.len() != usize::from(count) || !known || groups.iter().any(|group| *group > 9999)
+        {
             return None;
         }
         Some(Self { sign, weight: weight.cast_signed(), scale, groups }.trimmed())

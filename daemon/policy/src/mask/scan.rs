@@ -143,14 +143,11 @@ impl Scanner {
         for one in &self.found {
             let whole = one.span.start >= self.left;
             if whole && one.span.start < until && one.span.end > until {
-                until = if open.is_some_and(|open| open < one.span.end) {
-                    one.span.start
-                } else {
-                    one.span.end
-                };
+                until = one.span.end;
             }
         }
         let mut at = self.left;
+        let mut border = 0;
         for one in &self.found {
             if one.span.start < at || one.span.start >= until {
                 continue;
@@ -159,11 +156,14 @@ impl Scanner {
             self.form.apply_to_part(self.key.as_ref(), &self.held[one.span.clone()], out);
             self.count += 1;
             at = one.span.end;
+            if one.detector == detect::Detector::PrivateKey {
+                border = at;
+            }
         }
         out.extend_from_slice(&self.held[at..until]);
         self.open = open == Some(until);
         self.left = until;
-        let unneeded = until.saturating_sub(CONTEXT);
+        let unneeded = until.saturating_sub(CONTEXT).max(border);
         self.held.drain(..unneeded);
         self.left -= unneeded;
         self.seen = if self.open { self.held.len() } else { self.left };

@@ -1,9 +1,10 @@
 //! What begins with letters of its own: tokens, keys, PEM. And secrets of AWS, which do not.
 
-use std::sync::LazyLock;
+use std::{ops::Range, sync::LazyLock};
 
 use aho_corasick::AhoCorasick;
 use base64::Engine;
+use memchr::memmem::Finder;
 
 use super::{Add, Detector, before, is_word, run};
 
@@ -11,13 +12,14 @@ use super::{Add, Detector, before, is_word, run};
 const LONGEST_JWT: usize = 8192;
 /// A private key of any kind is shorter.
 pub(in super::super) const LONGEST_PEM: usize = 64 * 1024;
+/// Its first line.
+pub(super) const SHORTEST_PEM: usize = b"-----BEGIN PRIVATE KEY-----".len();
 /// A line that begins or ends one.
 pub(in super::super) const LONGEST_LABEL: usize = 80;
 const PEM_BEGIN: &[u8] = b"-----BEGIN ";
 const PEM_END: &[u8] = b"-----END ";
 
-const BEGINNINGS: [&[u8]; 12] = [
-    b"-----BEGIN ",
+const BEGINNINGS: [&[u8]; 11] = [
     b"eyJ",
     b"AKIA",
     b"ASIA",
@@ -35,6 +37,10 @@ static AUTOMATON: LazyLock<Option<AhoCorasick>> =
     LazyLock::new(|| AhoCorasick::new(BEGINNINGS).ok());
 
 pub(super) fn find(text: &[u8], add: Add<'_>) {
+    // Of access keys' ids, the shortest.
+    if text.len() < 20 {
+        return;
+    }
     // It is built of constants, and a test builds it.
     let Some(automaton) = &*AUTOMATON else { return };
     let mut after = 0;
@@ -44,9 +50,8 @@ pub(super) fn find(text: &[u8], add: Add<'_>) {
             continue;
         }
         let found = match begin.pattern().as_usize() {
-            0 => private_key(text, start).map(|end| (Detector::PrivateKey, end)),
-            1 => jwt(text, start).map(|end| (Detector::Jwt, end)),
-            2..=5 => aws_key_id(text, start).map(|end| (Detector::AwsKeyId, end)),
+            0 => jwt(text, start).map(|end| (Detector::Jwt, end)),
+            1..=4 => aws_key_id(text, start).map(|end| (Detector::AwsKeyId, end)),
             kind => github(text, start, kind).map(|end| (Detector::GithubToken, end)),
         };
         if let Some((detector, end)) = found {
@@ -56,22 +61,26 @@ pub(super) fn find(text: &[u8], add: Add<'_>) {
     }
 }
 
+static BEGIN: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(PEM_BEGIN));
+
+/// A private key from here on, and whether it ends there for good.
+pub(super) fn next_pem(text: &[u8], from: usize) -> Option<(Range<usize>, bool)> {
+    BEGIN.find_iter(&text[from..]).find_map(|at| {
+        let start = from + at;
+        pem(text, start).map(|(end, closed)| (start..end, closed))
+    })
+}
+
 /// Where a private key begins whose end is not there yet.
 pub(in super::super) fn open_pem(text: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
-    while let Some(found) = memchr::memmem::find(&text[at..], PEM_BEGIN) {
-        let start = at + found;
-        at = match pem(text, start) {
-            Some((_, false)) => return Some(start),
-            Some((end, true)) => end,
-            None => start + PEM_BEGIN.len(),
-        };
+    while let Some((span, closed)) = next_pem(text, at) {
+        if !closed {
+            return Some(span.start);
+        }
+        at = span.end;
     }
     None
-}
-
-fn private_key(text: &[u8], start: usize) -> Option<usize> {
-    pem(text, start).map(|(end, _)| end)
 }
 
 /// Where it ends, and whether that is its end for good.
@@ -222,5 +231,5 @@ fn is_mixed(run: &[u8]) -> bool {
         counts[kind(byte)] += 1;
     }
     let changes = run.windows(2).filter(|pair| kind(&pair[0]) != kind(&pair[1])).count();
-    counts[0] >= 4 && counts[1] >= 4 && counts[2] >= 1 && changes >= 15
+    counts[0] >= 4 && counts[1] >= 4 && counts[2] >= 1 && counts[3] <= 5 && changes >= 16
 }

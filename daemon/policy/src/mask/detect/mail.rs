@@ -23,7 +23,7 @@ pub(super) fn find(text: &[u8], add: Add<'_>) {
 }
 
 fn is_local(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || !byte.is_ascii() || b"._%+-~#$&*=?!^/`".contains(&byte)
+    byte.is_ascii_alphanumeric() || !byte.is_ascii() || b"._%+-~$".contains(&byte)
 }
 
 fn local(text: &[u8], after: usize, at: usize) -> usize {
@@ -31,7 +31,7 @@ fn local(text: &[u8], after: usize, at: usize) -> usize {
     let length = text[floor..at].iter().rev().take_while(|byte| is_local(**byte)).count();
     // Neither in the middle of a character nor with what only surrounds the address.
     let mut start = at - length;
-    while start < at && (is_continuation(text[start]) || b"./=#*-`!".contains(&text[start])) {
+    while start < at && (is_continuation(text[start]) || b".-".contains(&text[start])) {
         start += 1;
     }
     start
