@@ -92,13 +92,12 @@ impl Form {
         out: &mut Vec<u8>,
     ) -> Masked {
         let begin = out.len();
-        match (Mask { form: self, key }).any(type_oid, format, value, out, 0) {
-            Some(()) => Masked::Value,
-            None => {
-                out.truncate(begin);
-                Masked::Null
-            }
+        let mask = Mask { form: self, key };
+        if mask.any(type_oid, format, value, out, 0).is_some() {
+            return Masked::Value;
         }
+        out.truncate(begin);
+        Masked::Null
     }
 
     /// Masks a part of a text. What is NULL for a value is nothing here.
@@ -140,15 +139,14 @@ impl Mask<'_> {
                     self.any(oid, format, value, out, depth + 1)
                 })
             }
-            // Its fields' types are not in it.
-            (Shape::Record, Format::Text) => None,
             // Only this form keeps the order of the bounds.
             (Shape::Range(bound), _) if *self.form == Form::Year => {
                 nested::range(format, value, out, |value, out| {
                     self.scalar(bound, format, value, out)
                 })
             }
-            (Shape::Range(_), _) => None,
+            // A record's text does not say of which types its fields are.
+            (Shape::Range(_) | Shape::Record, _) => None,
         }
     }
 

@@ -17,6 +17,7 @@ mod interception;
 mod lifecycle;
 mod limits;
 mod log;
+mod masks;
 mod pipelines;
 mod protocol;
 mod regression;

@@ -120,8 +120,8 @@ impl Key {
 
     /// Not negative.
     fn number(&self, tag: u8, value: &[u8]) -> i64 {
-        let [a, b, c, d, e, f, g, h, ..] = self.short(tag, value);
-        i64::from_be_bytes([a & 0x7f, b, c, d, e, f, g, h])
+        let bits = u128::from_be_bytes(self.short(tag, value));
+        i64::try_from(bits >> 65).unwrap_or_default()
     }
 
     fn short(&self, tag: u8, value: &[u8]) -> [u8; 16] {

@@ -120,12 +120,19 @@ impl Screen<'_> {
                 return self.text(value, out);
             }
             Kind::Json | Kind::Jsonb => return self.json(kind, format, value, out),
-            // Nobody's secrets are as short as these, and their text is always the same.
-            Kind::Bool | Kind::Int2 | Kind::Int4 | Kind::Float4 => return Screened::Clean,
-            Kind::Date | Kind::Timestamp | Kind::Timestamptz | Kind::Time | Kind::Timetz => {
-                return Screened::Clean;
-            }
-            Kind::Interval | Kind::Uuid | Kind::Macaddr => return Screened::Clean,
+            // What they are written as is nothing that a detector knows.
+            Kind::Bool
+            | Kind::Int2
+            | Kind::Int4
+            | Kind::Float4
+            | Kind::Date
+            | Kind::Timestamp
+            | Kind::Timestamptz
+            | Kind::Time
+            | Kind::Timetz
+            | Kind::Interval
+            | Kind::Uuid
+            | Kind::Macaddr => return Screened::Clean,
             Kind::Xml => !self.detectors.find(value).is_empty(),
             Kind::Bytea => match Value::read(kind, format, value) {
                 Some(Value::Bytes(bytes)) => !self.detectors.find(&bytes).is_empty(),
@@ -171,7 +178,7 @@ impl Screen<'_> {
         if !changed {
             return Screened::Clean;
         }
-        // What was found across tokens is none of them, and what was written must be JSON.
+        // Between its tokens nothing was checked.
         if serde_json::from_slice::<serde_json::Value>(&masked).is_err() {
             return Screened::Null;
         }
@@ -181,7 +188,7 @@ impl Screen<'_> {
         }
     }
 
-    /// Whether something was masked; `None` for what is no JSON.
+    /// Whether something was masked; `None` where a string is none.
     fn tokens(self, text: &[u8], out: &mut Vec<u8>) -> Option<bool> {
         let mut changed = false;
         let mut rest = text;

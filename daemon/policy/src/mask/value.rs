@@ -201,10 +201,7 @@ impl<'a> Value<'a> {
             Self::Time(micros) => civil::time_text(*micros),
             Self::Timetz(micros, west) => civil::timetz_text(*micros, *west),
             Self::Network(network) => network.to_text(kind == Kind::Cidr),
-            Self::Macaddr(mac) => {
-                let [a, b, c, d, e, f] = mac;
-                format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
-            }
+            Self::Macaddr(mac) => mac.map(|octet| format!("{octet:02x}")).join(":"),
         };
         out.extend_from_slice(text.as_bytes());
         Some(())

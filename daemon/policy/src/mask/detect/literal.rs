@@ -87,9 +87,7 @@ pub(in super::super) fn open_pem(text: &[u8], from: usize) -> Option<usize> {
 fn pem(text: &[u8], start: usize) -> Option<(usize, bool)> {
     let label = start + PEM_BEGIN.len();
     let body = label_end(text, label)?;
-    if memchr::memmem::find(&text[label..body], b"PRIVATE KEY").is_none() {
-        return None;
-    }
+    memchr::memmem::find(&text[label..body], b"PRIVATE KEY")?;
     let limit = start + LONGEST_PEM;
     let most = &text[..text.len().min(limit)];
     let end = memchr::memmem::find(&most[body.min(most.len())..], PEM_END)

@@ -40,10 +40,9 @@ fn local(text: &[u8], after: usize, at: usize) -> usize {
 fn domain(text: &[u8], from: usize) -> Option<usize> {
     let window = &text[from..text.len().min(from + LONGEST_DOMAIN)];
     let mut end = 0;
-    let mut labels = 0;
-    for label in window.split(|byte| *byte == b'.') {
+    for (index, label) in window.split(|byte| *byte == b'.').enumerate() {
         let length = label.iter().take_while(|byte| is_label(**byte)).count();
-        let begin = if labels == 0 { 0 } else { end + 1 };
+        let begin = if index == 0 { 0 } else { end + 1 };
         let mut kept = &label[..length];
         while let [rest @ .., b'-'] = kept {
             kept = rest;
@@ -52,7 +51,6 @@ fn domain(text: &[u8], from: usize) -> Option<usize> {
             break;
         }
         end = begin + kept.len();
-        labels += 1;
         if kept.len() < label.len() {
             break;
         }

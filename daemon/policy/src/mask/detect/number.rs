@@ -117,11 +117,10 @@ fn is_card(digits: &[u8]) -> bool {
         3400..=3499 | 3700..=3799 => length == 15,
         // Diners Club
         3000..=3059 | 3095 | 3600..=3699 | 3800..=3999 => (14..=19).contains(&length),
-        // JCB; Discover; UnionPay
-        3528..=3589 | 6011 | 6440..=6599 | 6200..=6299 => (16..=19).contains(&length),
-        // Maestro; Mir
+        // JCB; Discover; UnionPay; Mir
+        3528..=3589 | 6011 | 6440..=6599 | 6200..=6299 | 2200..=2204 => (16..=19).contains(&length),
+        // Maestro
         5018 | 5020 | 5038 | 5893 | 6304 | 6759 | 6761..=6763 => true,
-        2200..=2204 => (16..=19).contains(&length),
         _ => false,
     };
     issued && luhn(digits)
@@ -143,17 +142,18 @@ fn luhn(digits: &[u8]) -> bool {
 /// Three, two and four digits, of an area, a group and a number that were ever given out.
 fn ssn(text: &[u8], start: usize) -> Option<Range<usize>> {
     let window = text.get(start..start + 11)?;
-    let &[a, b, c, first, d, e, second, f, g, h, i] = window else { return None };
-    let digits = [a, b, c, d, e, f, g, h, i];
-    if first != second || !digits.iter().all(u8::is_ascii_digit) {
+    let (area, first, group, second, number) =
+        (&window[..3], window[3], &window[4..6], window[6], &window[7..]);
+    if first != second
+        || ![area, group, number].iter().all(|part| part.iter().all(u8::is_ascii_digit))
+    {
         return None;
     }
     let end = start + 11;
     let longer = text.get(end) == Some(&first) && is_digit(text, end + 1);
-    let area = [a, b, c];
-    let given = area != *b"000" && area != *b"666" && a != b'9';
-    let number = [d, e] != *b"00" && [f, g, h, i] != *b"0000";
-    (given && number && !longer && !goes_on(text, end)).then_some(start..end)
+    let given =
+        !matches!(area, b"000" | b"666" | [b'9', ..]) && group != b"00" && number != b"0000";
+    (given && !longer && !goes_on(text, end)).then_some(start..end)
 }
 
 fn ipv4(text: &[u8], start: usize) -> Option<Range<usize>> {
