@@ -27,7 +27,13 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     (
         "chaperone-host-tests",
-        &["chaperone-model", "chaperone-wire", "chaperone-audit", "chaperone-control"],
+        &[
+            "chaperone-model",
+            "chaperone-wire",
+            "chaperone-policy",
+            "chaperone-audit",
+            "chaperone-control",
+        ],
     ),
     ("chaperone-driver-agents", &[]),
     ("xtask", &[]),

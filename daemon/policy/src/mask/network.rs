@@ -1,6 +1,6 @@
 //! Addresses: inet, cidr, macaddr.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 /// `PGSQL_AF_INET`; the other family is one more.
 const FOUR: u8 = 2;
@@ -87,12 +87,6 @@ impl Network {
 impl From<[u8; 16]> for Network {
     fn from(octets: [u8; 16]) -> Self {
         Self::host(Ipv6Addr::from(octets).into())
-    }
-}
-
-impl From<[u8; 4]> for Network {
-    fn from(octets: [u8; 4]) -> Self {
-        Self::host(Ipv4Addr::from(octets).into())
     }
 }
 
