@@ -73,6 +73,16 @@ pub enum AuditError {
         "the log is damaged ({0}): keep the file, the daemon goes on in another as soon as it can"
     )]
     Corrupt(String),
+    /// The file is damaged, also where it says what the next one would go on from.
+    #[error(
+        "the log {path} is damaged ({why}), and what it goes on from cannot be read: move it away and keep it, a new log is begun then"
+    )]
+    Lost {
+        /// Which file.
+        path: PathBuf,
+        /// What `SQLite` said.
+        why: String,
+    },
     /// A flush failed; what it was to save may be lost, and trying again would hide that.
     #[error(
         "the log could not be flushed to the disk ({0}): check the disk, the daemon goes on in another file as soon as it can"

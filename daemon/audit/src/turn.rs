@@ -202,8 +202,8 @@ fn begin(old: &Appender, file: &Path, damaged: Option<&str>) -> Result<Appender,
 /// Goes on from a file that cannot be opened for writing any more, where its tree can be read. The
 /// file stays where it is: it is named as the one before.
 pub(crate) fn salvage(path: &Path, old: &Path, why: &str) -> Result<Appender, AuditError> {
-    let damaged = || AuditError::Corrupt(why.to_owned());
-    let connection = files::connect_reading(old)?;
+    let damaged = || AuditError::Lost { path: old.into(), why: why.to_owned() };
+    let connection = files::connect_reading(old).map_err(|_| damaged())?;
     let last: u64 = connection
         .query_row("SELECT coalesce(max(seq), 0) FROM tree", [], |row| row.get(0))
         .map_err(|_| damaged())?;

@@ -63,7 +63,10 @@ fn the_writer() {
         let intent = Intent {
             at: Timestamp(1),
             session: Seq(1),
-            command: Asked::new(CommandKind::Query, Some(format!("SELECT {n} -- {}", "x".repeat(60)))),
+            command: Asked::new(
+                CommandKind::Query,
+                Some(format!("SELECT {n} -- {}", "x".repeat(60))),
+            ),
             verdict: VerdictKind::Allow,
             rule: "r".into(),
             rung: None,
@@ -118,7 +121,8 @@ fn p1_p7_a_writer_that_is_killed_leaves_a_log_that_goes_on_and_verifies() {
     assert!(files > 5, "it turned: {files}");
     // And it goes on: all commands have an outcome.
     drop(open(folder.path(), signer(folder.path())));
-    let reader = chaperone_audit::Reader::open(&folder.path().join("log.sqlite")).expect("readable");
+    let reader =
+        chaperone_audit::Reader::open(&folder.path().join("log.sqlite")).expect("readable");
     let rows = reader.commands(&chaperone_audit::Filter::default()).expect("rows");
     assert!(rows.iter().all(|row| row.status != "pending"));
     assert!(rows.iter().any(|row| row.status == "unknown"));

@@ -11,6 +11,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     ffi::{OsStr, OsString},
     fs, io,
+    os::unix::fs::symlink,
     path::Path,
 };
 
@@ -52,6 +53,8 @@ pub(crate) struct Disk {
 pub(crate) enum Node {
     File(File),
     Folder(Folder),
+    /// A symbolic link; it never changes, and is there with its name.
+    Link(OsString),
 }
 
 #[derive(Default)]
@@ -104,7 +107,7 @@ impl Disk {
     pub(crate) fn find(&self, folder: u64, name: &OsStr) -> Result<u64, Errno> {
         match self.node(folder)? {
             Node::Folder(folder) => folder.live.get(name).copied().ok_or(Errno::ENOENT),
-            Node::File(_) => Err(Errno::ENOTDIR),
+            Node::File(_) | Node::Link(_) => Err(Errno::ENOTDIR),
         }
     }
 
@@ -135,6 +138,7 @@ impl Disk {
             Node::File(File { mode, .. }) | Node::Folder(Folder { mode, .. }) => {
                 *mode = to & 0o7777;
             }
+            Node::Link(_) => {}
         }
         Ok(())
     }
@@ -163,6 +167,7 @@ impl Disk {
                     }
                 }
             }
+            Node::Link(_) => {}
         }
         failing(fails)
     }
@@ -212,6 +217,7 @@ impl Disk {
                     fs::create_dir(&to)?;
                     self.leave_folder(number, kept, rng, &to)?;
                 }
+                Some(Node::Link(leads_to)) => symlink(leads_to, to)?,
                 None => {}
             }
         }

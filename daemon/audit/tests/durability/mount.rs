@@ -39,6 +39,7 @@ impl Front {
         let (kind, mode, size) = match disk.node(number)? {
             Node::File(file) => (FileType::RegularFile, file.mode, file.live.len() as u64),
             Node::Folder(folder) => (FileType::Directory, folder.mode, 0),
+            Node::Link(to) => (FileType::Symlink, 0o777, to.len() as u64),
         };
         Ok(FileAttr {
             ino: INodeNo(number),
@@ -142,6 +143,18 @@ impl Filesystem for Front {
         reply: ReplyEntry,
     ) {
         entry(reply, self.add(at, name, Node::folder(mode(asked, umask))));
+    }
+
+    fn symlink(&self, _: &Request, parent: INodeNo, name: &OsStr, to: &Path, reply: ReplyEntry) {
+        entry(reply, self.add(parent, name, Node::Link(to.into())));
+    }
+
+    fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
+        match lock(&self.0).node(ino.0) {
+            Ok(Node::Link(to)) => reply.data(to.as_encoded_bytes()),
+            Ok(_) => reply.error(Errno::EINVAL),
+            Err(error) => reply.error(error),
+        }
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -252,6 +265,7 @@ impl Filesystem for Front {
         for (next, (name, number)) in (1..).zip(&folder.live).skip(place(offset)) {
             let kind = match disk.node(*number) {
                 Ok(Node::Folder(_)) => FileType::Directory,
+                Ok(Node::Link(_)) => FileType::Symlink,
                 _ => FileType::RegularFile,
             };
             if reply.add(INodeNo(*number), next, kind, name) {
