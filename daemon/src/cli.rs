@@ -23,7 +23,6 @@ use crate::{
     holds::{self, HoldsArgs, WordArgs},
     policy::{self, PolicyCommand},
     replay::{self, ReplayArgs},
-    search::{self, SearchArgs},
     show,
     trust::{self, Trust},
     verify::{self, CheckpointArgs, ProofArgs, VerifyArgs},
@@ -193,8 +192,6 @@ enum LogCommand {
     Verify(VerifyArgs),
     /// Write the proof that a record is in the log, or that the log goes on from a kept checkpoint
     Proof(ProofArgs),
-    /// Find commands by words of their statement and response, and by what they are
-    Search(SearchArgs),
     /// Erase what commands and their responses say; the log proves all else as before (root)
     Erase(EraseArgs),
     /// Begin a new file of the log, as with every month (root)
@@ -275,7 +272,6 @@ fn dispatch(cli: &Cli) -> Result<bool> {
             let path = || Ok(config()?.daemon.log);
             let key = || evidence::verifier(&config()?);
             match &args.what {
-                Some(LogCommand::Search(args)) => search::run(&path()?, args, cli.json),
                 Some(LogCommand::Key) => verify::key(&key()?),
                 Some(LogCommand::Checkpoint(args)) => verify::checkpoint(&path()?, args),
                 Some(LogCommand::Proof(args)) => verify::proof(&path()?, args),

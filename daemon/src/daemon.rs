@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use chaperone_audit::{Log, search::Indexing};
+use chaperone_audit::Log;
 use chaperone_kernel::{Host, Interception, Plan, Watch, read_offsets};
 use chaperone_model::{DaemonStarted, EventKind, Record};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -56,7 +56,6 @@ pub(crate) fn run(config: Config) -> Result<()> {
     };
     // All that can fail fails before anything is intercepted.
     let log = Log::open(&config.daemon.log, evidence::options(&config)?)?;
-    let _indexing = Indexing::start(&config.daemon.log)?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let listeners = (0..threads)
         .map(|_| Listeners::bind(config.daemon.listen))

@@ -31,7 +31,6 @@ mod reader;
 mod relay;
 mod replay;
 mod scoping;
-mod search;
 mod secret;
 mod serve;
 mod session;

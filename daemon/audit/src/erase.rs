@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use crate::{
     AuditError,
     canonical::{Canonical, Content},
-    chain, files, read, search,
+    chain, files, read,
     table::{DIGEST, INTENT, KEY, OUTCOME, PROCESS, TABLES, Table},
     writer::{Log, checkpoint, lock_of},
 };
@@ -36,10 +36,6 @@ impl Log {
         for file in &older {
             places.extend(content_of(&files::connect_reading(file)?, erased.command)?);
         }
-        let mut commands = says_it_too(&writer.appender.connection, &places)?;
-        for file in &older {
-            commands.extend(says_it_too(&files::connect_reading(file)?, &places)?);
-        }
         let records: Vec<Seq> = places.iter().map(|(seq, _)| *seq).collect();
         if records.is_empty() {
             return Ok(records);
@@ -60,8 +56,6 @@ impl Log {
         for file in &older {
             erase_in(file, &places)?;
         }
-        let commands: Vec<Seq> = commands.into_iter().collect();
-        search::forget(&shared.path, &commands)?;
         Ok(records)
     }
 }
@@ -118,21 +112,6 @@ fn content_of(connection: &Connection, command: Seq) -> Result<Places, AuditErro
         }
     }
     Ok(found)
-}
-
-/// The commands of a file that lose something with rows: those that they are of, and those that
-/// refer to them.
-fn says_it_too(connection: &Connection, places: &Places) -> Result<BTreeSet<Seq>, AuditError> {
-    let seqs: Vec<String> = places.iter().map(|(seq, _)| seq.0.to_string()).collect();
-    let seqs = seqs.join(",");
-    let mut statement = connection.prepare(&format!(
-        "SELECT seq FROM intent WHERE seq IN ({seqs}) OR text_of IN ({seqs})
-         UNION SELECT i.seq FROM intent i JOIN intent e ON e.session = i.session AND e.statement = i.statement
-               WHERE e.kind = 'prepare' AND (e.seq IN ({seqs}) OR e.text_of IN ({seqs}))
-         UNION SELECT intent FROM outcome WHERE seq IN ({seqs}) OR response_of IN ({seqs})"
-    ))?;
-    let rows = statement.query_map([], |row| row.get(0).map(Seq))?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// Erases rows of a file, as far as they are in it.

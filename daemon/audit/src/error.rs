@@ -69,9 +69,7 @@ pub enum AuditError {
     )]
     ReadOnly(String),
     /// The file is damaged.
-    #[error(
-        "the log is damaged ({0}): keep the file, the daemon goes on in another as soon as it can"
-    )]
+    #[error("the log is damaged ({0}): keep the file, the daemon goes on in another as soon as it can")]
     Corrupt(String),
     /// The file is damaged, also where it says what the next one would go on from.
     #[error(
@@ -100,9 +98,6 @@ pub enum AuditError {
     /// `SQLite` failed in another way.
     #[error("the log's database failed: {0}")]
     Database(String),
-    /// What is searched for has no word in it.
-    #[error("there is no word to search for: letters and digits are searched, not marks")]
-    NoWord,
     /// There is nothing to read yet.
     #[error("there is no log at {0}: has the daemon ever run with this configuration?")]
     Missing(PathBuf),

@@ -22,7 +22,6 @@ mod retire;
 mod row;
 mod schema;
 mod seal;
-pub mod search;
 mod table;
 mod threads;
 pub mod tree;

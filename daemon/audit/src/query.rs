@@ -61,8 +61,6 @@ pub struct Reader {
 enum Rows {
     /// In the order of the commands, the newest first.
     Newest,
-    /// The same, of those behind this one.
-    After(Seq),
     /// In the order of the outcomes, those after the first number and up to the second.
     Finished(Seq, Seq),
 }
@@ -75,32 +73,6 @@ impl Reader {
     pub fn open(path: &Path) -> Result<Self, AuditError> {
         let files = RefCell::new(Rc::new(Files::open(path)?));
         Ok(Self { path: path.into(), files })
-    }
-
-    /// The log's own path.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// All commands up to here have an outcome.
-    pub(crate) fn settled(&self) -> Result<Seq, AuditError> {
-        let sql = "SELECT coalesce(max(settled), 0) FROM checkpoint";
-        for file in self.files()?.newest_first() {
-            let settled: u64 = file.connection.query_row(sql, [], |row| row.get(0))?;
-            if settled > 0 {
-                return Ok(Seq(settled));
-            }
-        }
-        Ok(Seq(0))
-    }
-
-    /// Commands with numbers behind one that a filter lets through.
-    pub(crate) fn commands_after(
-        &self,
-        after: Seq,
-        filter: &Filter,
-    ) -> Result<Vec<CommandRow>, AuditError> {
-        self.select(&Rows::After(after), filter)
     }
 
     /// The files, also those that were begun since the log was opened.
@@ -275,9 +247,7 @@ impl Reader {
 
     fn select(&self, which: &Rows, filter: &Filter) -> Result<Vec<CommandRow>, AuditError> {
         let limit = match which {
-            Rows::Newest | Rows::After(_) => {
-                filter.limit.map_or(usize::MAX, |limit| limit as usize)
-            }
+            Rows::Newest => filter.limit.map_or(usize::MAX, |limit| limit as usize),
             Rows::Finished(..) => usize::MAX,
         };
         let mut rows = Vec::new();
@@ -296,7 +266,7 @@ impl Reader {
             rows.extend(found.into_iter().filter(|row| seen.insert((row.id, row.part))));
         }
         match which {
-            Rows::Newest | Rows::After(_) => {
+            Rows::Newest => {
                 rows.sort_by_key(|row| std::cmp::Reverse((row.id, row.part)));
                 rows.truncate(limit);
             }
@@ -314,4 +284,4 @@ fn newest<T>(mut rows: Vec<T>, limit: u32, id: impl Fn(&T) -> u64) -> Vec<T> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

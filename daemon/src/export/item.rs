@@ -154,7 +154,6 @@ pub(crate) mod tests {
             id: 40,
             part: 0,
             time: "2026-05-01T12:00:00.250000Z".into(),
-            time_us: 1_777_636_800_250_000,
             session: 12,
             agent: Some("cleaner".into()),
             agent_version: Some("1.4.2".into()),

@@ -94,7 +94,6 @@ impl File {
     ) -> Result<(), AuditError> {
         let (after, last) = match *which {
             Rows::Newest => (None, None),
-            Rows::After(after) => (Some(after), None),
             Rows::Finished(after, last) => (Some(after), Some(last)),
         };
         // SQL's lower() knows ASCII alone; what is not ASCII is looked for here, which takes longer.
@@ -168,10 +167,6 @@ pub(super) fn sql(which: &Rows, filter: &Filter) -> String {
             ("session = :session AND :after IS :last", "id DESC, part DESC")
         }
         Rows::Newest => (":session IS NULL AND :after IS :last", "id DESC, part DESC"),
-        Rows::After(_) => (
-            "id > :after AND :last IS NULL AND (:session IS NULL OR +session = :session)",
-            "id DESC, part DESC",
-        ),
         Rows::Finished(..) => (
             "outcome > :after AND outcome <= :last AND (:session IS NULL OR +session = :session)",
             "outcome",

@@ -14,9 +14,6 @@ pub struct CommandRow {
     pub part: u32,
     /// When, in UTC (RFC 3339).
     pub time: String,
-    /// The same, in microseconds since 1970.
-    #[serde(skip)]
-    pub time_us: i64,
     /// The session.
     pub session: u64,
     /// The agent.
@@ -351,7 +348,6 @@ pub(super) fn command_row(row: &Row<'_>) -> rusqlite::Result<CommandRow> {
         id: row.get("id")?,
         part: row.get("part")?,
         time: row.get("time")?,
-        time_us: row.get("time_us")?,
         session: row.get("session")?,
         agent: row.get("agent")?,
         agent_version: row.get("agent_version")?,

@@ -12,7 +12,7 @@ use crate::{Log, Options};
 mod finished;
 mod following;
 
-pub(crate) fn opened(process: u64) -> Record {
+fn opened(process: u64) -> Record {
     Record::SessionOpened(SessionOpened {
         at: Timestamp(1_000_000),
         process: Ref::To(Seq(process)),
@@ -25,7 +25,7 @@ pub(crate) fn opened(process: u64) -> Record {
     })
 }
 
-pub(crate) fn run(agent: &str, version: &str) -> Record {
+fn run(agent: &str, version: &str) -> Record {
     Record::RunSeen(RunSeen {
         at: Timestamp(1_000_000),
         agent: AgentName(agent.into()),
@@ -34,7 +34,7 @@ pub(crate) fn run(agent: &str, version: &str) -> Record {
     })
 }
 
-pub(crate) fn process(run: u64, parent: Option<u64>, name: &str) -> Record {
+fn process(run: u64, parent: Option<u64>, name: &str) -> Record {
     Record::ProcessSeen(ProcessSeen {
         at: Timestamp(1_000_000),
         run: Ref::To(Seq(run)),
