@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use crate::{
     AuditError,
     canonical::{Canonical, Content},
-    chain, files, read,
+    chain, files, read, search,
     table::{DIGEST, INTENT, KEY, OUTCOME, PROCESS, TABLES, Table},
     writer::{Log, checkpoint, lock_of},
 };
@@ -52,9 +52,12 @@ impl Log {
         shared.flusher.sync()?;
         // Out of the WAL as well, unless a reader is in the way: then later, with the checkpoints.
         checkpoint(&writer.appender.connection, "TRUNCATE")?;
+        let current = writer.appender.path.clone();
         drop(writer);
+        search::forget(&current, &places)?;
         for file in &older {
             erase_in(file, &places)?;
+            search::forget(file, &places)?;
         }
         Ok(records)
     }

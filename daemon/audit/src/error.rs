@@ -101,6 +101,9 @@ pub enum AuditError {
     /// There is nothing to read yet.
     #[error("there is no log at {0}: has the daemon ever run with this configuration?")]
     Missing(PathBuf),
+    /// A search for nothing.
+    #[error("there is no letter or digit to look for in {0:?}")]
+    NoWords(String),
 }
 
 impl AuditError {

@@ -22,6 +22,7 @@ mod retire;
 mod row;
 mod schema;
 mod seal;
+pub mod search;
 mod table;
 mod threads;
 pub mod tree;
@@ -33,7 +34,7 @@ pub use error::AuditError;
 pub use files::make_folder;
 pub use proofs::{Canonicalised, Proofs};
 pub use query::{
-    BinaryRow, CommandDetail, CommandRow, EventRow, Filter, Finished, HoldRow, Part, Reader,
+    BinaryRow, CommandDetail, CommandRow, EventRow, Filter, Finished, Found, HoldRow, Part, Reader,
     RunRow, SessionRow,
 };
 pub use retire::Keep;

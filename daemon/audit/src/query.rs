@@ -18,11 +18,13 @@ use crate::{AuditError, chain};
 mod files;
 mod finished;
 mod rows;
+mod search;
 
 use files::{Files, command_in};
 pub use finished::Finished;
 pub use rows::{BinaryRow, CommandDetail, CommandRow, EventRow, HoldRow, Part, RunRow, SessionRow};
 use rows::{binary_row, event_row, hold_row, run_row, session_row};
+pub use search::Found;
 
 /// Which commands to show. What is `None` is not asked for.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +47,16 @@ pub struct Filter {
     pub before: Option<Seq>,
     /// Whose statement contains this text; letters of either case, nothing else is special.
     pub text: Option<String>,
+    /// Of an agent of this version.
+    pub version: Option<String>,
+    /// Under this account at the target.
+    pub user: Option<String>,
+    /// That policy gave this verdict.
+    pub verdict: Option<String>,
+    /// That reads or writes this relation, with or without its schema.
+    pub relation: Option<String>,
+    /// That went on, or would have, because this person approved it.
+    pub approver: Option<String>,
     /// With this status.
     pub status: Option<String>,
     /// At most so many, the newest.
@@ -63,6 +75,8 @@ enum Rows {
     Newest,
     /// In the order of the outcomes, those after the first number and up to the second.
     Finished(Seq, Seq),
+    /// Those commands, the newest first: a JSON array.
+    Of(String),
 }
 
 impl Reader {
@@ -248,8 +262,9 @@ impl Reader {
     fn select(&self, which: &Rows, filter: &Filter) -> Result<Vec<CommandRow>, AuditError> {
         let limit = match which {
             Rows::Newest => filter.limit.map_or(usize::MAX, |limit| limit as usize),
-            Rows::Finished(..) => usize::MAX,
+            Rows::Finished(..) | Rows::Of(_) => usize::MAX,
         };
+        let approved = self.approved(filter)?;
         let mut rows = Vec::new();
         let mut seen = HashSet::new();
         let files = self.files()?;
@@ -262,11 +277,11 @@ impl Reader {
             {
                 break;
             }
-            let found = file.select(which, filter, limit)?;
+            let found = file.select(which, filter, approved.as_deref(), limit)?;
             rows.extend(found.into_iter().filter(|row| seen.insert((row.id, row.part))));
         }
         match which {
-            Rows::Newest => {
+            Rows::Newest | Rows::Of(_) => {
                 rows.sort_by_key(|row| std::cmp::Reverse((row.id, row.part)));
                 rows.truncate(limit);
             }

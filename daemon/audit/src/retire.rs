@@ -13,7 +13,7 @@ use chaperone_model::{Event, EventKind, Record, Timestamp};
 use rusqlite::{Connection, params};
 
 use crate::{
-    AuditError, chain, files, schema,
+    AuditError, chain, files, schema, search,
     writer::{Shared, lock_of},
 };
 
@@ -103,6 +103,7 @@ impl Shared {
         let hashes = hashes_of(file)?;
         let failed = |error| AuditError::file("removing the records of", file, &error);
         fs::rename(&hashes, file).map_err(failed)?;
+        search::remove(file)?;
         for suffix in ["-wal", "-shm"] {
             let _ = fs::remove_file(files::with_suffix(file, suffix));
         }

@@ -17,7 +17,7 @@ pub(super) struct Files(Vec<File>);
 
 /// One file.
 pub(super) struct File {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     pub(super) connection: Connection,
     /// When it was begun: all that earlier files have was recorded before.
     began: Timestamp,
@@ -73,6 +73,7 @@ impl File {
         &self,
         which: &Rows,
         filter: &Filter,
+        approved: Option<&str>,
         limit: usize,
     ) -> Result<Vec<CommandRow>, AuditError> {
         let mut rows = Vec::new();
@@ -92,9 +93,9 @@ impl File {
         filter: &Filter,
         mut take: impl FnMut(CommandRow) -> Result<bool, AuditError>,
     ) -> Result<(), AuditError> {
-        let (after, last) = match *which {
-            Rows::Newest => (None, None),
-            Rows::Finished(after, last) => (Some(after), Some(last)),
+        let (after, last) = match which {
+            Rows::Newest | Rows::Of(_) => (None, None),
+            Rows::Finished(after, last) => (Some(*after), Some(*last)),
         };
         // SQL's lower() knows ASCII alone; what is not ASCII is looked for here, which takes longer.
         let (plain, other) = match filter.text.as_deref() {
@@ -111,10 +112,16 @@ impl File {
             ":status": filter.status,
             ":run": filter.run,
             ":class": filter.class,
+            ":version": filter.version,
+            ":user": filter.user,
+            ":verdict": filter.verdict,
+            ":relation": filter.relation,
+            ":approved": approved,
             ":before": filter.before.map(|s| s.0.cast_signed()),
             ":text": plain,
             ":after": after.map(|s| s.0.cast_signed()),
             ":last": last.map(|s| s.0.cast_signed()),
+            ":ids": if let Rows::Of(ids) = which { Some(ids) } else { None },
         })?;
         while let Some(row) = found.next()? {
             if contains(row, other.as_deref())? && !take(command_row(row)?)? {
@@ -164,13 +171,33 @@ pub(super) fn command_in(
 pub(super) fn sql(which: &Rows, filter: &Filter) -> String {
     let (place, order) = match which {
         Rows::Newest if filter.session.is_some() => {
-            ("session = :session AND :after IS :last", "id DESC, part DESC")
+            ("session = :session AND :after IS :last AND :ids IS NULL", "id DESC, part DESC")
         }
-        Rows::Newest => (":session IS NULL AND :after IS :last", "id DESC, part DESC"),
+        Rows::Newest => {
+            (":session IS NULL AND :after IS :last AND :ids IS NULL", "id DESC, part DESC")
+        }
         Rows::Finished(..) => (
-            "outcome > :after AND outcome <= :last AND (:session IS NULL OR +session = :session)",
+            "outcome > :after AND outcome <= :last AND (:session IS NULL OR +session = :session) AND :ids IS NULL",
             "outcome",
         ),
+        Rows::Of(_) => (
+            "id IN (SELECT value FROM json_each(:ids)) AND (:session IS NULL OR +session = :session) AND :after IS :last",
+            "id DESC, part DESC",
+        ),
+    };
+    // Only where they are asked for: they cost what others do not.
+    let relation = match filter.relation {
+        Some(_) => {
+            "EXISTS (SELECT 1 FROM json_tree(summary) WHERE (path LIKE '%.reads' OR path LIKE '%.writes')
+                     AND (atom = :relation OR substr(atom, -1 - length(:relation)) = '.' || :relation))"
+        }
+        None => ":relation IS NULL",
+    };
+    let approver = match filter.approver {
+        Some(_) => {
+            "EXISTS (SELECT 1 FROM json_each(:approved) h WHERE h.value = commands.id OR h.value = commands.approval)"
+        }
+        None => ":approved IS NULL",
     };
     format!(
         "SELECT * FROM commands WHERE {place}
@@ -178,6 +205,8 @@ pub(super) fn sql(which: &Rows, filter: &Filter) -> String {
          AND (:agent IS NULL OR agent = :agent) AND (:target IS NULL OR target = :target)
          AND (:status IS NULL OR status = :status) AND (:run IS NULL OR run = :run)
          AND (:class IS NULL OR class = :class) AND (:before IS NULL OR id < :before)
+         AND (:version IS NULL OR agent_version = :version) AND (:user IS NULL OR user = :user)
+         AND (:verdict IS NULL OR verdict = :verdict) AND {relation} AND {approver}
          AND (:text IS NULL OR instr(lower(statement), lower(:text)) > 0)
          ORDER BY {order}"
     )
