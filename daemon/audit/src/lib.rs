@@ -17,6 +17,7 @@ pub mod note;
 mod proofs;
 mod query;
 mod read;
+pub mod readers;
 mod recover;
 mod retire;
 mod row;
