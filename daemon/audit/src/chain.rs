@@ -63,7 +63,9 @@ pub(crate) fn name(path: &Path, month: &str) -> String {
     let first = format!("{stem}-{month}{end}");
     let more = (2..).map(|count| format!("{stem}-{month}.{count}{end}"));
     let mut names = std::iter::once(first).chain(more);
-    names.find(|name| !path.with_file_name(name).exists()).unwrap_or_default()
+    // SQLite would take what is left beside a file that is gone for the new one's.
+    let is_free = |file: &Path| !file.exists() && !files::wal_path(file).exists();
+    names.find(|name| is_free(&path.with_file_name(name))).unwrap_or_default()
 }
 
 /// Makes `path` lead to a file beside it, in one step.

@@ -78,7 +78,7 @@ impl File {
     ) -> Result<Vec<CommandRow>, AuditError> {
         let mut rows = Vec::new();
         if limit > 0 {
-            self.visit(which, filter, |row| {
+            self.visit(which, filter, approved, |row| {
                 rows.push(row);
                 Ok(rows.len() < limit)
             })?;
@@ -91,6 +91,7 @@ impl File {
         &self,
         which: &Rows,
         filter: &Filter,
+        approved: Option<&str>,
         mut take: impl FnMut(CommandRow) -> Result<bool, AuditError>,
     ) -> Result<(), AuditError> {
         let (after, last) = match which {

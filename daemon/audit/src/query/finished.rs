@@ -59,7 +59,7 @@ impl Reader {
             if full || file.last_outcome()? <= after {
                 continue;
             }
-            file.visit(&Rows::Finished(after, last), filter, |command| {
+            file.visit(&Rows::Finished(after, last), filter, None, |command| {
                 // What was carried over from an earlier file stood there before.
                 if seen.insert((command.id, command.part)) {
                     let finished = file.finished(command)?;
