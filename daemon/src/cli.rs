@@ -23,6 +23,7 @@ use crate::{
     holds::{self, HoldsArgs, WordArgs},
     policy::{self, PolicyCommand},
     replay::{self, ReplayArgs},
+    search::{self, SearchArgs},
     show,
     trust::{self, Trust},
     verify::{self, CheckpointArgs, ProofArgs, VerifyArgs},
@@ -152,6 +153,7 @@ impl FilterArgs {
             text: self.text.clone(),
             status: self.status.clone(),
             limit,
+            ..Filter::default()
         };
         if let Some(before) = before {
             let before = before.filter(None, None);
@@ -176,6 +178,8 @@ enum LogCommand {
         /// Its id
         id: u64,
     },
+    /// Find commands by words and names, the newest first
+    Search(Box<SearchArgs>),
     /// Show sessions, live and past
     Sessions,
     /// Show what else happened
@@ -301,6 +305,7 @@ fn log(reader: &Reader, args: &LogArgs, json: bool) -> Result<bool> {
             };
             show::command(&command, json)?;
         }
+        Some(LogCommand::Search(search)) => return search::run(reader, search, limit, json),
         Some(LogCommand::Sessions) => show::sessions(&reader.sessions(limit)?, json)?,
         Some(LogCommand::Events) => show::events(&reader.events(limit)?, json)?,
         Some(LogCommand::Export(export)) => {

@@ -25,6 +25,7 @@ use tokio::{
 
 use crate::{
     anchors::Anchors,
+    attending::Attending,
     clock,
     config::{Agent, Scope},
     inspect::{Destination, inspect},
@@ -68,12 +69,14 @@ pub(crate) async fn serve(
     attach: PathBuf,
     counters: Counters,
     anchors: Arc<Anchors>,
+    attending: Attending,
 ) {
     let listener = match UnixListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "the control socket cannot be used"),
     };
-    let desk = Arc::new(Desk { shared, attach, counters, anchors, since: clock::wall() });
+    let since = clock::wall();
+    let desk = Arc::new(Desk { shared, attach, counters, anchors, attending, since });
     let places = Arc::new(Semaphore::new(CALLERS));
     // Who finds no place here does not hear why.
     let farewells = Arc::new(Semaphore::new(CALLERS));
@@ -105,6 +108,7 @@ struct Desk {
     attach: PathBuf,
     counters: Counters,
     anchors: Arc<Anchors>,
+    attending: Attending,
     since: Timestamp,
 }
 
@@ -251,7 +255,7 @@ impl Desk {
         };
         let stats = self.shared.log.stats();
         let kernel = kernel.into_iter().map(|(name, count)| (format!("kernel_{name}"), count));
-        Reply::Status(Status {
+        Reply::Status(Box::new(Status {
             version: env!("CARGO_PKG_VERSION").into(),
             since: self.since,
             pid: std::process::id(),
@@ -264,10 +268,12 @@ impl Desk {
                 queued_bytes: stats.queued_bytes as u64,
                 lost: stats.lost,
                 error: stats.error,
+                index: self.attending.index(),
+                readers: self.attending.readers(),
             },
             counters: kernel.chain(self.shared.counters.read()).collect(),
             anchors: self.anchors.status(stats.last.0),
-        })
+        }))
     }
 
     fn sessions(&self) -> Vec<LiveSession> {

@@ -22,6 +22,7 @@ use crate::{
     addresses::{Answers, LOOK_UP_EVERY, TargetAddress},
     anchors::{self, Anchors},
     approvals::{Approvals, Listener},
+    attending::Attending,
     clock,
     config::{Attach, Config, Target, VersionRule},
     control, evidence,
@@ -129,8 +130,16 @@ pub(crate) fn run(config: Config) -> Result<()> {
             workers.push(serve::spawn(shared.clone(), index, listeners, interception.notes()?)?);
         }
         tokio::spawn(shared.approvals.clone().expire());
+        let attending = Attending::start(&shared.log)?;
         let counters = interception.counters()?;
-        tokio::spawn(control::serve(shared.clone(), control, attach, counters, anchors.clone()));
+        tokio::spawn(control::serve(
+            shared.clone(),
+            control,
+            attach,
+            counters,
+            anchors.clone(),
+            attending,
+        ));
         tokio::spawn(anchors.watch(shared.clone()));
         // Processes are followed before those that run already are looked for, so that none is
         // missed in between.

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 use chaperone_audit::{CommandDetail, CommandRow, EventRow, HoldRow, SessionRow};
-use chaperone_control::{AnchorStatus, Hold, LiveSession, Status};
+use chaperone_control::{AnchorStatus, Hold, LiveSession, LogReader, Status};
 use chaperone_model::Timestamp;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
@@ -317,6 +317,12 @@ pub(crate) fn status(status: &Status, json: bool) -> Result<()> {
     for anchor in &status.anchors {
         row(&format!("anchor {}", anchor.name), anchor_line(anchor));
     }
+    let index = &status.log.index;
+    row("search index", format!("up to {} of {}", index.indexed, index.last));
+    row("index's error", text(index.error.as_ref()));
+    for reader in &status.log.readers {
+        row("long reader", long_reader(reader));
+    }
     for (name, count) in &status.counters {
         row(name, count.to_string());
     }
@@ -337,6 +343,19 @@ fn anchor_line(anchor: &AnchorStatus) -> String {
         line = line + "; " + error;
     }
     line
+}
+
+fn long_reader(reader: &LogReader) -> String {
+    let uid =
+        reader.uid.map_or_else(|| "of an unknown user".into(), |uid| format!("user id {uid}"));
+    format!(
+        "process {} ({}, {uid}) has held a view of {} for {} s; its WAL has {} MiB",
+        reader.pid,
+        clean(&reader.program),
+        clean(&reader.file),
+        reader.held_seconds,
+        reader.wal_bytes >> 20
+    )
 }
 
 #[derive(Serialize)]

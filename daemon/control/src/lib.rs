@@ -50,7 +50,7 @@ pub enum Action {
 #[serde(rename_all = "kebab-case")]
 pub enum Reply {
     /// To [`Action::Status`].
-    Status(Status),
+    Status(Box<Status>),
     /// To [`Action::Sessions`].
     Sessions(Vec<LiveSession>),
     /// To [`Action::Holds`].
@@ -123,6 +123,38 @@ pub struct LogStatus {
     pub lost: u64,
     /// Why the last commit failed, where it did.
     pub error: Option<String>,
+    /// How far the newest file's search index is.
+    pub index: IndexStatus,
+    /// Who has held a view of the log for long, so that it cannot be tidied up.
+    pub readers: Vec<LogReader>,
+}
+
+/// How far a search index is behind its log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexStatus {
+    /// Number of the last record that is in it.
+    pub indexed: u64,
+    /// Number of the log's last record when it was looked.
+    pub last: u64,
+    /// Why it does not get on, where it does not.
+    pub error: Option<String>,
+}
+
+/// A process that has held a view of the log for long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogReader {
+    /// The process.
+    pub pid: u32,
+    /// Its name.
+    pub program: String,
+    /// Its user id, where it is known.
+    pub uid: Option<u32>,
+    /// The name of the file that it reads.
+    pub file: String,
+    /// For how long, at least.
+    pub held_seconds: u64,
+    /// Bytes that the file's WAL has meanwhile.
+    pub wal_bytes: u64,
 }
 
 /// A command that waits for a person.

@@ -17,6 +17,7 @@ mod interception;
 mod lifecycle;
 mod limits;
 mod log;
+mod log_readers;
 mod masks;
 mod pipelines;
 mod protocol;
