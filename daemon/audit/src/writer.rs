@@ -371,7 +371,9 @@ fn open_file(file: &Path) -> Result<Appender, AuditError> {
 
 pub(crate) fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<(u64, u64, u64)> {
     connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
-        Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        // Negative where another checkpoint is under way.
+        let pages = |column| row.get(column).map(|pages: i64| u64::try_from(pages).unwrap_or(0));
+        Ok((row.get(0)?, pages(1)?, pages(2)?))
     })
 }
 
