@@ -22,7 +22,8 @@ const APPLICATION_ID: i32 = 0x6368_6170;
 /// from the first release on a step brings each to the next.
 const LAYOUT: u32 = 5;
 const TABLES_SQL: &str = include_str!("schema/log.sql");
-const VIEWS_SQL: &str = include_str!("schema/views.sql");
+const VIEWS_SQL: &str =
+    concat!(include_str!("schema/views.sql"), include_str!("schema/auditors.sql"));
 
 /// Brings a database up to date.
 pub(crate) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), AuditError> {
