@@ -210,7 +210,7 @@ fn fill(path: &Path) {
             at: at(minute),
             agent: AgentName(agent.into()),
             version: Some(Version { text: version.into(), source: VersionSource::File }),
-            run: Run { name: run.into(), unit: None, container: None },
+            run: Run { name: run.into(), unit: None, container: None, image: None },
         }));
         let process = add(Record::ProcessSeen(ProcessSeen {
             at: at(minute),
