@@ -9,7 +9,6 @@ mod classify;
 mod columns;
 mod item;
 mod ocsf;
-mod parquet;
 mod table;
 
 use std::{
@@ -52,8 +51,6 @@ enum Format {
     Jsonl,
     /// Comma-separated values, with a head
     Csv,
-    /// Apache Parquet, compressed by Snappy
-    Parquet,
     /// OCSF 1.8.0, Datastore Activity, as JSON Lines
     Ocsf,
     /// Common Event Format, one line each
@@ -64,11 +61,11 @@ enum Format {
 pub(crate) fn run(reader: &Reader, args: &ExportArgs, filter: &Filter) -> Result<bool> {
     let place =
         || args.output.as_ref().map_or("standard output".into(), |p| p.display().to_string());
-    let out: Box<dyn Write + Send> = match &args.output {
+    let out: Box<dyn Write> = match &args.output {
         Some(path) => {
             Box::new(create(path).with_context(|| format!("writing {}", path.display()))?)
         }
-        None => Box::new(io::stdout()),
+        None => Box::new(io::stdout().lock()),
     };
     let mut writer = Writer::new(args.format, BufWriter::new(out))?;
     let (count, cursor) = export(reader, Seq(args.after), filter, |item| writer.item(item))?;
@@ -117,21 +114,19 @@ fn export(
 }
 
 /// Writes items in a form.
-enum Writer<W: Write + Send> {
+enum Writer<W: Write> {
     Jsonl(W),
     Csv(Box<csv::Writer<W>>),
-    Parquet(Box<parquet::Table<W>>),
     Ocsf(W),
     Cef(W),
 }
 
-impl<W: Write + Send> Writer<W> {
+impl<W: Write> Writer<W> {
     fn new(format: Format, out: W) -> Result<Self> {
         Ok(match format {
             Format::Jsonl => Self::Jsonl(out),
             Format::Ocsf => Self::Ocsf(out),
             Format::Cef => Self::Cef(out),
-            Format::Parquet => Self::Parquet(Box::new(parquet::Table::new(out)?)),
             Format::Csv => {
                 let mut writer = csv::Writer::from_writer(out);
                 table::head(&mut writer).map_err(io_error)?;
@@ -152,7 +147,6 @@ impl<W: Write + Send> Writer<W> {
             }
             Self::Cef(out) => writeln!(out, "{}", cef::line(item))?,
             Self::Csv(out) => table::row(out, item).map_err(io_error)?,
-            Self::Parquet(table) => table.row(item)?,
         }
         Ok(())
     }
@@ -160,7 +154,6 @@ impl<W: Write + Send> Writer<W> {
     fn finish(self) -> Result<W> {
         Ok(match self {
             Self::Jsonl(out) | Self::Ocsf(out) | Self::Cef(out) => out,
-            Self::Parquet(table) => table.finish()?,
             Self::Csv(writer) => {
                 writer.into_inner().map_err(|error| io::Error::other(error.to_string()))?
             }

@@ -14,19 +14,9 @@ pub(crate) enum Cell {
     Boolean(bool),
 }
 
-/// What a column's values are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Text,
-    Integer,
-    Real,
-    Boolean,
-}
-
-/// A column: its name, and its value in an item, which is of its kind.
+/// A column: its name, and its value in an item. The value's kind is the same for all items.
 pub(crate) struct Column {
     pub(crate) name: &'static str,
-    pub(crate) kind: Kind,
     pub(crate) value: fn(&Item) -> Cell,
 }
 
@@ -35,7 +25,6 @@ macro_rules! columns {
         /// All of them.
         pub(crate) const COLUMNS: &[Column] = &[$(Column {
             name: $name,
-            kind: Kind::$kind,
             value: |item| Cell::$kind(($value)(item)),
         }),*];
     };

@@ -52,9 +52,5 @@ def cef(path):
         rows.append(row)
     return rows
 
-def parquet(path):
-    import pyarrow.parquet
-    return pyarrow.parquet.read_table(path).to_pylist()
-
-forms = {"parquet": parquet, "jsonl": jsonl, "csv": table, "ocsf": ocsf, "cef": cef}
+forms = {"jsonl": jsonl, "csv": table, "ocsf": ocsf, "cef": cef}
 json.dump(forms[sys.argv[1]](sys.argv[2]), sys.stdout)
