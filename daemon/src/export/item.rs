@@ -201,7 +201,6 @@ pub(crate) mod tests {
             run: Some("0f6c".into()),
             unit: Some("cleaner.service".into()),
             container: None,
-            image: None,
             process: 11,
             lineage: Some("agent.py → sh → psql".into()),
             uid: 64_001,
