@@ -19,10 +19,8 @@ use crate::{
     daemon, doctor,
     erase::{self, EraseArgs},
     evidence,
-    export::{self, ExportArgs},
     holds::{self, HoldsArgs, WordArgs},
     policy::{self, PolicyCommand},
-    replay::{self, ReplayArgs},
     search::{self, SearchArgs},
     show,
     trust::{self, Trust},
@@ -31,8 +29,6 @@ use crate::{
 
 /// How often `log --follow` looks.
 const FOLLOW_EVERY: Duration = Duration::from_millis(200);
-/// How many rows are shown where nothing is said.
-const LIMIT: u32 = 100;
 
 /// Records and guards what autonomous agents do to databases and servers.
 ///
@@ -84,7 +80,7 @@ enum Command {
     /// Show agents, their runs and programs; enrol programs
     Agents(AgentsArgs),
     /// Show what agents did
-    Log(Box<LogArgs>),
+    Log(LogArgs),
     /// This host's authority, which agents' clients must trust to verify a target through the daemon
     Trust {
         #[command(subcommand)]
@@ -99,16 +95,6 @@ struct LogArgs {
     /// Go on as commands finish
     #[arg(long, short)]
     follow: bool,
-    #[command(flatten)]
-    filter: FilterArgs,
-    /// At most so many, the newest; of an export the first [default: 100; of an export all]
-    #[arg(long, short = 'n', global = true)]
-    limit: Option<u32>,
-}
-
-/// Which commands are asked for.
-#[derive(Clone, Debug, Default, Args)]
-pub(crate) struct FilterArgs {
     /// Begun at or after: a time (2026-05-01T12:00:00Z) or so long ago (2h, 7d)
     #[arg(long, value_parser = moment)]
     since: Option<Timestamp>,
@@ -136,39 +122,9 @@ pub(crate) struct FilterArgs {
     /// With this status: ok, error, suspended, skipped, refused, unknown, pending
     #[arg(long, value_parser = ["ok", "error", "suspended", "skipped", "refused", "unknown", "pending"], hide_possible_values = true)]
     status: Option<String>,
-}
-
-impl FilterArgs {
-    /// What stands here, else what stands before the subcommand.
-    fn filter(&self, before: Option<&Self>, limit: Option<u32>) -> Filter {
-        let mut filter = Filter {
-            since: self.since,
-            until: self.until,
-            agent: self.agent.clone(),
-            target: self.target.clone(),
-            session: self.session.map(Seq),
-            run: self.run.clone(),
-            class: self.class.clone(),
-            before: None,
-            text: self.text.clone(),
-            status: self.status.clone(),
-            limit,
-            ..Filter::default()
-        };
-        if let Some(before) = before {
-            let before = before.filter(None, None);
-            filter.since = filter.since.or(before.since);
-            filter.until = filter.until.or(before.until);
-            filter.agent = filter.agent.or(before.agent);
-            filter.target = filter.target.or(before.target);
-            filter.session = filter.session.or(before.session);
-            filter.run = filter.run.or(before.run);
-            filter.class = filter.class.or(before.class);
-            filter.text = filter.text.or(before.text);
-            filter.status = filter.status.or(before.status);
-        }
-        filter
-    }
+    /// At most so many, the newest
+    #[arg(long, short = 'n', default_value_t = 100, global = true)]
+    limit: u32,
 }
 
 #[derive(Debug, Subcommand)]
@@ -184,10 +140,6 @@ enum LogCommand {
     Sessions,
     /// Show what else happened
     Events,
-    /// Hand the log on in a form that other tools read
-    Export(Box<ExportArgs>),
-    /// Show a session as it went
-    Replay(ReplayArgs),
     /// Show the log's public key, to be enrolled off this host
     Key,
     /// Show the log's newest signed head, to be kept elsewhere
@@ -295,8 +247,19 @@ fn dispatch(cli: &Cli) -> Result<bool> {
 }
 
 fn log(reader: &Reader, args: &LogArgs, json: bool) -> Result<bool> {
-    let limit = args.limit.unwrap_or(LIMIT);
-    let filter = args.filter.filter(None, Some(limit));
+    let filter = Filter {
+        since: args.since,
+        until: args.until,
+        agent: args.agent.clone(),
+        target: args.target.clone(),
+        session: args.session.map(Seq),
+        run: args.run.clone(),
+        class: args.class.clone(),
+        before: None,
+        text: args.text.clone(),
+        status: args.status.clone(),
+        limit: Some(args.limit),
+    };
     match &args.what {
         Some(LogCommand::Show { id }) => {
             let Some(command) = reader.command(Seq(*id))? else {
@@ -305,14 +268,9 @@ fn log(reader: &Reader, args: &LogArgs, json: bool) -> Result<bool> {
             };
             show::command(&command, json)?;
         }
-        Some(LogCommand::Search(search)) => return search::run(reader, search, limit, json),
-        Some(LogCommand::Sessions) => show::sessions(&reader.sessions(limit)?, json)?,
-        Some(LogCommand::Events) => show::events(&reader.events(limit)?, json)?,
-        Some(LogCommand::Export(export)) => {
-            let filter = export.filter.filter(Some(&args.filter), args.limit);
-            return export::run(reader, export, &filter);
-        }
-        Some(LogCommand::Replay(args)) => return replay::run(reader, args),
+        Some(LogCommand::Search(search)) => return search::run(reader, search, args.limit, json),
+        Some(LogCommand::Sessions) => show::sessions(&reader.sessions(args.limit)?, json)?,
+        Some(LogCommand::Events) => show::events(&reader.events(args.limit)?, json)?,
         Some(_) | None => {
             // The cursor first: what finishes in between is shown by both or by the second alone.
             let mut cursor = reader.last_outcome()?;

@@ -9,7 +9,6 @@ mod containers;
 mod drivers;
 mod durability;
 mod evidence;
-mod export;
 mod holds;
 mod hostile;
 mod identity;

@@ -10,9 +10,9 @@ use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde::Serialize;
 
 use super::{
-    CommandRow, EventRow, Filter, HoldRow, Part, Reader, Rows, SessionRow,
+    CommandRow, Filter, HoldRow, Part, Reader, Rows, SessionRow,
     files::File,
-    rows::{event_row, hold_row, session_row},
+    rows::{hold_row, session_row},
 };
 use crate::{AuditError, tree::Hash};
 
@@ -102,46 +102,6 @@ impl Reader {
             }
         }
         Ok(found)
-    }
-
-    /// The number of a session's last outcome, or of the session where it has none.
-    ///
-    /// # Errors
-    /// [`AuditError`].
-    pub fn last_outcome_of(&self, session: Seq) -> Result<Seq, AuditError> {
-        let mut last = session;
-        for file in self.files()?.newest_first() {
-            let sql = "SELECT max(o.seq) FROM intent i JOIN outcome o ON o.intent = i.seq WHERE i.session = ?";
-            let found: Option<u64> = file
-                .connection
-                .prepare_cached(sql)?
-                .query_row([session.0.cast_signed()], |row| row.get(0))?;
-            last = last.max(Seq(found.unwrap_or_default()));
-        }
-        Ok(last)
-    }
-
-    /// What else happened in a session, in order; at most `most`.
-    ///
-    /// # Errors
-    /// [`AuditError`].
-    pub fn events_of(&self, session: Seq, most: u32) -> Result<Vec<EventRow>, AuditError> {
-        let mut rows: Vec<EventRow> = Vec::new();
-        for file in self.files()?.newest_first() {
-            let sql = "SELECT * FROM events WHERE session = ? ORDER BY id LIMIT ?";
-            let mut statement = file.connection.prepare_cached(sql)?;
-            let found = statement
-                .query_map([session.0, u64::from(most)].map(u64::cast_signed), event_row)?;
-            for row in found {
-                let row = row?;
-                if !rows.iter().any(|known| known.id == row.id) {
-                    rows.push(row);
-                }
-            }
-        }
-        rows.sort_by_key(|row| row.id);
-        rows.truncate(most as usize);
-        Ok(rows)
     }
 
     /// One command's wait for a person.
