@@ -16,12 +16,10 @@ use rusqlite::Row;
 use crate::{AuditError, chain};
 
 mod files;
-mod finished;
 mod rows;
 mod search;
 
 use files::{Files, command_in};
-pub use finished::Finished;
 pub use rows::{BinaryRow, CommandDetail, CommandRow, EventRow, HoldRow, Part, RunRow, SessionRow};
 use rows::{binary_row, event_row, hold_row, run_row, session_row};
 pub use search::Found;

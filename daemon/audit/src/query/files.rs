@@ -76,24 +76,6 @@ impl File {
         approved: Option<&str>,
         limit: usize,
     ) -> Result<Vec<CommandRow>, AuditError> {
-        let mut rows = Vec::new();
-        if limit > 0 {
-            self.visit(which, filter, approved, |row| {
-                rows.push(row);
-                Ok(rows.len() < limit)
-            })?;
-        }
-        Ok(rows)
-    }
-
-    /// Hands over one row after the other, for as long as more are wanted.
-    pub(super) fn visit(
-        &self,
-        which: &Rows,
-        filter: &Filter,
-        approved: Option<&str>,
-        mut take: impl FnMut(CommandRow) -> Result<bool, AuditError>,
-    ) -> Result<(), AuditError> {
         let (after, last) = match which {
             Rows::Newest | Rows::Of(_) => (None, None),
             Rows::Finished(after, last) => (Some(*after), Some(*last)),
@@ -124,12 +106,15 @@ impl File {
             ":last": last.map(|s| s.0.cast_signed()),
             ":ids": if let Rows::Of(ids) = which { Some(ids) } else { None },
         })?;
-        while let Some(row) = found.next()? {
-            if contains(row, other.as_deref())? && !take(command_row(row)?)? {
-                break;
+        let mut rows = Vec::new();
+        while rows.len() < limit
+            && let Some(row) = found.next()?
+        {
+            if contains(row, other.as_deref())? {
+                rows.push(command_row(row)?);
             }
         }
-        Ok(())
+        Ok(rows)
     }
 }
 

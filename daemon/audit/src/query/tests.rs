@@ -9,7 +9,6 @@ use chaperone_model::{
 use super::*;
 use crate::{Log, Options};
 
-mod finished;
 mod following;
 
 fn opened(process: u64) -> Record {
