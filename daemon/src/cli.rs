@@ -259,6 +259,7 @@ fn log(reader: &Reader, args: &LogArgs, json: bool) -> Result<bool> {
         text: args.text.clone(),
         status: args.status.clone(),
         limit: Some(args.limit),
+        ..Filter::default()
     };
     match &args.what {
         Some(LogCommand::Show { id }) => {
