@@ -19,9 +19,11 @@ use crate::{
     daemon, doctor,
     erase::{self, EraseArgs},
     evidence,
+    export::{self, ExportArgs},
     holds::{self, HoldsArgs, WordArgs},
     policy::{self, PolicyCommand},
     search::{self, SearchArgs},
+    replay::{self, ReplayArgs},
     show,
     trust::{self, Trust},
     verify::{self, CheckpointArgs, ProofArgs, VerifyArgs},
@@ -80,7 +82,7 @@ enum Command {
     /// Show agents, their runs and programs; enrol programs
     Agents(AgentsArgs),
     /// Show what agents did
-    Log(LogArgs),
+    Log(Box<LogArgs>),
     /// This host's authority, which agents' clients must trust to verify a target through the daemon
     Trust {
         #[command(subcommand)]
@@ -95,6 +97,16 @@ struct LogArgs {
     /// Go on as commands finish
     #[arg(long, short)]
     follow: bool,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// At most so many, the newest
+    #[arg(long, short = 'n', default_value_t = 100, global = true)]
+    limit: u32,
+}
+
+/// Which commands.
+#[derive(Debug, Args)]
+pub(crate) struct FilterArgs {
     /// Begun at or after: a time (2026-05-01T12:00:00Z) or so long ago (2h, 7d)
     #[arg(long, value_parser = moment)]
     since: Option<Timestamp>,
@@ -122,9 +134,26 @@ struct LogArgs {
     /// With this status: ok, error, suspended, skipped, refused, unknown, pending
     #[arg(long, value_parser = ["ok", "error", "suspended", "skipped", "refused", "unknown", "pending"], hide_possible_values = true)]
     status: Option<String>,
-    /// At most so many, the newest
-    #[arg(long, short = 'n', default_value_t = 100, global = true)]
-    limit: u32,
+}
+
+impl FilterArgs {
+    /// All of them.
+    pub(crate) fn filter(&self) -> Filter {
+        Filter {
+            since: self.since,
+            until: self.until,
+            agent: self.agent.clone(),
+            target: self.target.clone(),
+            session: self.session.map(Seq),
+            run: self.run.clone(),
+            class: self.class.clone(),
+            before: None,
+            text: self.text.clone(),
+            status: self.status.clone(),
+            limit: None,
+            ..Filter::default()
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -148,6 +177,10 @@ enum LogCommand {
     Verify(VerifyArgs),
     /// Write the proof that a record is in the log, or that the log goes on from a kept checkpoint
     Proof(ProofArgs),
+    /// Show a session as it went, with its results
+    Replay(ReplayArgs),
+    /// Hand it on in a form that other tools read
+    Export(ExportArgs),
     /// Erase what commands and their responses say; the log proves all else as before (root)
     Erase(EraseArgs),
     /// Begin a new file of the log, as with every month (root)
@@ -239,6 +272,8 @@ fn dispatch(cli: &Cli) -> Result<bool> {
                     ask(&socket()?, &Action::Turn)?;
                     Ok(true)
                 }
+                Some(LogCommand::Replay(what)) => replay::run(&Reader::open(&path()?)?, what),
+                Some(LogCommand::Export(what)) => export::run(&path()?, what),
                 Some(LogCommand::Verify(args)) => verify::run(args, path, key, cli.json),
                 _ => log(&Reader::open(&path()?)?, args, cli.json),
             }
@@ -247,20 +282,7 @@ fn dispatch(cli: &Cli) -> Result<bool> {
 }
 
 fn log(reader: &Reader, args: &LogArgs, json: bool) -> Result<bool> {
-    let filter = Filter {
-        since: args.since,
-        until: args.until,
-        agent: args.agent.clone(),
-        target: args.target.clone(),
-        session: args.session.map(Seq),
-        run: args.run.clone(),
-        class: args.class.clone(),
-        before: None,
-        text: args.text.clone(),
-        status: args.status.clone(),
-        limit: Some(args.limit),
-        ..Filter::default()
-    };
+    let filter = Filter { limit: Some(args.limit), ..args.filter.filter() };
     match &args.what {
         Some(LogCommand::Show { id }) => {
             let Some(command) = reader.command(Seq(*id))? else {

@@ -441,7 +441,7 @@ pub(crate) fn clean(text: &str) -> String {
     printable(&spaced.join(" "))
 }
 
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     // Marks of direction would show a text in another order than it has (Unicode, TR 36).
     let turns = |c: char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let shown = |c: char| if (c.is_control() && c != '\n') || turns(c) { '\u{fffd}' } else { c };

@@ -20,7 +20,7 @@ use chaperone_model::Seq;
 use clap::Args;
 use serde::Serialize;
 
-use crate::{anchors::kept_notes, show};
+use crate::{anchors::kept_notes, export, show};
 
 /// The words of `log verify`.
 #[derive(Debug, Args)]
@@ -47,6 +47,9 @@ pub(crate) struct VerifyArgs {
     /// Verify a proof instead, with nothing but it and the key
     #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "to"])]
     proof: Option<PathBuf>,
+    /// Verify an export instead, with --proof the file that was written beside it
+    #[arg(long, value_name = "FILE", requires = "proof", conflicts_with = "since")]
+    export: Option<PathBuf>,
 }
 
 /// The words of `log checkpoint`.
@@ -189,6 +192,9 @@ pub(crate) fn run(
         }
         None => None,
     };
+    if let (Some(exported), Some(proof)) = (&args.export, &args.proof) {
+        return export::verify(exported, proof, &key, json);
+    }
     if let Some(path) = &args.proof {
         return prove(&read(path)?, &key, &witnesses, kept.as_ref(), json);
     }

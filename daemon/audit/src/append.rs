@@ -20,7 +20,7 @@ use crate::{
     row::row,
     schema,
     table::{
-        HOLD_OPENED, INTENT, PROCESS, RUN, SESSION_OPENED, SESSION_SIGNED_ON, SESSION_STARTED,
+        HOLD_OPENED, INTENT, OUTCOME, PROCESS, RUN, SESSION_OPENED, SESSION_SIGNED_ON, SESSION_STARTED,
         Table,
     },
     tree::{Frontier, Hash},
@@ -373,6 +373,7 @@ impl Appender {
                 "intent" => {
                     &[("session", &SESSION_OPENED), ("text_of", &INTENT), ("summary_of", &INTENT)]
                 }
+                "outcome" => &[("response_of", &OUTCOME)],
                 "hold_opened" => &[("hold", &INTENT)],
                 _ => &[],
             };
@@ -390,6 +391,13 @@ impl Appender {
                 && let (Some(session), Some(number)) = (of_session, of_statement)
             {
                 self.carry_prepared(session, number.0, carried)?;
+            }
+            if table.is(&INTENT)
+                && let Some(intent) = found.get::<_, Option<i64>>("seq")?
+            {
+                // It is not under way any more, where it has one.
+                let sql = "SELECT * FROM outcome WHERE intent = ?";
+                self.copy(earlier, &OUTCOME, sql, &[&intent], carried)?;
             }
             if table.is(&SESSION_OPENED)
                 && let Some(session) = found.get::<_, Option<i64>>("seq")?

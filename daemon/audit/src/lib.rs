@@ -35,7 +35,7 @@ pub use error::AuditError;
 pub use files::make_folder;
 pub use proofs::{Canonicalised, Proofs};
 pub use query::{
-    BinaryRow, CommandDetail, CommandRow, EventRow, Filter, Found, HoldRow, Part, Reader, RunRow,
+    BinaryRow, CommandDetail, CommandRow, EventRow, Filter, Found, HoldRow, Page, Part, Reader, RunRow,
     SessionRow,
 };
 pub use retire::Keep;

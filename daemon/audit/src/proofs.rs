@@ -47,6 +47,8 @@ impl Proofs {
         let files = chain::all(path)?.into_iter().map(|file| {
             let connection = files::connect_reading(&file)?;
             schema::check(&connection, &file)?;
+            // One for each table, and the tree's.
+            connection.set_prepared_statement_cache_capacity(2 * TABLES.len());
             Ok(connection)
         });
         Ok(Self { files: files.collect::<Result<_, AuditError>>()? })
@@ -82,14 +84,22 @@ impl Proofs {
     /// # Errors
     /// [`AuditError`].
     pub fn inclusion(&self, seq: Seq, head: &Sealed) -> Result<Option<ProofFile>, AuditError> {
-        let Some(index) = seq.0.checked_sub(1) else { return Ok(None) };
         let Some(record) = self.record(seq)? else { return Ok(None) };
-        let proof = Inclusion::prove(index, head.size, |subtree| self.hash(subtree))?;
-        Ok(proof.map(|proof| ProofFile::Inclusion {
+        Ok(self.path(seq, head)?.map(|proof| ProofFile::Inclusion {
             record: record.record.into_bytes(),
             proof,
             checkpoint: head.note.to_string(),
         }))
+    }
+
+    /// The path from a record's leaf to the root of a signed head. `None` where the head does not
+    /// cover it.
+    ///
+    /// # Errors
+    /// [`AuditError`].
+    pub fn path(&self, seq: Seq, head: &Sealed) -> Result<Option<Inclusion>, AuditError> {
+        let Some(index) = seq.0.checked_sub(1) else { return Ok(None) };
+        Inclusion::prove(index, head.size, |subtree| self.hash(subtree))
     }
 
     /// That a signed head goes on from an earlier tree. `None` where it is smaller.
@@ -110,6 +120,20 @@ impl Proofs {
                 if let Some(found) = canonicalised(file, table, seq)? {
                     return Ok(Some(found));
                 }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The hash of a record's leaf, as the tree has it.
+    ///
+    /// # Errors
+    /// [`AuditError`].
+    pub fn leaf(&self, seq: Seq) -> Result<Option<Hash>, AuditError> {
+        let Some(number) = seq.0.checked_sub(1) else { return Ok(None) };
+        for file in &self.files {
+            if let Some(hash) = read::hash(file, Subtree { level: 0, number })? {
+                return Ok(Some(hash));
             }
         }
         Ok(None)

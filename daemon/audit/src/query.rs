@@ -15,10 +15,12 @@ use rusqlite::Row;
 
 use crate::{AuditError, chain};
 
+mod export;
 mod files;
 mod rows;
 mod search;
 
+pub use export::Page;
 use files::{Files, command_in};
 pub use rows::{BinaryRow, CommandDetail, CommandRow, EventRow, HoldRow, Part, RunRow, SessionRow};
 use rows::{binary_row, event_row, hold_row, run_row, session_row};

@@ -19,7 +19,7 @@ use crate::{
     chain, files,
     note::hex,
     read,
-    table::{HOLD_OPENED, INTENT, SESSION_OPENED},
+    table::{DAEMON_STARTED, HOLD_OPENED, INTENT, SESSION_OPENED},
     tree::{Frontier, subtrees},
     writer::{Shared, checkpoint, lock_of},
 };
@@ -184,6 +184,14 @@ fn begin(old: &Appender, file: &Path, damaged: Option<&str>) -> Result<Appender,
             &old.connection,
             "SELECT hold FROM hold_opened h WHERE NOT EXISTS (SELECT 1 FROM hold_ended e WHERE e.hold = h.hold)",
         )?;
+        // Under which policy, is told by the daemon's last start.
+        let started = numbers(
+            &old.connection,
+            "SELECT seq FROM daemon_started ORDER BY seq DESC LIMIT 1",
+        )?;
+        for start in started {
+            new.carry(&DAEMON_STARTED, start, carried)?;
+        }
         for session in open {
             new.carry(&SESSION_OPENED, session, carried)?;
         }

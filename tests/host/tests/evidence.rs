@@ -24,7 +24,7 @@ fn copy(host: &Host, to: &Path) -> Result<()> {
 }
 
 /// `chaperone` with nothing of this host's.
-fn elsewhere(args: &[&str]) -> Result<(Option<i32>, String)> {
+pub(super) fn elsewhere(args: &[&str]) -> Result<(Option<i32>, String)> {
     let binary = std::env::var_os("CHAPERONE_BIN").context("CHAPERONE_BIN")?;
     let output = Command::new(binary)
         .args(["--config", "/nonexistent.toml", "log"])
@@ -35,7 +35,7 @@ fn elsewhere(args: &[&str]) -> Result<(Option<i32>, String)> {
     Ok((output.status.code(), String::from_utf8_lossy(&text).into_owned()))
 }
 
-fn sealed_over(host: &Host, record: u64) -> Result<String> {
+pub(super) fn sealed_over(host: &Host, record: u64) -> Result<String> {
     let mut note = String::new();
     wait_until("a checkpoint covers it", || {
         let shown = host.chaperone(&["log", "checkpoint"]);

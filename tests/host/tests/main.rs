@@ -9,6 +9,7 @@ mod containers;
 mod drivers;
 mod durability;
 mod evidence;
+mod export;
 mod holds;
 mod hostile;
 mod identity;

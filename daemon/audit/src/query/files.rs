@@ -76,6 +76,25 @@ impl File {
         approved: Option<&str>,
         limit: usize,
     ) -> Result<Vec<CommandRow>, AuditError> {
+        let mut left = limit;
+        if left == 0 {
+            return Ok(Vec::new());
+        }
+        self.select_while(&sql(which, filter), which, filter, approved, |_| {
+            left -= 1;
+            left > 0
+        })
+    }
+
+    /// Rows until enough is said of one.
+    pub(super) fn select_while(
+        &self,
+        sql: &str,
+        which: &Rows,
+        filter: &Filter,
+        approved: Option<&str>,
+        mut go_on: impl FnMut(&CommandRow) -> bool,
+    ) -> Result<Vec<CommandRow>, AuditError> {
         let (after, last) = match which {
             Rows::Newest | Rows::Of(_) => (None, None),
             Rows::Finished(after, last) => (Some(*after), Some(*last)),
@@ -85,7 +104,7 @@ impl File {
             Some(text) if !text.is_ascii() => (None, Some(text.to_lowercase())),
             plain => (plain, None),
         };
-        let mut statement = self.connection.prepare(&sql(which, filter))?;
+        let mut statement = self.connection.prepare_cached(sql)?;
         let mut found = statement.query(named_params! {
             ":since": filter.since.map(|t| t.0),
             ":until": filter.until.map(|t| t.0),
@@ -107,11 +126,15 @@ impl File {
             ":ids": if let Rows::Of(ids) = which { Some(ids) } else { None },
         })?;
         let mut rows = Vec::new();
-        while rows.len() < limit
-            && let Some(row) = found.next()?
-        {
-            if contains(row, other.as_deref())? {
-                rows.push(command_row(row)?);
+        while let Some(row) = found.next()? {
+            if !contains(row, other.as_deref())? {
+                continue;
+            }
+            let row = command_row(row)?;
+            let enough = !go_on(&row);
+            rows.push(row);
+            if enough {
+                break;
             }
         }
         Ok(rows)
@@ -123,24 +146,7 @@ pub(super) fn command_in(
     connection: &Connection,
     id: Seq,
 ) -> Result<Option<CommandDetail>, AuditError> {
-    let id = id.0.cast_signed();
-    let parts = connection
-        .prepare(
-            "SELECT c.*, o.columns, coalesce(o.response, s.response) AS response, o.kept, o.truncated, o.notices
-             FROM commands c LEFT JOIN outcome o ON o.seq = c.outcome LEFT JOIN outcome s ON s.seq = o.response_of
-             WHERE c.id = ? ORDER BY c.part",
-        )?
-        .query_map([id], |row| {
-            Ok(Part {
-                command: command_row(row)?,
-                columns: row.get("columns")?,
-                response: row.get("response")?,
-                kept: row.get("kept")?,
-                truncated: row.get::<_, Option<bool>>("truncated")?.unwrap_or(false),
-                notices: row.get("notices")?,
-            })
-        })?
-        .collect::<Result<Vec<_>, _>>()?;
+    let parts = parts_in(connection, id)?;
     let Some(first) = parts.first() else {
         return Ok(None);
     };
@@ -150,6 +156,27 @@ pub(super) fn command_in(
         .next()
         .transpose()?;
     Ok(Some(CommandDetail { session, parts }))
+}
+
+/// The statements of one command, where this file has them.
+pub(super) fn parts_in(connection: &Connection, id: Seq) -> rusqlite::Result<Vec<Part>> {
+    connection
+        .prepare_cached(
+            "SELECT c.*, o.columns, coalesce(o.response, s.response) AS response, o.kept, o.truncated, o.notices
+             FROM commands c LEFT JOIN outcome o ON o.seq = c.outcome LEFT JOIN outcome s ON s.seq = o.response_of
+             WHERE c.id = ? ORDER BY c.part",
+        )?
+        .query_map([id.0.cast_signed()], |row| {
+            Ok(Part {
+                command: command_row(row)?,
+                columns: row.get("columns")?,
+                response: row.get("response")?,
+                kept: row.get("kept")?,
+                truncated: row.get::<_, Option<bool>>("truncated")?.unwrap_or(false),
+                notices: row.get("notices")?,
+            })
+        })?
+        .collect()
 }
 
 /// The conditions that use an index stand alone, those that must not keep another from being used

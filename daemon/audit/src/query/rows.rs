@@ -6,7 +6,7 @@ use rusqlite::Row;
 use serde::Serialize;
 
 /// A row of the view `commands`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct CommandRow {
     /// Number of the command's record.
     pub id: u64,
@@ -87,7 +87,7 @@ pub struct CommandRow {
 }
 
 /// What came back from one statement of a command.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Part {
     /// The statement.
     #[serde(flatten)]
@@ -114,7 +114,7 @@ pub struct CommandDetail {
 }
 
 /// A row of the view `sessions`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct SessionRow {
     /// Number of the session's first record.
     pub id: u64,
@@ -197,7 +197,7 @@ pub struct SessionRow {
 }
 
 /// A row of the view `holds`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct HoldRow {
     /// Number of the command's record.
     pub id: u64,

@@ -347,3 +347,65 @@ fn looking_one_up_reads_no_whole_table() {
         );
     }
 }
+
+#[test]
+fn pages_of_what_finished_miss_nothing_and_say_nothing_twice() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = log(&folder);
+    let (mut intents, mut written) = (Vec::new(), Vec::new());
+    let _ = log.commit(vec![opened(13), started(1)]).expect("committed").receipts();
+    for _ in 0..2 {
+        // The first of each ends last, and in the next file.
+        for _ in 0..10 {
+            let seq = log.stats().last.0 + 1;
+            let record = intent(1, CommandKind::Query, Some("SELECT 1"), None);
+            let _ = log.commit(vec![record]).expect("committed").receipts();
+            intents.push(seq);
+        }
+        for intent in intents.split_off(1).into_iter().rev() {
+            written.push(intent);
+            let record = outcome(intent, 0, CommandStatus::Ok);
+            let _ = log.commit(vec![record]).expect("committed").receipts();
+        }
+        log.turn().expect("turned");
+    }
+    let last_one = outcome(intents[0], 0, CommandStatus::Ok);
+    let _ = log.commit(vec![last_one]).expect("committed").receipts();
+    written.push(intents[0]);
+    let reader = Reader::open(log.path()).expect("readable");
+    let last = reader.last_outcome().expect("a number");
+    for most in [1, 4, 1000] {
+        let (mut cursor, mut found) = (Seq(0), Vec::new());
+        while cursor < last {
+            let page = reader.finished(cursor, last, &Filter::default(), most).expect("a page");
+            assert!(page.rows.len() <= most && page.next > cursor);
+            found.extend(page.rows.iter().map(|row| row.id));
+            cursor = page.next;
+        }
+        assert_eq!(found, written, "{most} a page");
+    }
+    let page = reader.finished(last, last, &Filter::default(), 1).expect("a page");
+    assert_eq!((page.rows.len(), page.next), (0, last));
+}
+
+#[test]
+fn an_item_names_the_records_that_it_was_put_together_from() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = log(&folder);
+    fill(&log);
+    let _ = log
+        .commit(vec![intent(10, CommandKind::Query, Some("SELECT 'aXbY'"), None)])
+        .expect("committed")
+        .receipts();
+    let reader = Reader::open(log.path()).expect("readable");
+    let made_of =
+        |id: u64, outcome: Option<u64>| reader.made_of(Seq(id), outcome.map(Seq)).expect("numbers");
+    assert_eq!(made_of(4, Some(6)), [Seq(4), Seq(6), Seq(3)], "what was prepared");
+    assert_eq!(made_of(17, None), [Seq(17), Seq(11)], "the same text");
+    assert_eq!(
+        reader.session_made_of(Seq(1)).expect("numbers"),
+        [Seq(1), Seq(13), Seq(12), Seq(2)]
+    );
+    assert_eq!(reader.intents(Seq(1), Seq(3), 2).expect("numbers"), [Seq(4), Seq(7)]);
+    assert_eq!(reader.parts(Seq(3)).expect("parts"), [], "it only prepared");
+}
