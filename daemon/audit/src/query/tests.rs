@@ -393,15 +393,14 @@ fn an_item_names_the_records_that_it_was_put_together_from() {
     let folder = tempfile::tempdir().expect("a folder");
     let log = log(&folder);
     fill(&log);
-    let _ = log
-        .commit(vec![intent(10, CommandKind::Query, Some("SELECT 'aXbY'"), None)])
-        .expect("committed")
-        .receipts();
+    let long = format!("SELECT '{}'", "x".repeat(1000));
+    let again = intent(10, CommandKind::Query, Some(&long), None);
+    let _ = log.commit(vec![again.clone(), again]).expect("committed").receipts();
     let reader = Reader::open(log.path()).expect("readable");
     let made_of =
         |id: u64, outcome: Option<u64>| reader.made_of(Seq(id), outcome.map(Seq)).expect("numbers");
     assert_eq!(made_of(4, Some(6)), [Seq(4), Seq(6), Seq(3)], "what was prepared");
-    assert_eq!(made_of(17, None), [Seq(17), Seq(11)], "the same text");
+    assert_eq!(made_of(18, None), [Seq(18), Seq(17)], "the same text");
     assert_eq!(
         reader.session_made_of(Seq(1)).expect("numbers"),
         [Seq(1), Seq(13), Seq(12), Seq(2)]
