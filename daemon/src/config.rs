@@ -24,6 +24,7 @@ mod anchor;
 mod diagnostic;
 mod durability;
 mod evidence;
+mod export;
 mod lint;
 mod rule;
 mod target;
@@ -33,6 +34,7 @@ pub(crate) use anchor::{Anchor, Destination, ObjectStore, Syslog};
 use diagnostic::{point_at, suggest};
 pub(crate) use durability::{Durability, Safe};
 pub(crate) use evidence::Evidence;
+pub(crate) use export::Export;
 pub(crate) use target::{
     AgentTls, ClientIdentity, Credential, NoCredential, Roots, Target, TlsMode,
 };
@@ -59,6 +61,7 @@ pub(crate) struct Config {
     pub(crate) log: Evidence,
     /// Where the log's checkpoints are sent.
     pub(crate) anchors: Vec<Anchor>,
+    pub(crate) exports: Vec<Export>,
     /// What is odd about it, though it is valid.
     pub(crate) warnings: Vec<String>,
 }
@@ -146,12 +149,13 @@ impl Config {
         let webhook = webhook.map_err(|(span, message)| at(span, &message))?;
         let log = file.log.check().map_err(|(span, message)| at(span, &message))?;
         let anchors = anchor::check(file.anchor).map_err(|(span, message)| at(span, &message))?;
+        let exports = export::check(file.export).map_err(|(span, message)| at(span, &message))?;
         let mut hash = String::new();
         for byte in Sha256::digest(text.as_bytes()) {
             let _ = write!(hash, "{byte:02x}");
         }
         let policy = Policy::new(hash, defaults, rules);
-        Ok(Self { daemon, agents, targets, policy, webhook, log, anchors, warnings })
+        Ok(Self { daemon, agents, targets, policy, webhook, log, anchors, exports, warnings })
     }
 
     /// The cgroup to attach to.
@@ -182,6 +186,8 @@ struct File {
     log: evidence::Raw,
     #[serde(default)]
     anchor: Vec<anchor::Raw>,
+    #[serde(default)]
+    export: Vec<export::Raw>,
 }
 
 #[derive(Deserialize)]

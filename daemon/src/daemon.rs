@@ -24,8 +24,9 @@ use crate::{
     approvals::{Approvals, Listener},
     attending::Attending,
     clock,
-    config::{Attach, Config, Target, VersionRule},
+    config::{Attach, Config, Export, Target, VersionRule},
     control, evidence,
+    export::{Destination, Stream},
     following::Follower,
     identity::{Identities, Place, enrolled, read_version},
     scoping::Scoping,
@@ -88,6 +89,8 @@ pub(crate) fn run(config: Config) -> Result<()> {
     }
     let listener = webhook(&config)?;
     let anchors = Arc::new(Anchors::start(&config, &log)?);
+
+    let _streams = streams(&config)?;
 
     let generation = plan.generation;
     let attach = plan.attach.clone();
@@ -215,6 +218,24 @@ pub(crate) fn near(config: &Config) -> Vec<String> {
             None => Some(format!("anchor {}: {} is not there", anchor.name, folder.display())),
         })
         .collect()
+}
+
+/// Where the log is streamed to.
+fn streams(config: &Config) -> Result<Vec<Stream>> {
+    let start = |export: &Export| {
+        let headers = export.headers.iter().map(|(name, source)| {
+            let value = source.read().with_context(|| format!("export {}", export.name))?;
+            Ok((name.clone(), value))
+        });
+        let to = Destination {
+            name: export.name.clone(),
+            url: export.url.clone(),
+            headers: headers.collect::<Result<_>>()?,
+            cursor: export.cursor.clone(),
+        };
+        Stream::start(&config.daemon.log, to)
+    };
+    config.exports.iter().map(start).collect()
 }
 
 /// All that the targets' configuration names, read.

@@ -1,4 +1,4 @@
-//! `chaperone log export`: the log in the forms that others' tools read, each item with what ties it
+//! `chaperone log export`, and the daemon's own streams: the log in the forms that others' tools read, each item with what ties it
 //! to the log's tree.
 //!
 //! Every form is a pure mapping of an item, in a module of its own. Memory is bounded: items are
@@ -26,14 +26,17 @@ mod gather;
 mod item;
 mod jsonl;
 mod ocsf;
+mod otlp;
 mod parquet;
 mod proof;
+mod stream;
 mod verify;
 
 use gather::{Carry, Gatherer};
 use item::Exported;
 
 pub(crate) use item::{Word, micros, words};
+pub(crate) use stream::{Destination, Stream};
 #[cfg(test)]
 pub(crate) use tests::HOSTILE;
 pub(crate) use verify::verify;

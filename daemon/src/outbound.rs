@@ -3,7 +3,10 @@
 //!
 //! Does not belong here: what is said, and what waits to be said.
 
-use std::time::Duration;
+use std::{
+    sync::{Condvar, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 /// How long a service may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -60,6 +63,35 @@ pub(crate) fn is_guarded(url: &str) -> bool {
         url.strip_prefix(*near).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']))
     };
     url.starts_with("https://") || loopback.iter().any(near)
+}
+
+/// A thread's rest, which its end cuts short.
+#[derive(Default)]
+pub(crate) struct Rest {
+    ended: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Rest {
+    pub(crate) fn end(&self) {
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+
+    /// Rests; answers whether to go on.
+    pub(crate) fn rest(&self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*ended {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            let waited = self.changed.wait_timeout(ended, left);
+            ended = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        false
+    }
 }
 
 #[cfg(test)]

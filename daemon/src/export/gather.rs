@@ -52,6 +52,11 @@ impl<'a> Gatherer<'a> {
         &self.proofs
     }
 
+    /// The host that the log is of.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
     /// Gives the items whose outcome is after the record `after` and not after `last`: at most a
     /// page of them. Answers where the next page begins.
     pub(crate) fn page(
@@ -60,6 +65,9 @@ impl<'a> Gatherer<'a> {
         last: Seq,
         each: &mut dyn FnMut(Exported) -> Result<()>,
     ) -> Result<Seq> {
+        if self.host.is_empty() {
+            self.host = self.reader.host()?.unwrap_or_default().into();
+        }
         let page = self.reader.finished(after, last, &self.filter, PAGE)?;
         for command in page.rows {
             let sources = self.reader.made_of(Seq(command.id), command.outcome.map(Seq))?;

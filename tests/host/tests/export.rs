@@ -1,13 +1,17 @@
 //! P7: what is handed on is what the log has, by readers that are not ours, and verifies.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context, Result, ensure};
-use chaperone_host_tests::{Host, Scene, wait_until};
+use chaperone_host_tests::{Host, Process, Scene, wait_until};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::{
@@ -314,5 +318,117 @@ fn filters_of_the_log_are_filters_of_an_export() -> Result<()> {
     assert_eq!(export(&["--text", "ONE", "--target", "prod"])?, ["SELECT 'one'"]);
     assert_eq!(export(&["--until", "1h"])?.len(), 0);
     assert_eq!(export(&["--agent", "cleaner", "--since", "1h"])?.len(), 3);
+    Ok(())
+}
+
+/// A receiver, and what it took.
+struct Receiver {
+    port: u16,
+    kept: PathBuf,
+    process: Option<Process>,
+}
+
+impl Receiver {
+    fn new(folder: &Path) -> Result<Self> {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        Ok(Self { port, kept: folder.join("kept"), process: None })
+    }
+
+    /// Starts it; it does these in turn, and then takes all.
+    fn start(&mut self, python: &str, turns: &str) -> Result<()> {
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/export/otlp.py");
+        let mut command = Command::new(python);
+        command.arg(program).arg(self.port.to_string()).arg(&self.kept).arg(turns);
+        self.process = Some(Process::start("receiver", &mut command, Signal::SIGKILL)?);
+        Ok(())
+    }
+
+    fn records(&self) -> Vec<Value> {
+        let text = fs::read_to_string(&self.kept).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// The numbers of the outcomes that it took, each once.
+    fn outcomes(&self) -> BTreeSet<u64> {
+        self.records().iter().filter_map(|record| record["chaperone.outcome"].as_u64()).collect()
+    }
+}
+
+fn outcomes(rows: &[Value]) -> BTreeSet<u64> {
+    rows.iter().filter_map(|row| row["outcome"].as_u64()).collect()
+}
+
+#[test]
+fn what_finishes_is_streamed_at_least_once_whatever_the_receiver_and_the_daemon_do() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut receiver = Receiver::new(folder.path())?;
+    let token = folder.path().join("token");
+    fs::write(&token, "Bearer secret")?;
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600))?;
+    let cursor = folder.path().join("cursor");
+    let mut host = Scene::default()
+        .more(&format!(
+            "[[export]]\nname = \"otel\"\nurl = \"http://127.0.0.1:{}/v1/logs\"\n\
+             headers = {{ authorization = \"file:{}\" }}\ncursor = \"{}\"\n",
+            receiver.port,
+            token.display(),
+            cursor.display()
+        ))
+        .start()?;
+    let python = host.newer_python()?;
+    // Nobody is there yet.
+    host.psql(&["SELECT 'first'", "SELECT 1/0"])?;
+    receiver.start(&python, "429,many,break off,slow,partial")?;
+    wait_until("the first are there", || {
+        outcomes(&host.commands().unwrap_or_default()).is_subset(&receiver.outcomes())
+    })?;
+    // Killed in the middle, again and again, while the receiver comes and goes.
+    for round in 0..4_usize {
+        let statements: Vec<String> = (0..20).map(|n| format!("SELECT {round}, {n}")).collect();
+        let statements: Vec<&str> = statements.iter().map(String::as_str).collect();
+        host.psql(&statements)?.ok()?;
+        if round % 2 == 0 {
+            drop(receiver.process.take());
+        }
+        host.kill_daemon()?;
+        host.start_daemon()?;
+        // Each of these makes the daemon rest, which a restart cuts short.
+        let turns = ["break off,503", "hang up,break off", "401", "503,429"];
+        receiver.start(&python, turns[round])?;
+    }
+    host.chaperone(&["log", "turn"])?.ok()?;
+    host.psql(&["SELECT 'last'"])?.ok()?;
+    let rows = host.commands()?;
+    assert!(rows.len() > 80, "{}", rows.len());
+    wait_until("all are there", || outcomes(&rows).is_subset(&receiver.outcomes()))?;
+    assert_eq!(receiver.outcomes(), outcomes(&rows), "and nothing else");
+    let records = receiver.records();
+    let commands = records.iter().filter(|record| record["event"] == "chaperone.command");
+    let mut seen: BTreeMap<u64, Value> = BTreeMap::new();
+    let mut again = 0;
+    for mut record in commands.cloned() {
+        assert_eq!(record["token"], "Bearer secret");
+        record["time"].as_u64().context("a time")?;
+        let outcome = record["chaperone.outcome"].as_u64().context("a number")?;
+        if let Some(before) = seen.insert(outcome, record.take()) {
+            again += 1;
+            assert_eq!(before, seen[&outcome], "what comes twice is the same");
+        }
+    }
+    assert!(again > 0, "a receiver that broke off was sent it again");
+    let failed = seen.values().find(|r| r["db.query.text"] == "SELECT 1/0").context("it")?;
+    for (name, value) in [
+        ("db.system.name", "postgresql"),
+        ("db.namespace", "postgres"),
+        ("db.operation.name", "SELECT"),
+        ("db.response.status_code", "22012"),
+        ("gen_ai.agent.name", "cleaner"),
+        ("chaperone.status", "error"),
+    ] {
+        assert_eq!(failed[name], value, "{name}: {failed}");
+    }
+    assert!(records.iter().any(|record| record["event"] == "chaperone.session"));
+    let said = host.daemon_output();
+    assert!(!said.contains("secret"), "{said}");
     Ok(())
 }

@@ -393,8 +393,8 @@ fn an_item_names_the_records_that_it_was_put_together_from() {
     let folder = tempfile::tempdir().expect("a folder");
     let log = log(&folder);
     fill(&log);
-    let long = format!("SELECT '{}'", "x".repeat(1000));
-    let again = intent(10, CommandKind::Query, Some(&long), None);
+    let statement = format!("SELECT '{}'", "x".repeat(1000));
+    let again = intent(10, CommandKind::Query, Some(&statement), None);
     let _ = log.commit(vec![again.clone(), again]).expect("committed").receipts();
     let reader = Reader::open(log.path()).expect("readable");
     let made_of =
