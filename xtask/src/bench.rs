@@ -40,6 +40,9 @@ pub(crate) struct Options {
     /// What it costs to know who it was, instead: forks and connections
     #[arg(long)]
     identity: bool,
+    /// How long a search takes in a log of so many records, instead
+    #[arg(long, value_name = "RECORDS", num_args = 0..=1, default_missing_value = "10000000", conflicts_with = "identity")]
+    search: Option<u64>,
 }
 
 /// A way to the server.
@@ -83,6 +86,9 @@ struct Lane {
 
 /// Measures, and prints a table. Nothing that was started or made is left.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    if let Some(records) = options.search {
+        return search(records);
+    }
     if !shell::is_root() {
         bail!("the benchmark needs root: it loads programs into the kernel and makes cgroups");
     }
@@ -104,6 +110,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     drop(signals);
     print(options, &result?);
     Ok(())
+}
+
+/// Needs neither the kernel nor a server: the log's own crate does it.
+fn search(records: u64) -> Result<()> {
+    let example = ["run", "--release", "--package", "chaperone-audit", "--example", "search", "--"];
+    shell::run(shell::cargo().args(example).arg(records.to_string()))
 }
 
 fn measure(options: &Options, binary: Option<&Path>) -> Result<Vec<Lane>> {
