@@ -11,9 +11,9 @@ use crate::row::Known;
 /// What is shorter costs less than it would save.
 const SHORTEST: usize = 48;
 /// What is longer would push too much else out.
-const LONGEST: usize = 32 << 10;
+const LONGEST: usize = 16 << 10;
 /// Bytes that are remembered of each of the three.
-const BYTES: u64 = 2 << 20;
+const BYTES: u64 = 512 << 10;
 
 #[derive(Clone)]
 struct Bytes;
@@ -44,7 +44,7 @@ enum Kind {
 
 impl Default for Interned {
     fn default() -> Self {
-        let seen = || Cache::with_weighter(2000, BYTES, Bytes);
+        let seen = || Cache::with_weighter(1000, BYTES, Bytes);
         Self { texts: seen(), summaries: seen(), responses: seen(), added: Vec::new() }
     }
 }

@@ -31,6 +31,8 @@ const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 const CHECKPOINT: u64 = 1 << 10;
 /// Pages in the WAL beyond which writers wait for a checkpoint: 64 MiB.
 const LONG_WAL: u64 = 16 << 10;
+/// How long a reader may be in the way before that is told.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a WAL that cannot be shortened is told of.
 const WARN_EVERY: Duration = Duration::from_mins(1);
 
@@ -77,6 +79,14 @@ impl WalSize {
     fn checkpointed_at(&self, pages: u64) {
         self.due.store(pages + CHECKPOINT, Relaxed);
     }
+}
+
+/// What operations were told of checkpoints that do not get on.
+#[derive(Default)]
+struct Told {
+    /// Since when a reader is in the way.
+    in_the_way: Option<Instant>,
+    last: Option<Instant>,
 }
 
 /// Wakes the thread, where it sleeps.
@@ -145,7 +155,7 @@ impl Shared {
         let longest = self.options.sealing.as_ref().map_or(LONGEST_SLEEP, |s| s.every);
         spawn("log-ticker", move || {
             let mut quiet = 0;
-            let mut warned = None;
+            let mut told = Told::default();
             let mut retiring = Retiring::default();
             let work =
                 || self.has_riders() || self.wal_size.is_due() || !lock_of(&self.turns).is_empty();
@@ -153,7 +163,7 @@ impl Shared {
                 quiet = if work() { 0 } else { quiet + 1 };
                 self.commit_riders();
                 if self.wal_size.is_due() {
-                    self.checkpoint(&checkpointer, &mut warned);
+                    self.checkpoint(&checkpointer, &mut told);
                 }
                 self.seal_when_due(&mut last);
                 let turned = self.turn_when_due(&mut turning, &mut checkpointer);
@@ -163,7 +173,7 @@ impl Shared {
         })
     }
 
-    fn checkpoint(&self, connection: &Connection, warned: &mut Option<Instant>) {
+    fn checkpoint(&self, connection: &Connection, told: &mut Told) {
         let result = checkpoint(connection, "PASSIVE").and_then(|(_, pages, done)| {
             self.wal_size.checkpointed_at(pages);
             if pages < LONG_WAL {
@@ -174,9 +184,18 @@ impl Shared {
             let (busy, ..) = self.while_quiet(|| checkpoint(connection, "TRUNCATE"))?;
             Ok((busy != 0).then_some((pages, done)))
         });
-        let warn = warned.is_none_or(|at| at.elapsed() > WARN_EVERY);
+        let warn = told.last.is_none_or(|at| at.elapsed() > WARN_EVERY);
         match result {
-            Ok(None) => return,
+            Ok(None) => {
+                told.in_the_way = None;
+                return;
+            }
+            // Readers come and go.
+            Ok(Some(_))
+                if told.in_the_way.get_or_insert_with(Instant::now).elapsed() < PATIENCE =>
+            {
+                return;
+            }
             Ok(Some((pages, done))) if warn => tracing::warn!(
                 pages,
                 done,
@@ -195,7 +214,7 @@ impl Shared {
             Ok(Some(_)) => {}
         }
         if warn {
-            *warned = Some(Instant::now());
+            told.last = Some(Instant::now());
         }
     }
 }

@@ -71,6 +71,8 @@ impl Index {
         }
         let connection = files::connect(&path)?;
         connection.pragma_update(None, "wal_autocheckpoint", 1000)?;
+        // In KiB: nobody waits for it, and the daemon is to stay small.
+        connection.pragma_update(None, "cache_size", -512)?;
         // What is removed was somebody's content.
         connection.pragma_update(None, "secure_delete", true)?;
         let index = Self::new(connection, path)?;
