@@ -69,7 +69,9 @@ pub enum AuditError {
     )]
     ReadOnly(String),
     /// The file is damaged.
-    #[error("the log is damaged ({0}): keep the file, the daemon goes on in another as soon as it can")]
+    #[error(
+        "the log is damaged ({0}): keep the file, the daemon goes on in another as soon as it can"
+    )]
     Corrupt(String),
     /// The file is damaged, also where it says what the next one would go on from.
     #[error(

@@ -185,10 +185,8 @@ fn begin(old: &Appender, file: &Path, damaged: Option<&str>) -> Result<Appender,
             "SELECT hold FROM hold_opened h WHERE NOT EXISTS (SELECT 1 FROM hold_ended e WHERE e.hold = h.hold)",
         )?;
         // Under which policy, is told by the daemon's last start.
-        let started = numbers(
-            &old.connection,
-            "SELECT seq FROM daemon_started ORDER BY seq DESC LIMIT 1",
-        )?;
+        let started =
+            numbers(&old.connection, "SELECT seq FROM daemon_started ORDER BY seq DESC LIMIT 1")?;
         for start in started {
             new.carry(&DAEMON_STARTED, start, carried)?;
         }

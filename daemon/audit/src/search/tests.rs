@@ -32,7 +32,12 @@ impl Scene {
             at: Timestamp(1),
             agent: AgentName(agent.into()),
             version: Some(Version { text: version.into(), source: VersionSource::Digest }),
-            run: Run { name: format!("{agent}-{version}").into(), unit: None, container: None, image: None },
+            run: Run {
+                name: format!("{agent}-{version}").into(),
+                unit: None,
+                container: None,
+                image: None,
+            },
         }));
         let process = self.add(Record::ProcessSeen(ProcessSeen {
             at: Timestamp(1),
