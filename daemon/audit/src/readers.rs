@@ -29,7 +29,7 @@ const LONG: Duration = Duration::from_secs(5);
 /// A new file is not begun more often.
 const TURN_EVERY: Duration = Duration::from_secs(10);
 /// Bytes of a page in the WAL, with its head.
-const FRAME: u64 = 4096 + 24;
+const FRAME: u64 = files::PAGE + 24;
 /// The bytes of the `-shm` file that readers lock while they hold a view (sqlite.org/walformat.html,
 /// 2.3.1).
 const READ_MARKS: std::ops::RangeInclusive<u64> = 123..=127;

@@ -15,6 +15,7 @@ use rusqlite::{Connection, ffi};
 
 use crate::{
     AuditError,
+    files::PAGE,
     retire::Retiring,
     seal::Last,
     turn::Turning,
@@ -28,9 +29,9 @@ const IDLE_TICKS: u32 = 50;
 /// How long the thread sleeps at most: a month ends also where nothing happens.
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 /// Pages in the WAL after which a checkpoint is worth its while: 4 MiB.
-const CHECKPOINT: u64 = 1 << 10;
+const CHECKPOINT: u64 = (4 << 20) / PAGE;
 /// Pages in the WAL beyond which writers wait for a checkpoint: 64 MiB.
-const LONG_WAL: u64 = 16 << 10;
+const LONG_WAL: u64 = (64 << 20) / PAGE;
 /// How long a reader may be in the way before that is told.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a WAL that cannot be shortened is told of.

@@ -120,7 +120,8 @@ impl Shared {
         }
         let mut writer = lock_of(&self.writer);
         let old = &writer.appender;
-        let (month, due) = chain::month(&old.connection, now())?;
+        // Nothing is asked of the old file that a new one can be begun without.
+        let (month, due) = chain::month(&Connection::open_in_memory()?, now())?;
         let name = chain::name(&self.path, &month);
         let file = old.path.with_file_name(&name);
         let made = files::make_file(&file)

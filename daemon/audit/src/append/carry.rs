@@ -81,14 +81,14 @@ impl Appender {
         if self.connection.prepare_cached(&is_here)?.exists([seq.0.cast_signed()])? {
             return Ok(());
         }
-        for earlier in chain::before(&self.path)? {
+        for earlier in readable(chain::before(&self.path))? {
             let sql = format!("SELECT * FROM {} WHERE {column} = ?", table.name);
-            let copied = self.copy(&earlier, table, &sql, &[&seq.0.cast_signed()], carried)?;
-            if copied > 0 {
+            let copied = self.copy(&earlier, table, &sql, &[&seq.0.cast_signed()], carried);
+            if readable(copied)? > 0 {
                 break;
             }
         }
-        // Where the file that had it is no longer kept, the reference leads nowhere.
+        // Where the file that had it is no longer kept, or damaged, the reference leads nowhere.
         Ok(())
     }
 
@@ -104,9 +104,10 @@ impl Appender {
         if self.connection.prepare_cached(&is_here)?.exists([session, number])? {
             return Ok(());
         }
-        for earlier in chain::before(&self.path)? {
+        for earlier in readable(chain::before(&self.path))? {
             let sql = format!("SELECT * {of}");
-            if self.copy(&earlier, &INTENT, &sql, &[&session, &number], carried)? > 0 {
+            let copied = self.copy(&earlier, &INTENT, &sql, &[&session, &number], carried);
+            if readable(copied)? > 0 {
                 break;
             }
         }
@@ -182,5 +183,14 @@ impl Appender {
             }
         }
         Ok(count)
+    }
+}
+
+/// What is in an earlier file that is damaged cannot be carried over, and is no reason to record
+/// nothing from here on.
+fn readable<T: Default>(found: Result<T, AuditError>) -> Result<T, AuditError> {
+    match found {
+        Err(AuditError::Corrupt(_) | AuditError::NotALog(_)) => Ok(T::default()),
+        found => found,
     }
 }

@@ -69,7 +69,8 @@ impl Index {
                 let _ = chown(&path, None, Some(group));
             }
         }
-        let connection = files::connect(&path)?;
+        // FTS5 packs what it keeps for pages of this size.
+        let connection = files::connect_with(&path, 4096)?;
         connection.pragma_update(None, "wal_autocheckpoint", 1000)?;
         // In KiB: nobody waits for it, and the daemon is to stay small.
         connection.pragma_update(None, "cache_size", -512)?;

@@ -276,7 +276,7 @@ fn p2_a_file_that_is_damaged_is_left_and_the_log_goes_on_in_another() {
             })
             .expect("a page");
         let damage = File::options().write(true).open(&file).expect("open");
-        std::os::unix::fs::FileExt::write_all_at(&damage, &[0xa5; 4096], (root - 1) * 4096)
+        std::os::unix::fs::FileExt::write_all_at(&damage, &[0xa5; 2048], (root - 1) * files::PAGE)
             .expect("written");
         let log = log.unwrap_or_else(|| open(&folder));
         // The page may be in a cache, and is found to be bad when it is read again.
