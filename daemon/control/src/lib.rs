@@ -124,8 +124,10 @@ pub struct LogStatus {
     /// Why the last commit failed, where it did.
     pub error: Option<String>,
     /// How far the newest file's search index is.
+    #[serde(default)]
     pub index: IndexStatus,
     /// Who has held a view of the log for long, so that it cannot be tidied up.
+    #[serde(default)]
     pub readers: Vec<LogReader>,
 }
 
