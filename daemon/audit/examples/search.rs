@@ -204,7 +204,12 @@ fn open(log: &Log, number: u64) -> Result<u64, AuditError> {
                 at,
                 agent: AgentName(name.as_str().into()),
                 version: Some(version),
-                run: Run { name: format!("run-{number}").into(), unit: None, container: None, image: None },
+                run: Run {
+                    name: format!("run-{number}").into(),
+                    unit: None,
+                    container: None,
+                    image: None,
+                },
             }),
             Record::ProcessSeen(ProcessSeen {
                 at,

@@ -44,7 +44,10 @@ pub(super) enum Word {
 
 /// One word for all that is above the rung `read`, or a word for each rung.
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "durability is \"flushed\", \"committed\" or a table of the two by class")]
+#[serde(
+    untagged,
+    expecting = "durability is \"flushed\", \"committed\" or a table of the two by class"
+)]
 pub(super) enum Raw {
     All(Word),
     Each(Each),

@@ -22,7 +22,13 @@ use super::{
     holding::{Approved, Holding, Reference},
     looking::{Looked, Looking},
 };
-use crate::{approvals::Word, catalog::Known, config::{Durability, Safe}, names::Names, summary};
+use crate::{
+    approvals::Word,
+    catalog::Known,
+    config::{Durability, Safe},
+    names::Names,
+    summary,
+};
 
 /// Approved portals whose approval is still known.
 const PORTALS: usize = 1000;
@@ -108,7 +114,10 @@ impl Batch {
         self.records.len() as u64
     }
 
-    pub(super) fn into_parts(self, durability: Durability) -> (Vec<Record>, Vec<Option<Seq>>, Safe) {
+    pub(super) fn into_parts(
+        self,
+        durability: Durability,
+    ) -> (Vec<Record>, Vec<Option<Seq>>, Safe) {
         let safest = self.rungs.iter().map(|rung| durability.of(*rung)).max();
         let safe = safest.unwrap_or(Safe::FromCrash);
         (self.records, self.of, safe)

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::Session;
-use crate::{clock, config::Safe, config::AgentTls, relay::Ended, tls::target::ConnectError};
+use crate::{clock, config::AgentTls, config::Safe, relay::Ended, tls::target::ConnectError};
 
 /// How long a server may take to deal with it.
 const PATIENCE: Duration = Duration::from_secs(15);
