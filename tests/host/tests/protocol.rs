@@ -47,6 +47,10 @@ fn a_text_of_several_statements_has_an_outcome_for_each() -> Result<()> {
         "SELECT 1; CREATE TABLE t (a int); INSERT INTO t VALUES (1), (2); SELECT nothing; SELECT 2";
     let out = host.psql(&[text])?;
     assert!(out.err.contains("nothing"), "{}", out.err);
+    // Each part is recorded when it is over.
+    wait_until("the last part to be recorded", || {
+        host.commands().is_ok_and(|rows| rows.len() == 4)
+    })?;
     let rows = host.commands()?;
     let got: Vec<_> = rows
         .iter()
