@@ -3,6 +3,7 @@
 //! Does not belong here: who queues records, and when a new file begins.
 
 use std::{
+    cell::RefCell,
     collections::HashSet,
     path::{Path, PathBuf},
 };
@@ -41,6 +42,8 @@ pub(crate) struct Appender {
     /// Those of the transaction that become open or get their outcome.
     moved: Vec<(Seq, bool)>,
     keys: Keys,
+    /// Records of earlier files that are referred to and that no file has.
+    nowhere: RefCell<HashSet<(&'static str, Seq)>>,
 }
 
 /// What a file begins with.
@@ -93,6 +96,7 @@ impl Appender {
             open: HashSet::new(),
             moved: Vec::new(),
             keys: Keys::default(),
+            nowhere: RefCell::default(),
         })
     }
 

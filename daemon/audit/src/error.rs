@@ -100,6 +100,11 @@ pub enum AuditError {
     /// `SQLite` failed in another way.
     #[error("the log's database failed: {0}")]
     Database(String),
+    /// The newest file was taken away.
+    #[error(
+        "the file that the log {0} leads to is gone: put it back, or move the link and all files of the log away, a new log is begun then"
+    )]
+    Gone(PathBuf),
     /// There is nothing to read yet.
     #[error("there is no log at {0}: has the daemon ever run with this configuration?")]
     Missing(PathBuf),

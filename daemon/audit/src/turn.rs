@@ -140,8 +140,13 @@ impl Shared {
         let (wal, checkpoints, new) = match made {
             Ok(made) => made,
             Err(error) => {
-                for suffix in ["", "-wal", "-shm"] {
-                    let _ = fs::remove_file(files::with_suffix(&file, suffix));
+                // What the log leads to is never removed: it may lead there already.
+                let back = old.path.file_name().unwrap_or_default().to_string_lossy();
+                let leads_there = chain::newest(&self.path).is_ok_and(|newest| newest == file);
+                if !leads_there || chain::lead_to(&self.path, &back).is_ok() {
+                    for suffix in ["", "-wal", "-shm"] {
+                        let _ = fs::remove_file(files::with_suffix(&file, suffix));
+                    }
                 }
                 return Err(error);
             }

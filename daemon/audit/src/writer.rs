@@ -184,6 +184,10 @@ impl Log {
         let lock = files::make(path)?;
         let file = match chain::newest(path) {
             Ok(file) => file,
+            // A log whose newest file was taken away is not begun anew as if there had been none.
+            Err(AuditError::Missing(_)) if path.is_symlink() => {
+                return Err(AuditError::Gone(path.into()));
+            }
             Err(AuditError::Missing(_)) => turn::make_first(path)?,
             Err(error) => return Err(error),
         };

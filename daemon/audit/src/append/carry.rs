@@ -18,6 +18,9 @@ use crate::{
     },
 };
 
+/// References that lead nowhere and are remembered.
+const NOWHERE: usize = 10_000;
+
 impl Appender {
     /// What a record refers to stands in the same file.
     pub(super) fn carry_what_it_refers_to(
@@ -73,7 +76,7 @@ impl Appender {
         seq: Seq,
         carried: &mut Vec<Record>,
     ) -> Result<(), AuditError> {
-        if seq >= self.first {
+        if seq >= self.first || self.nowhere.borrow().contains(&(table.name, seq)) {
             return Ok(());
         }
         let column = if table.is(&HOLD_OPENED) { "hold" } else { "seq" };
@@ -85,10 +88,16 @@ impl Appender {
             let sql = format!("SELECT * FROM {} WHERE {column} = ?", table.name);
             let copied = self.copy(&earlier, table, &sql, &[&seq.0.cast_signed()], carried);
             if readable(copied)? > 0 {
-                break;
+                return Ok(());
             }
         }
-        // Where the file that had it is no longer kept, or damaged, the reference leads nowhere.
+        // The file that had it is no longer kept, or damaged: the reference leads nowhere, and is not
+        // looked for again with every record.
+        let mut nowhere = self.nowhere.borrow_mut();
+        if nowhere.len() >= NOWHERE {
+            nowhere.clear();
+        }
+        nowhere.insert((table.name, seq));
         Ok(())
     }
 

@@ -465,3 +465,12 @@ fn p7_files_that_were_kept_long_enough_leave_their_hashes() {
     assert_eq!(goes_on.verify(&old.root, new.size, &new.root), Ok(()));
     assert_eq!(proofs.inclusion(Seq(5), &newest).expect("read"), None, "its content is gone");
 }
+
+#[test]
+fn p7_a_log_whose_newest_file_was_taken_away_is_not_begun_anew() {
+    let log = Kept::new();
+    log.write(3);
+    fs::remove_file(fs::canonicalize(log.path()).expect("a file")).expect("removed");
+    let refused = Log::open(&log.path(), log.options()).err().expect("refused");
+    assert!(matches!(refused, AuditError::Gone(_)), "{refused}");
+}
