@@ -1,11 +1,10 @@
 //! Erasing the content of a command: its statement, parameters and response, and the command lines
-//! of the process that sent it and of those above. What they were
-//! committed to in the tree stands, and with the key of that commitment goes all that could tell
-//! what they were.
+//! of the process that sent it and of those above. What they were committed to in the tree stands,
+//! and with the key of that commitment goes all that could tell what they were.
 //!
 //! Does not belong here: who may ask for it.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use chaperone_model::{Erased, Record, Seq};
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -15,7 +14,7 @@ use crate::{
     canonical::{Canonical, Content},
     chain, files, read, search,
     table::{DIGEST, INTENT, KEY, OUTCOME, PROCESS, TABLES, Table},
-    writer::{Log, checkpoint, lock_of},
+    writer::{Log, Shared, checkpoint, lock_of},
 };
 
 /// Rows that content is found in: a record's number, and its table.
@@ -50,16 +49,27 @@ impl Log {
         let _ = writer.appender.connection.pragma_update(None, "secure_delete", false);
         done?;
         shared.flusher.sync()?;
-        // Out of the WAL as well, unless a reader is in the way: then later, with the checkpoints.
-        checkpoint(&writer.appender.connection, "TRUNCATE")?;
         let current = writer.appender.path.clone();
         drop(writer);
+        shared.out_of_the_wal(files::connect(&current)?)?;
         search::forget(&current, &places)?;
         for file in &older {
-            erase_in(file, &places)?;
+            shared.out_of_the_wal(erase_in(file, &places)?)?;
             search::forget(file, &places)?;
         }
         Ok(records)
+    }
+}
+
+impl Shared {
+    /// What was erased leaves the file's WAL as well; where a reader is in the way, when it is gone.
+    fn out_of_the_wal(&self, connection: Connection) -> Result<(), AuditError> {
+        if checkpoint(&connection, "TRUNCATE")?.0 != 0 {
+            connection.busy_timeout(Duration::ZERO)?;
+            lock_of(&self.untidy).push(connection);
+            self.ticker.wake();
+        }
+        Ok(())
     }
 }
 
@@ -144,12 +154,11 @@ pub(crate) fn erase(connection: &Connection, places: &Places) -> Result<(), Audi
     Ok(())
 }
 
-fn erase_in(file: &Path, places: &Places) -> Result<(), AuditError> {
+fn erase_in(file: &Path, places: &Places) -> Result<Connection, AuditError> {
     let mut connection = files::connect(file)?;
     connection.pragma_update(None, "secure_delete", true)?;
     let transaction = connection.transaction()?;
     erase(&transaction, places)?;
     transaction.commit()?;
-    checkpoint(&connection, "TRUNCATE")?;
-    Ok(())
+    Ok(connection)
 }

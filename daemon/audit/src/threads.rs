@@ -168,6 +168,7 @@ impl Shared {
                 }
                 self.seal_when_due(&mut last);
                 let turned = self.turn_when_due(&mut turning, &mut checkpointer);
+                turning.add(std::mem::take(&mut *lock_of(&self.untidy)));
                 turning.tidy();
                 self.retire_when_due(&mut retiring, turned);
             }

@@ -73,7 +73,12 @@ impl Turning {
         now() >= self.due
     }
 
-    /// Moves what is left in old files' WALs into them, where no reader is in the way.
+    /// These are to be tidied up as well.
+    pub(crate) fn add(&mut self, untidy: Vec<Connection>) {
+        self.closing.extend(untidy);
+    }
+
+    /// Moves what is left in files' WALs into them, where no reader is in the way.
     pub(crate) fn tidy(&mut self) {
         self.closing.retain(|old| !matches!(checkpoint(old, "TRUNCATE"), Ok((0, ..))));
     }

@@ -159,6 +159,8 @@ pub(crate) struct Shared {
     pub(crate) ticker: Ticker,
     pub(crate) wal_size: Arc<WalSize>,
     pub(crate) sealed: watch::Sender<Option<Sealed>>,
+    /// Files whose WAL is to be moved into them as soon as no reader is in the way.
+    pub(crate) untidy: Mutex<Vec<Connection>>,
     /// Those who asked for a new file.
     pub(crate) turns: Mutex<Vec<turn::Request>>,
     // Held as long as the log is open: one writer a log.
@@ -214,6 +216,7 @@ impl Log {
             ticker: Ticker::default(),
             wal_size,
             sealed,
+            untidy: Mutex::default(),
             turns: Mutex::default(),
             _lock: lock,
         });

@@ -474,3 +474,24 @@ fn p7_a_log_whose_newest_file_was_taken_away_is_not_begun_anew() {
     let refused = Log::open(&log.path(), log.options()).err().expect("refused");
     assert!(matches!(refused, AuditError::Gone(_)), "{refused}");
 }
+
+#[test]
+fn p7_what_is_erased_while_somebody_reads_leaves_the_wal_when_they_are_gone() {
+    let log = Kept::new();
+    let open = log.open();
+    add(&open, 3);
+    let reader = log.connection();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM intent").expect("read");
+    let file = fs::canonicalize(log.path()).expect("a file");
+    open.erase(erased(4)).expect("erased");
+    drop(reader);
+    let holds = |suffix: &str| {
+        let bytes = fs::read(files::with_suffix(&file, suffix)).expect("read");
+        String::from_utf8_lossy(&bytes).contains("SELECT 1 FROM customers")
+    };
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    while holds("") || holds("-wal") {
+        assert!(std::time::Instant::now() < deadline, "it is still there");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
