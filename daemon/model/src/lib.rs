@@ -7,6 +7,7 @@
 mod address;
 mod command;
 mod identity;
+mod lineage;
 mod reading;
 mod record;
 mod time;
@@ -15,6 +16,9 @@ pub use address::{AgentAddr, OriginalAddr, Protocol, TargetName};
 pub use command::{Command, CommandKind};
 pub use identity::{
     AgentName, Digest, Doubt, Identity, Process, Run, STEP, Script, Version, VersionSource,
+};
+pub use lineage::{
+    ColumnRef, CopyFormat, How, Lineage, MaskedUse, Origin, Outputs, Schema, Table, TableColumn,
 };
 pub use reading::{
     Access, Column, NameUse, QualifiedName, Reading, Relation, Rung, Statement, UNREADABLE,

@@ -1,0 +1,154 @@
+//! Where the columns of a statement's result come from, and what it does with masked columns.
+//!
+//! Words that the reader of SQL and the daemon share. Does not belong here: reading them out of a
+//! text, which columns are masked for whom, and what follows from it.
+
+use serde::{Deserialize, Serialize};
+
+/// What is known of the relations that a text may name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Schema {
+    /// Where a name without a schema is looked for, in order. `None` where that is not sure: any
+    /// relation of the name may be meant, and others that are not listed as well.
+    pub path: Option<Vec<String>>,
+    /// The relations, those behind views as well.
+    pub tables: Vec<Table>,
+    /// Functions that somebody vouches for: what they give comes of what they are given alone.
+    /// `schema.name` or `name`, with `*` at either end.
+    pub trusted: Vec<String>,
+}
+
+/// A relation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Table {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// Its columns in order, without those that were dropped.
+    pub columns: Vec<TableColumn>,
+    /// Of a view or materialized view: its query, with every name in full but for those of
+    /// `pg_catalog`.
+    pub query: Option<String>,
+    /// Its columns are not known: any of it may be masked.
+    pub unknown: bool,
+}
+
+/// A column of a relation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TableColumn {
+    /// Its name.
+    pub name: String,
+    /// Whether what stands in it is masked.
+    pub masked: bool,
+}
+
+/// What was found of one statement of a text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lineage {
+    /// The columns of its result.
+    pub outputs: Outputs,
+    /// What it does with masked columns, but for giving them out.
+    pub uses: Vec<MaskedUse>,
+    /// Of `COPY … TO STDOUT`: how rows are written.
+    pub copy: Option<CopyFormat>,
+}
+
+/// The columns of a result.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outputs {
+    /// There is no result.
+    #[default]
+    None,
+    /// These, in order.
+    Columns(Vec<Origin>),
+    /// It cannot be said which: all of it may be masked.
+    Unknown,
+    /// What was prepared or declared under this name decides (`EXECUTE`, `FETCH`).
+    Of(String),
+}
+
+/// Where the values of a column come from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// From nothing that is masked.
+    Clear,
+    /// From that column alone, as it is.
+    Column(ColumnRef),
+    /// Made of these, and perhaps of others that are not masked.
+    Made(Vec<ColumnRef>),
+    /// It cannot be said.
+    Unknown,
+}
+
+/// A column of a table: their places in [`Schema::tables`] and [`Table::columns`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ColumnRef {
+    /// Which table.
+    pub table: u32,
+    /// Which of its columns.
+    pub column: u32,
+}
+
+/// What is done with a masked column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct MaskedUse {
+    /// Which; `None` where it cannot be said.
+    pub column: Option<ColumnRef>,
+    /// What.
+    pub how: How,
+}
+
+/// What can be done with a masked column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum How {
+    /// A value is written into it: it tells nothing.
+    Written,
+    /// It is compared with one constant or parameter by `=`.
+    Equality,
+    /// A condition depends on it in another way: what comes, or whether something comes, tells.
+    Condition,
+    /// Rows are put in its order.
+    Order,
+    /// Rows are put together by it (`GROUP BY`, `DISTINCT`, `UNION`).
+    Group,
+    /// Something is computed of it that can fail, or can give more or fewer rows, by its value.
+    Computed,
+    /// Its values are written elsewhere.
+    Copied,
+}
+
+/// How `COPY` writes rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CopyFormat {
+    /// Lines.
+    Text {
+        /// Between values.
+        delimiter: u8,
+        /// In NULL's place.
+        null: String,
+        /// Whether the first line names the columns.
+        header: bool,
+    },
+    /// Comma-separated values.
+    Csv {
+        /// Between values.
+        delimiter: u8,
+        /// Around values.
+        quote: u8,
+        /// Before a quote within a value.
+        escape: u8,
+        /// In NULL's place.
+        null: String,
+        /// Whether the first line names the columns.
+        header: bool,
+    },
+    /// PostgreSQL's own.
+    Binary,
+    /// It cannot be said.
+    Unknown,
+}
