@@ -146,6 +146,7 @@ pub(crate) fn command(detail: &CommandDetail, json: bool) -> Result<()> {
             line("response", &format!("{rows} rows, {bytes} bytes"));
         }
         line("notices", &text(part.notices.as_ref()));
+        line("masked", &text(c.masked.as_ref()));
         line("columns", &text(part.columns.as_ref()));
         line("rows", &text(part.response.as_ref()));
         if part.truncated {

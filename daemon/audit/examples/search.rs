@@ -301,6 +301,7 @@ fn outcome(at: Timestamp, number: u64, intent: Seq, random: &mut Random) -> Reco
         }),
         notices: None,
         transaction: Some("idle"),
+        masked: None,
     })
 }
 

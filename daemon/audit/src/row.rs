@@ -163,6 +163,7 @@ pub(crate) fn row<'a>(
                     response.map_or(Value::Null, |x| int(x.kept)),
                     response.map_or(Value::Null, |x| int(x.truncated)),
                     optional(r.transaction),
+                    optional(r.masked.as_deref()),
                     optional(r.error_message.as_deref()),
                     optional(
                         response.map(|x| x.rows.as_str()).filter(|_| known.response.is_none()),
@@ -282,6 +283,7 @@ pub(crate) fn weight(record: &Record) -> usize {
         Record::Outcome(r) => {
             text(&r.error_message)
                 + text(&r.notices)
+                + text(&r.masked)
                 + r.response.as_ref().map_or(0, |x| x.rows.len() + x.columns.len())
         }
         Record::SessionStarted(r) => r.parameters.len(),

@@ -54,7 +54,8 @@ tables! {
     ] ["text", "parameters"];
     OUTCOME = "outcome" [
         "intent", "part", "status", "tag", "error_code", "duration_us", "rows", "bytes",
-        "bytes_in", "columns", "response_of", "kept", "truncated", "transaction_state"
+        "bytes_in", "columns", "response_of", "kept", "truncated", "transaction_state",
+        "masked"
     ] ["error_message", "response", "notices"];
     HOLD_OPENED = "hold_opened" ["hold", "approvers", "quorum", "deadline", "wait", "digest"] [];
     HOLD_VOTED = "hold_voted" ["hold", "approves", "uid", "person", "reason"] [];

@@ -286,6 +286,7 @@ fn fill(path: &Path) {
             response,
             notices: None,
             transaction: None,
+            masked: None,
         }))
     };
     // The day before.

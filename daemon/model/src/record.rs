@@ -329,6 +329,8 @@ pub struct Outcome {
     /// Whether the session was inside a transaction afterwards (`idle`, `open`, `failed`), where
     /// the target said so.
     pub transaction: Option<&'static str>,
+    /// How many values each mask masked, as a JSON object; `None` where none did.
+    pub masked: Option<String>,
 }
 
 impl Outcome {
@@ -349,6 +351,7 @@ impl Outcome {
             response: None,
             notices: None,
             transaction: None,
+            masked: None,
         }
     }
 }

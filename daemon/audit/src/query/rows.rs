@@ -68,6 +68,8 @@ pub struct CommandRow {
     pub error_message: Option<String>,
     /// The transaction afterwards: `idle`, `open`, `failed`.
     pub transaction_state: Option<String>,
+    /// How many values each mask masked, as a JSON object.
+    pub masked: Option<String>,
     /// User id of the process.
     pub uid: Option<u32>,
     /// The process.
@@ -375,6 +377,7 @@ pub(super) fn command_row(row: &Row<'_>) -> rusqlite::Result<CommandRow> {
         error_code: row.get("error_code")?,
         error_message: row.get("error_message")?,
         transaction_state: row.get("transaction_state")?,
+        masked: row.get("masked")?,
         uid: row.get("uid")?,
         pid: row.get("pid")?,
         executable: row.get("executable")?,

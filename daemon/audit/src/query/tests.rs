@@ -102,6 +102,7 @@ fn outcome(intent: u64, part: u32, status: CommandStatus) -> Record {
         }),
         notices: None,
         transaction: Some("idle"),
+        masked: None,
     })
 }
 

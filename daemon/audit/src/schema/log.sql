@@ -125,6 +125,7 @@ CREATE TABLE outcome (
     kept              INTEGER,
     truncated         INTEGER,
     transaction_state TEXT,
+    masked            TEXT,
     error_message     TEXT,
     response          TEXT,
     notices           TEXT,

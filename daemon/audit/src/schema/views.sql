@@ -31,7 +31,7 @@ SELECT i.seq AS id,
        coalesce(i.rung, e.rung) AS class, coalesce(i.summary, e.summary, (SELECT x.summary FROM intent x WHERE x.seq = coalesce(i.summary_of, e.summary_of))) AS summary, i.approval,
        coalesce(r.status, 'pending') AS status,
        r.tag, r.rows, r.bytes, r.bytes_in, r.duration_us / 1000.0 AS duration_ms,
-       r.error_code, r.error_message, r.transaction_state,
+       r.error_code, r.error_message, r.transaction_state, r.masked,
        p.uid, p.pid, p.executable, p.binary, p.script, p.script_digest, o.doubts,
        r.seq AS outcome, i.at AS time_us,
        (SELECT d.policy FROM daemon_started d WHERE d.seq < i.seq ORDER BY d.seq DESC LIMIT 1) AS policy

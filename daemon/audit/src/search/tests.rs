@@ -148,6 +148,7 @@ fn outcome(rows: &str) -> Outcome {
         }),
         notices: None,
         transaction: None,
+        masked: None,
     }
 }
 

@@ -45,6 +45,7 @@ pub(crate) fn outcome(intent: u64, status: CommandStatus) -> Record {
         response: None,
         notices: None,
         transaction: Some("idle"),
+        masked: None,
     })
 }
 

@@ -179,6 +179,7 @@ impl Known {
             ("kept", outcome.get("kept")),
             ("truncated", truth(&outcome.get("truncated"))),
             ("notices", outcome.get("notices")),
+            ("masked", outcome.get("masked")),
         ] {
             same(line, name, &expected)?;
         }

@@ -12,6 +12,7 @@ use super::{
     expect::{Described, Event, Expect, Refused, Running},
     frame::{HEADER, Header, Tag, Violation, header},
     frontend::{self, Parse},
+    masking::{Masking, Masks},
     reply::{Refusal, failing_parse, failing_query},
     response::{Capture, Columns},
     statements::{Asking, Names, Portal, Prepared},
@@ -138,6 +139,10 @@ pub struct Conversation {
     names: Named,
     /// A named statement was prepared of which each `Bind` must be decided.
     asked: bool,
+    /// What masks the results of what is run by a name that is not known.
+    blind: Option<Rc<dyn Masks>>,
+    /// What the server says in its errors and notices may hold masked values.
+    hides: bool,
 }
 
 /// Names that were ever taken by the protocol.
@@ -212,6 +217,9 @@ pub struct Allowed {
     pub asks: Option<Asks>,
     /// Of a `Bind`: the hold whose approval covers what is run of it.
     pub approval: Option<Seq>,
+    /// What masks its results. Of an `Execute`, `None` leaves it at what masks those of its
+    /// statement.
+    pub masks: Option<Rc<dyn Masks>>,
 }
 
 /// Answers that may be due at a time; beyond that the client waits.
@@ -265,7 +273,14 @@ impl Conversation {
             doomed: false,
             names: Named::default(),
             asked: false,
+            blind: None,
+            hides: false,
         }
+    }
+
+    /// What masks the results of statements that were run by names that are not known.
+    pub fn set_blind(&mut self, masks: Option<Rc<dyn Masks>>) {
+        self.blind = masks;
     }
 
     /// Whether the server owes nothing and no message is half passed.
@@ -337,6 +352,7 @@ impl Conversation {
                 if let Some(prepared) = &mut prepared {
                     self.asked |= allowed.asks.is_some() && !name.is_empty();
                     prepared.reading = allowed.reading;
+                    prepared.masks = allowed.masks;
                     prepared.asks = allowed.asks.map(|asks| {
                         let share = self.descriptions.take(asks.text.len());
                         let text = share.is_some().then_some(asks.text);
@@ -346,6 +362,12 @@ impl Conversation {
                 self.statements.change(name, self.batches.current(), prepared);
             }
             Expect::Query(running) | Expect::Execute(running) => {
+                match (&mut running.masking, allowed.masks) {
+                    (Some(masking), Some(masks)) => masking.replace(masks),
+                    (none @ None, Some(masks)) => *none = Some(Box::new(Masking::new(masks))),
+                    (_, None) => {}
+                }
+                self.hides |= running.masking.as_ref().is_some_and(|m| m.hides_messages());
                 if running.renames {
                     self.batches.rename();
                 }

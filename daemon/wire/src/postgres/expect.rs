@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use chaperone_model::{CommandStatus, Outcome, Seq};
 
-use super::{conversation::Now, reply::Refusal, response::Capture, startup::CancelKey};
+use super::{
+    conversation::Now, masking::Masking, reply::Refusal, response::Capture, startup::CancelKey,
+};
 
 /// Something that the daemon wants to know of what passed.
 #[derive(Debug)]
@@ -136,6 +138,7 @@ pub(crate) struct Running {
     bytes: u64,
     bytes_in: u64,
     pub(crate) capture: Option<Capture>,
+    pub(crate) masking: Option<Box<Masking>>,
     notices: Vec<u8>,
     /// It has its last outcome.
     pub(crate) ended: bool,
@@ -153,6 +156,7 @@ impl Running {
             bytes: 0,
             bytes_in: 0,
             capture,
+            masking: None,
             notices: Vec::new(),
             ended: false,
         }
@@ -169,6 +173,11 @@ impl Running {
 
     pub(crate) fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// The place in the command's text of the statement that the server works at.
+    pub(crate) fn part(&self) -> u32 {
+        self.part
     }
 
     pub(crate) fn count_row(&mut self) {
@@ -217,6 +226,7 @@ impl Running {
             response: self.capture.take().and_then(Capture::finish),
             notices: (!notices.is_empty()).then(|| String::from_utf8(notices).unwrap_or_default()),
             transaction: None,
+            masked: self.masking.as_mut().and_then(|masking| masking.finish()),
         };
         self.part += 1;
         (self.rows, self.bytes, self.bytes_in, self.since) = (0, 0, 0, now.monotonic);

@@ -8,6 +8,7 @@ mod expect;
 mod frame;
 mod frontend;
 mod large_objects;
+mod masking;
 mod negotiation;
 mod own;
 mod parameters;
@@ -26,6 +27,7 @@ pub use conversation::{
 };
 pub use expect::{Event, ServerError};
 pub use frame::Violation;
+pub use masking::{Field, Masks, Plan};
 pub use negotiation::{Negotiation, Told};
 pub use own::{Answer, Row, question};
 pub use parameters::is_setting;

@@ -1,5 +1,7 @@
 //! Messages that the daemon itself sends: errors to the agent, and stand-ins to the server.
 
+use super::expect::ServerError;
+
 /// Why something was refused, for the agent: the fields of an `ErrorResponse`
 /// (protocol-error-fields).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +87,46 @@ pub(crate) fn failing_query() -> Vec<u8> {
 /// one would drop the client's own. No name that a client can take decides whether it fails.
 pub(crate) fn failing_parse() -> Vec<u8> {
     message(b'P', b"chaperone\0chaperone refused a statement\0\0\0")
+}
+
+/// An `ErrorResponse` or `NoticeResponse` of the server's in other words: its code and severity are
+/// kept, all that may hold values is not.
+pub(crate) fn without_values(tag: u8, error: &ServerError) -> Vec<u8> {
+    let severity = match (tag, error.fatal) {
+        (b'E', true) => "FATAL",
+        (b'E', false) => "ERROR",
+        _ => "NOTICE",
+    };
+    // Five letters or digits; anything else might be a value.
+    let code = error.code.as_deref().filter(|code| {
+        code.len() == 5 && code.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
+    });
+    let mut body = Vec::with_capacity(128);
+    for (name, value) in [
+        (b'S', severity),
+        (b'V', severity),
+        (b'C', code.unwrap_or("XX000")),
+        (b'M', WITHHELD),
+        (b'R', "chaperone"),
+    ] {
+        body.push(name);
+        body.extend_from_slice(value.as_bytes());
+        body.push(0);
+    }
+    body.push(0);
+    message(tag, &body)
+}
+
+/// What stands in place of a server's words that may hold masked values.
+pub(crate) const WITHHELD: &str =
+    "chaperone withholds the server's words: they may hold values that are masked";
+
+/// Writes a message's length where it belongs.
+pub(crate) fn set_length(message: &mut [u8]) {
+    let length = u32::try_from(message.len().saturating_sub(1)).unwrap_or(u32::MAX);
+    if let Some(place) = message.get_mut(1..5) {
+        place.copy_from_slice(&length.to_be_bytes());
+    }
 }
 
 /// A message of this type and body.

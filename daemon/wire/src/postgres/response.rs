@@ -6,6 +6,7 @@ use chaperone_model::Response;
 
 use super::{
     frame::{Body, HEADER, Violation},
+    masking::Field,
     statements::Description,
     value::{push_json, push_string},
 };
@@ -16,18 +17,37 @@ pub(crate) struct Columns {
     /// The names as a JSON array.
     pub(crate) names: String,
     pub(crate) types: Vec<u32>,
+    /// The table of each, and its number there.
+    pub(crate) origins: Vec<(u32, i16)>,
     pub(crate) formats: Formats,
 }
 
 impl Columns {
+    /// The columns without their names.
+    pub(crate) fn fields(&self) -> Vec<Field> {
+        let columns = self.types.iter().zip(&self.origins);
+        let field = |(type_oid, (table, number)): (&u32, &(u32, i16))| Field {
+            table: *table,
+            number: *number,
+            type_oid: *type_oid,
+        };
+        columns.map(field).collect()
+    }
+
+    /// About how many bytes it takes.
+    pub(crate) fn size(&self) -> usize {
+        let column = size_of::<u32>() + size_of::<(u32, i16)>() + 1;
+        self.names.len() + self.types.len() * column
+    }
+
     pub(crate) fn read(message: &[u8]) -> Result<Self, Violation> {
         let mut body = Body::of(message);
         let count = body.count()?;
         let mut names = vec![b'['];
-        let (mut types, mut binary) = (Vec::new(), Vec::new());
+        let (mut types, mut origins, mut binary) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..count {
             let name = body.text()?;
-            let (_table, _number) = (body.u32()?, body.i16()?);
+            origins.push((body.u32()?, body.i16()?));
             types.push(body.u32()?);
             let (_size, _modifier) = (body.i16()?, body.i32()?);
             binary.push(body.i16()? != 0);
@@ -41,6 +61,7 @@ impl Columns {
         Ok(Self {
             names: String::from_utf8(names).unwrap_or_default(),
             types,
+            origins,
             formats: Formats::Each(binary.into()),
         })
     }

@@ -15,6 +15,7 @@ use chaperone_model::{Reading, Seq};
 
 use super::{
     budget::Share,
+    masking::Masks,
     reach::Reach,
     reply::Refusal,
     response::{Columns, Formats},
@@ -174,6 +175,8 @@ pub(crate) struct Prepared {
     pub(crate) reading: Option<Arc<Reading>>,
     /// Each `Bind` of it must be decided.
     pub(crate) asks: Option<Asking>,
+    /// What masks its results.
+    pub(crate) masks: Option<Rc<dyn Masks>>,
     /// How many commands that may rename others were sent before it.
     pub(crate) renames: u64,
     /// SQL's `DEALLOCATE` or `DISCARD` ran since: the name may now be free.
@@ -218,6 +221,8 @@ pub(crate) struct Portal {
     pub(crate) reading: Option<Arc<Reading>>,
     /// The hold whose approval covers what is run of it.
     pub(crate) approval: Option<Seq>,
+    /// What masks its results.
+    pub(crate) masks: Option<Rc<dyn Masks>>,
     /// As of a [`Prepared`].
     pub(crate) renames: u64,
     /// SQL's `ROLLBACK` ran since, perhaps to a savepoint: the name may now be free.

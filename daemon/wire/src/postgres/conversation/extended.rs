@@ -11,6 +11,7 @@ use super::{
 };
 use crate::postgres::{
     frontend::{Bind, Named},
+    masking::Masking,
     reach::Reach,
     statements::{Found, Parameters, Portal, Prepared, Types, objection},
 };
@@ -36,6 +37,7 @@ impl Conversation {
             reach: Reach::of(&text),
             reading: None,
             asks: None,
+            masks: None,
             renames: self.batches.renames(),
             perhaps_gone: false,
         };
@@ -94,6 +96,10 @@ impl Conversation {
             statement: prepared.as_ref().map(|prepared| prepared.number),
             reading: prepared.as_ref().and_then(|prepared| prepared.reading.clone()),
             approval: None,
+            masks: match &prepared {
+                Some(prepared) => prepared.masks.clone(),
+                None => self.blind.clone(),
+            },
             description: prepared.map(|p| p.description.clone()).unwrap_or_default(),
             results: bind.results.first(COLUMNS),
             parameters: Parameters::new(text, cut, share),
@@ -153,6 +159,7 @@ impl Conversation {
         }
         let mut reach = Reach::UNKNOWN;
         let mut capture = Capture::new(self.limits.response);
+        let mut masking = self.blind.clone().map(Masking::new);
         if let Some(portal) = portal {
             found.statement = portal.statement;
             found.reading.clone_from(&portal.reading);
@@ -171,9 +178,14 @@ impl Conversation {
                 portal.description.clone(),
                 portal.results.clone(),
             );
+            masking = portal.masks.clone().map(|masks| {
+                Masking::of(masks, portal.description.clone(), portal.results.clone())
+            });
         }
+        let mut running = Running::new(reach.names, Some(capture));
+        running.masking = masking.map(Box::new);
         self.pending = Some(Pending {
-            expect: Expect::Execute(Running::new(reach.names, Some(capture))),
+            expect: Expect::Execute(running),
             extended: true,
             runs: if reach.reading { Ran::Anything } else { Ran::Plain },
             prepared: None,

@@ -2,11 +2,12 @@
 
 use super::{
     Capture, Columns, CommandStatus, Conversation, Described, Event, Expect, GLIMPSE, HEADER,
-    Header, NOTICES, Now, Phase, Rc, ServerStep, TYPES, Violation, WHOLE, header, too_long,
-    unexpected,
+    Header, NOTICES, Now, Phase, Rc, Running, ServerStep, TYPES, Violation, WHOLE, header,
+    too_long, unexpected,
 };
 use crate::postgres::{
     backend,
+    expect::ServerError,
     frame::Body,
     reply,
     statements::{Description, Types},
@@ -84,6 +85,13 @@ impl Conversation {
         };
         let seen = if message.len() < header.length { Seen::Head } else { Seen::Whole };
         match header.tag {
+            b'N' if self.hides => {
+                let notice = self.said(message);
+                if let Seen::Head = seen {
+                    return Err(too_long(header));
+                }
+                Ok(Seen::Replace(reply::without_values(header.tag, &notice)))
+            }
             b'N' => {
                 if let Some(Expect::Query(running) | Expect::Execute(running)) =
                     self.expect.front_mut()
@@ -101,6 +109,15 @@ impl Conversation {
             _ if self.phase != Phase::Ready => self.sign_on(header, message, events),
             _ => self.answer(header, message, seen, now, events),
         }
+    }
+
+    /// What an error or a notice says, as far as it may be told.
+    pub(super) fn said(&self, message: &[u8]) -> ServerError {
+        let mut said = backend::error(message);
+        if self.hides {
+            said.message = Some(reply::WITHHELD.into());
+        }
+        said
     }
 
     fn sign_on(
@@ -166,6 +183,17 @@ impl Conversation {
             }
             _ => return Err(unexpected(header, "from a server that was not asked for rows")),
         };
+        if let Some(masking) = &running.masking
+            && header.tag == b'd'
+            && !masking.copies(running.part())
+        {
+            return Err(unexpected(header, "with data that may hold masked values"));
+        }
+        if running.masking.as_ref().is_some_and(|masking| masking.passes() != Some(true))
+            && header.tag == b'D'
+        {
+            return masked(running, header, bytes);
+        }
         let capture = running.capture.as_mut().filter(|capture| capture.wants(header.length));
         let seen = match (capture, bytes.get(..header.length)) {
             (Some(_), None) => return Ok(Seen::Need(header.length)),
@@ -212,6 +240,9 @@ impl Conversation {
                 let columns = self.columns(message)?;
                 self.running(|running| {
                     running.ended = false;
+                    if let Some(masking) = &mut running.masking {
+                        masking.set_columns(columns.clone());
+                    }
                     if let Some(capture) = &mut running.capture {
                         capture.set_columns(columns);
                     }
@@ -309,7 +340,7 @@ impl Conversation {
             Described::Statement(name) => self.statements.standing(name).map(|s| &s.description),
             Described::Portal(name) => self.portals.standing(name).map(|p| &p.description),
         };
-        let bytes = columns.names.len() + columns.types.len() * (size_of::<u32>() + 1);
+        let bytes = columns.size();
         if let Some(description) = description
             && description.get().is_none()
             && let Some(share) = self.descriptions.take(bytes)
@@ -318,6 +349,30 @@ impl Conversation {
         }
     }
 }
+
+/// A `DataRow` of a result in which something may be masked.
+fn masked(running: &mut Running, header: Header, bytes: &[u8]) -> Result<Seen, Violation> {
+    let message = match bytes.get(..header.length) {
+        Some(message) => message,
+        None if header.length <= LONGEST_ROW => return Ok(Seen::Need(header.length)),
+        None => return Err(too_long(header)),
+    };
+    let part = running.part();
+    running.count(header.length);
+    running.count_row();
+    let Some(masking) = &mut running.masking else { return Ok(Seen::Whole) };
+    let with = masking.row(part, message)?;
+    if let Some(capture) = &mut running.capture {
+        capture.row(with.unwrap_or(message))?;
+    }
+    Ok(match with {
+        Some(with) => Seen::Replace(with.to_vec()),
+        None => Seen::Whole,
+    })
+}
+
+/// The longest row that is masked, in bytes: all of it is held.
+const LONGEST_ROW: usize = 64 << 20;
 
 /// What became of one message.
 pub(super) enum Seen {

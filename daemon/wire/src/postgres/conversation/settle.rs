@@ -7,7 +7,7 @@ use super::{
 use crate::postgres::{
     backend,
     expect::ServerError,
-    reply::{Severity, backend_error},
+    reply::{self, Severity, backend_error},
 };
 
 impl Conversation {
@@ -127,7 +127,25 @@ impl Conversation {
         now: Now,
         events: &mut Vec<Event>,
     ) -> Result<Seen, Violation> {
-        let error = backend::error(message);
+        let hides = self.hides;
+        match self.settle_error(header, message, seen, now, events)? {
+            Seen::Whole if hides => {
+                Ok(Seen::Replace(reply::without_values(header.tag, &backend::error(message))))
+            }
+            Seen::Head if hides => Err(too_long(header)),
+            seen => Ok(seen),
+        }
+    }
+
+    fn settle_error(
+        &mut self,
+        header: Header,
+        message: &[u8],
+        seen: Seen,
+        now: Now,
+        events: &mut Vec<Event>,
+    ) -> Result<Seen, Violation> {
+        let error = self.said(message);
         if self.phase != Phase::Ready || error.fatal {
             events.push(Event::ServerError(error.clone()));
         }

@@ -4,6 +4,7 @@ use super::*;
 
 mod copy;
 mod held;
+mod masked;
 mod model;
 mod names;
 mod special;
@@ -38,6 +39,8 @@ struct Talk {
     deny: bool,
     /// Prepared statements are asked about with each `Bind`, which is approved as hold 99.
     asks: bool,
+    /// What masks the results of what is allowed.
+    masks: Option<Rc<dyn Masks>>,
     refused: Option<Refusal>,
 }
 
@@ -57,6 +60,7 @@ impl Talk {
             events: Vec::new(),
             deny: false,
             asks: false,
+            masks: None,
             refused: None,
         }
     }
@@ -98,7 +102,12 @@ impl Talk {
                     let refusal = objection.or(self.deny.then(|| Refusal::new("42501", "no")));
                     match refusal {
                         None => {
-                            self.conversation.allowed(Allowed { asks, approval, reading: None });
+                            self.conversation.allowed(Allowed {
+                                asks,
+                                approval,
+                                masks: self.masks.clone(),
+                                ..Allowed::default()
+                            });
                             self.to_server.extend(bytes);
                         }
                         Some(refusal) => self.to_server.extend(self.conversation.refused(refusal)),
