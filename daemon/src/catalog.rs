@@ -27,7 +27,7 @@ mod known;
 mod resolve;
 mod sight;
 
-pub(crate) use known::Known;
+pub(crate) use known::{Described, Known, Oid};
 pub(crate) use resolve::resolve;
 pub(crate) use sight::{Sight, changes_schema};
 

@@ -26,6 +26,7 @@ mod durability;
 mod evidence;
 mod export;
 mod lint;
+mod mask;
 mod rule;
 mod target;
 
@@ -35,6 +36,7 @@ use diagnostic::{point_at, suggest};
 pub(crate) use durability::{Durability, Safe};
 pub(crate) use evidence::Evidence;
 pub(crate) use export::Export;
+pub(crate) use mask::Mask;
 pub(crate) use target::{
     AgentTls, ClientIdentity, Credential, NoCredential, Roots, Target, TlsMode,
 };
@@ -57,6 +59,7 @@ pub(crate) struct Config {
     pub(crate) agents: Vec<Agent>,
     pub(crate) targets: Vec<Target>,
     pub(crate) policy: Policy,
+    pub(crate) masks: Vec<Mask>,
     pub(crate) webhook: Option<Webhook>,
     pub(crate) log: Evidence,
     /// Where the log's checkpoints are sent.
@@ -143,6 +146,8 @@ impl Config {
             target::check(file.target, &agents).map_err(|(span, message)| at(span, &message))?;
         let rules = rule::check(file.rule, &agents, &targets)
             .map_err(|(span, message)| at(span, &message))?;
+        let masks = mask::check(file.mask, &agents, &targets)
+            .map_err(|(span, message)| at(span, &message))?;
         let warnings = lint::warnings(&rules, &agents, &targets);
         let rules = rules.into_iter().map(|checked| checked.rule).collect();
         let webhook = file.webhook.map(RawWebhook::check).transpose();
@@ -155,7 +160,18 @@ impl Config {
             let _ = write!(hash, "{byte:02x}");
         }
         let policy = Policy::new(hash, defaults, rules);
-        Ok(Self { daemon, agents, targets, policy, webhook, log, anchors, exports, warnings })
+        Ok(Self {
+            daemon,
+            agents,
+            targets,
+            policy,
+            masks,
+            webhook,
+            log,
+            anchors,
+            exports,
+            warnings,
+        })
     }
 
     /// The cgroup to attach to.
@@ -181,6 +197,8 @@ struct File {
     target: Vec<target::Raw>,
     #[serde(default)]
     rule: Vec<rule::Raw>,
+    #[serde(default)]
+    mask: Vec<mask::Raw>,
     webhook: Option<RawWebhook>,
     #[serde(default)]
     log: evidence::Raw,

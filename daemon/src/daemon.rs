@@ -29,6 +29,7 @@ use crate::{
     export::{Destination, Stream},
     following::Follower,
     identity::{Identities, Place, enrolled, read_version},
+    masks::Masks,
     scoping::Scoping,
     secret::Source,
     serve::{self, Listeners},
@@ -81,6 +82,7 @@ pub(crate) fn run(config: Config) -> Result<()> {
         );
     }
     let upstreams = prepare(&config, authority.public_key())?;
+    let masks = Masks::load(&config.masks)?;
     let acceptor = Acceptor::new(Arc::new(authority))?;
 
     enrolled::read(&config.daemon.enrolled)?;
@@ -106,7 +108,8 @@ pub(crate) fn run(config: Config) -> Result<()> {
     let identities =
         Identities::new(interception.events()?, interception.processes()?, place, log.clone());
     let people = (identities, Approvals::new(log.clone(), listener));
-    let shared = Arc::new(Shared::new(config, log, acceptor, upstreams, people, generation, stage));
+    let shared =
+        Arc::new(Shared::new(config, log, acceptor, (upstreams, masks), people, generation, stage));
     shared.identities.reread();
     let mut names = Naming::default();
 

@@ -23,6 +23,7 @@ mod identity;
 mod inspect;
 mod lane;
 mod local;
+mod masks;
 mod names;
 mod outbound;
 mod places;

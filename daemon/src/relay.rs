@@ -26,10 +26,12 @@ use crate::{
 };
 use deciding::{Batch, Deciding};
 use looking::Looking;
+use masking::Masking;
 
 mod deciding;
 mod holding;
 mod looking;
+mod masking;
 
 /// How long the server may take to finish what it was sent, once the session must end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -124,20 +126,23 @@ impl<'a> Relay<'a> {
         let (place, changes) = session.catalog(&account);
         let config = &session.shared.config.daemon;
         let bounds = session.bounds(&account);
+        let masking = Masking::new(session.masks(&account));
         let limits = Limits {
             message: config.max_message,
             response: config.response,
             parameters: config.parameters,
         };
+        let mut conversation = Conversation::new(limits, rules);
+        conversation.set_blind(masking.blind());
         Self {
             session,
             shared: &session.shared,
             server,
-            conversation: Conversation::new(limits, rules),
+            conversation,
             up: AgentLane::new(Lane::with(ahead)),
             down: Lane::with(said),
             recording: None,
-            deciding: Deciding::new(account, Looking::new(place, changes)),
+            deciding: Deciding::new(account, Looking::new(place, changes), masking),
             client_done: None,
             client_gone: false,
             unread: 0,

@@ -18,6 +18,7 @@ use crate::{
     identity::Watch,
     inspect::Destination,
     local::Local,
+    masks::OfSession,
     places::{Full, Place},
     relay::{Account, Ended},
     serve::reset,
@@ -246,6 +247,16 @@ impl Session {
             account.database.as_deref(),
             account.user.as_deref(),
         )
+    }
+
+    /// The masks that are for this session.
+    pub(crate) fn masks(&self, account: &Account) -> Option<Arc<OfSession>> {
+        self.shared.masks.of_session(&chaperone_policy::Asked::of_session(
+            &self.target,
+            &self.identity,
+            account.database.as_deref(),
+            account.user.as_deref(),
+        ))
     }
 
     /// The target, as the configuration has it.

@@ -23,6 +23,7 @@ use crate::{
     clock::{self, Clock},
     config::Config,
     identity::Identities,
+    masks::Masks,
     places::{Full, Places},
     rates::Rates,
     tls::agent::Acceptor,
@@ -54,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) rates: Rates,
     /// How to reach the targets, in the order of the configuration.
     pub(crate) upstreams: Vec<Upstream>,
+    /// What agents may not see.
+    pub(crate) masks: Masks,
     /// What the targets' catalogs said.
     pub(crate) catalog: Catalog,
     pub(crate) clock: Clock,
@@ -101,7 +104,7 @@ impl Shared {
         config: Config,
         log: Log,
         acceptor: Acceptor,
-        upstreams: Vec<Upstream>,
+        (upstreams, masks): (Vec<Upstream>, Masks),
         (identities, approvals): (Identities, Approvals),
         generation: u32,
         stage: watch::Receiver<Stage>,
@@ -121,6 +124,7 @@ impl Shared {
             acceptor,
             catalog: Catalog::new(upstreams.len()),
             upstreams,
+            masks,
             identities,
             clock: Clock::start(),
             generation,

@@ -11,11 +11,11 @@ pub struct Schema {
     /// Where a name without a schema is looked for, in order. `None` where that is not sure: any
     /// relation of the name may be meant, and others that are not listed as well.
     pub path: Option<Vec<String>>,
+    /// Where names in the queries of views are looked for: as the account looks that they were asked
+    /// by.
+    pub view_path: Vec<String>,
     /// The relations, those behind views as well.
     pub tables: Vec<Table>,
-    /// Functions that somebody vouches for: what they give comes of what they are given alone.
-    /// `schema.name` or `name`, with `*` at either end.
-    pub trusted: Vec<String>,
 }
 
 /// A relation.
@@ -27,8 +27,7 @@ pub struct Table {
     pub name: String,
     /// Its columns in order, without those that were dropped.
     pub columns: Vec<TableColumn>,
-    /// Of a view or materialized view: its query, with every name in full but for those of
-    /// `pg_catalog`.
+    /// Of a view or materialized view: its query.
     pub query: Option<String>,
     /// Its columns are not known: any of it may be masked.
     pub unknown: bool,

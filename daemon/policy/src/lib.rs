@@ -81,6 +81,28 @@ pub struct Asked<'a> {
     pub rate: u64,
 }
 
+impl<'a> Asked<'a> {
+    /// About a session as a whole.
+    pub fn of_session(
+        target: &'a TargetName,
+        identity: &'a Identity,
+        database: Option<&'a str>,
+        user: Option<&'a str>,
+    ) -> Self {
+        Self {
+            target,
+            identity,
+            database,
+            user,
+            kind: CommandKind::Query,
+            reading: None,
+            search_path: None,
+            moment: Moment { weekday: 1, minute: 0 },
+            rate: 0,
+        }
+    }
+}
+
 /// What a target says where no rule matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fallback {
@@ -229,17 +251,7 @@ impl Policy {
         database: Option<&str>,
         user: Option<&str>,
     ) -> Limits {
-        let asked = Asked {
-            target,
-            identity,
-            database,
-            user,
-            kind: CommandKind::Query,
-            reading: None,
-            search_path: None,
-            moment: Moment { weekday: 1, minute: 0 },
-            rate: 0,
-        };
+        let asked = Asked::of_session(target, identity, database, user);
         let mut limits = Limits::default();
         if self.targets.get(target).is_none_or(|(_, mode, _)| *mode == Mode::Observe) {
             return limits;

@@ -150,6 +150,11 @@ impl ColumnGlob {
         Some(Self { relation: NameGlob::new(relation), column: WildMatch::new(column) })
     }
 
+    /// Whether it means a column of a relation whose schema is known.
+    pub fn is_of(&self, relation: &QualifiedName, column: &str) -> bool {
+        self.column.matches(column) && self.relation.matches(relation, None) == Match::Surely
+    }
+
     fn matches(
         &self,
         column: &Column,
@@ -206,8 +211,16 @@ impl When {
     }
 
     /// Whether it may apply to a session as a whole.
-    pub(crate) fn may_match_session(&self, asked: &Asked<'_>) -> bool {
+    pub fn may_match_session(&self, asked: &Asked<'_>) -> bool {
         self.of_session(asked) > Match::No
+    }
+
+    /// Whether it speaks of nothing but what stays the same while a session lasts.
+    pub fn is_of_sessions(&self) -> bool {
+        !self.is_of_statements()
+            && self.times.is_empty()
+            && self.days.is_empty()
+            && self.rate.is_none()
     }
 
     /// Whether it says something of statements.

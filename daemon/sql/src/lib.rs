@@ -5,6 +5,7 @@
 //! front. Does not belong here: what policy says of a reading.
 
 mod cache;
+pub mod lineage;
 pub mod read;
 pub mod readers;
 pub mod sandbox;

@@ -11,7 +11,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use chaperone_model::Reading;
-use pg_query::{DeparseOptions, Error, ParseResult};
+use pg_query::{DeparseOptions, Error, ParseResult, protobuf::Token};
 
 use crate::template::Slot;
 
@@ -19,11 +19,11 @@ mod change;
 mod definition;
 mod expression;
 mod from;
-mod functions;
+pub(crate) mod functions;
 mod json;
 mod kinds;
 mod literals;
-mod names;
+pub(crate) mod names;
 mod parts;
 mod query;
 mod scope;
@@ -80,8 +80,29 @@ pub fn lay_out(text: &str) -> Option<String> {
     catch_unwind(AssertUnwindSafe(|| parsed.protobuf.deparse(options).ok())).ok().flatten()
 }
 
+/// The text with numbered parameters in place of its values, as PostgreSQL numbers statements in its
+/// own statistics; `None` where a value, or a comment that may hold one, would be left.
+pub fn without_values(text: &str) -> Option<String> {
+    parse(text).ok()?;
+    let normalized = catch_unwind(|| pg_query::normalize(text).ok()).ok().flatten()?;
+    let scanned = catch_unwind(|| pg_query::scan(&normalized).ok()).ok().flatten()?;
+    let values = [
+        Token::Sconst,
+        Token::Usconst,
+        Token::Bconst,
+        Token::Xconst,
+        Token::Fconst,
+        Token::Iconst,
+        Token::SqlComment,
+        Token::CComment,
+    ];
+    let mut tokens = scanned.tokens.iter();
+    let left = tokens.any(|token| values.iter().any(|value| token.token == *value as i32));
+    (!left).then_some(normalized)
+}
+
 /// PostgreSQL's tree of a text, or words that say why there is none.
-fn parse(text: &str) -> Result<ParseResult, String> {
+pub(crate) fn parse(text: &str) -> Result<ParseResult, String> {
     if text.len() > LONGEST {
         return Err(format!("it is longer than {} KiB", LONGEST >> 10));
     }

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chaperone_model::Reading;
+use chaperone_model::{Lineage, Reading, Schema};
 use serde::de::DeserializeOwned;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
@@ -26,7 +26,7 @@ use crate::{
     cache::Cache,
     sandbox::{
         Asked,
-        frame::{Answer, TEXT_MOST},
+        frame::{Answer, SCHEMA_MOST, TEXT_MOST},
         process::Process,
     },
     template::Template,
@@ -36,6 +36,9 @@ use crate::{
 const PAUSE: Duration = Duration::from_secs(1);
 /// A text that is longer may leave a process with hundreds of MiB: it is ended, and another started.
 const GROWS: usize = 32 << 10;
+/// Texts of which it is remembered where their columns come from, and the longest of them.
+const LINEAGES: usize = 256;
+const LONGEST_KEPT: usize = 16 << 10;
 /// Who has statements laid out. No agent's name is empty.
 const LAYING_OUT: &str = "";
 
@@ -91,6 +94,7 @@ pub struct Stats {
 pub struct Readers {
     options: Options,
     cache: RefCell<Cache>,
+    lineages: RefCell<Lineages>,
     /// Those that nobody has asked. The last is asked next: it is warm.
     idle: RefCell<Vec<Process>>,
     /// How many there are, with those that are asked.
@@ -102,6 +106,9 @@ pub struct Readers {
     failed: RefCell<Option<(Instant, Arc<str>)>>,
     stats: Stats,
 }
+
+/// By text and what is known of relations.
+type Lineages = HashMap<(String, Arc<Schema>), Arc<Vec<Lineage>>>;
 
 /// What one agent has of the processes.
 struct Share {
@@ -129,6 +136,7 @@ impl Readers {
         let workers = options.workers.max(2);
         let readers = Self {
             cache: RefCell::new(Cache::new(options.cache_bytes)),
+            lineages: RefCell::default(),
             idle: RefCell::default(),
             running: Cell::new(0),
             turns: Semaphore::new(workers),
@@ -204,6 +212,50 @@ impl Readers {
         let share = self.share(LAYING_OUT);
         let _turn = self.turn(&share).await?;
         self.ask(Asked::Layout, text).await.ok().flatten()
+    }
+
+    /// A statement with parameters in place of its values, where nothing of them is left.
+    pub async fn without_values(&self, text: &str, whose: &str) -> Option<String> {
+        if text.len() > TEXT_MOST {
+            return None;
+        }
+        let share = self.share(whose);
+        let _turn = self.turn(&share).await?;
+        self.ask(Asked::WithoutValues, text).await.ok().flatten()
+    }
+
+    /// Where the columns of a text's results come from, statement by statement; `None` where that
+    /// cannot be said.
+    pub async fn lineage(
+        &self,
+        text: &str,
+        schema: &Arc<Schema>,
+        whose: &str,
+    ) -> Option<Arc<Vec<Lineage>>> {
+        if text.len() > TEXT_MOST {
+            return None;
+        }
+        let key = (text.to_owned(), schema.clone());
+        if let Some(found) = self.lineages.borrow().get(&key) {
+            return Some(found.clone());
+        }
+        let asked = serde_json::to_string(&(text, &**schema)).ok()?;
+        if asked.len() > SCHEMA_MOST {
+            return None;
+        }
+        let share = self.share(whose);
+        let _turn = self.turn(&share).await?;
+        let found =
+            self.ask::<Option<Vec<Lineage>>>(Asked::Lineage, &asked).await.ok().flatten()?;
+        let found = Arc::new(found);
+        let mut lineages = self.lineages.borrow_mut();
+        if lineages.len() >= LINEAGES {
+            lineages.clear();
+        }
+        if text.len() <= LONGEST_KEPT {
+            lineages.insert(key, found.clone());
+        }
+        Some(found)
     }
 
     /// What has happened so far.

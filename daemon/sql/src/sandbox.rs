@@ -16,11 +16,11 @@ pub(crate) mod process;
 
 use std::process::ExitCode;
 
-use chaperone_model::Reading;
+use chaperone_model::{Reading, Schema};
 use frame::{Answer, Frame, Task};
 use nix::errno::Errno;
 
-use crate::{read, template};
+use crate::{lineage, read, template};
 
 /// What such a process is to do, and with which text; and what comes of it.
 pub type Work = fn(Asked, &str) -> Vec<u8>;
@@ -32,6 +32,10 @@ pub enum Asked {
     Reading,
     /// To lay it out for a person.
     Layout,
+    /// To leave its values out.
+    WithoutValues,
+    /// To follow its columns: the text is JSON, of the text and of what is known of relations.
+    Lineage,
 }
 
 /// The `main` of the process that reads. Standard input is the daemon's socket.
@@ -73,6 +77,19 @@ pub fn answer(asked: Asked, text: &str) -> Vec<u8> {
         Asked::Layout => {
             let layout = bounds::refused(text).is_none().then(|| read::lay_out(text)).flatten();
             encode(&layout.filter(|layout| layout.len() <= frame::ANSWER_MOST / 2))
+        }
+        Asked::Lineage => {
+            let asked = serde_json::from_str::<(String, Schema)>(text).ok();
+            let found = asked
+                .filter(|(text, _)| bounds::refused(text).is_none())
+                .and_then(|(text, schema)| lineage::lineage(&text, &schema));
+            let answer = encode(&found);
+            if answer.len() <= frame::ANSWER_MOST { answer } else { encode(&None::<()>) }
+        }
+        Asked::WithoutValues => {
+            let can_be_read = bounds::refused(text).is_none();
+            let rest = can_be_read.then(|| read::without_values(text)).flatten();
+            encode(&rest.filter(|rest| rest.len() <= frame::ANSWER_MOST / 2))
         }
     }
 }

@@ -89,6 +89,7 @@ async fn behind(
     mut next: Vec<(Oid, Node)>,
 ) -> Result<Vec<Oid>, String> {
     let (mut views, mut count) = (Vec::new(), 0);
+    let mut all = Vec::new();
     for depth in 0.. {
         let mut ask_for = Vec::new();
         for (oid, node) in next.drain(..) {
@@ -98,10 +99,11 @@ async fn behind(
             }
             if !own {
                 ask_for.push(oid);
-                if node.kind == 'v' {
+                if matches!(node.kind, 'v' | 'm') {
                     views.push(oid);
                 }
             }
+            all.push(oid);
             known.relations.insert(oid, node);
         }
         if ask_for.is_empty() {
@@ -129,6 +131,14 @@ async fn behind(
             next.extend(node(row, 2));
         }
     }
+    for some in all.chunks(BEHIND) {
+        for row in asking.ask(&columns(some)).await? {
+            let (of, number, name) = column(&row).ok_or("it said something else")?;
+            if let Some(node) = known.relations.get_mut(&of) {
+                node.columns.push((number, name));
+            }
+        }
+    }
     Ok(views)
 }
 
@@ -142,18 +152,21 @@ async fn queries(
 ) -> Result<bool, String> {
     let mut whole = true;
     for view in views {
-        let mut query = None;
+        let (mut query, mut said) = (None, None);
         if whole {
             let rows = asking.ask(&format!("SELECT pg_catalog.pg_get_viewdef({view})")).await;
             let text = rows.ok().and_then(|rows| rows.into_iter().next()?.into_iter().next()?);
             if let Some(text) = text {
                 query = Some(local.readers.read(&text, &place.agent.0).await);
+                said = Some(text.into());
             }
         }
         whole &= query.is_some();
         if let Some(node) = known.relations.get_mut(&view) {
             node.cut |= query.is_none();
-            node.query = query;
+            node.text = said;
+            // What is in a materialized view has been put there already.
+            node.query = query.filter(|_| node.kind == 'v');
         }
     }
     Ok(whole)
@@ -200,6 +213,20 @@ fn edges(from: &[Oid]) -> String {
          WHERE NOT (e.what = 'reads' AND e.b IS NULL) LIMIT {}",
         BEHIND + 1
     )
+}
+
+/// The columns of these relations, in order.
+fn columns(of: &[Oid]) -> String {
+    format!(
+        "SELECT attrelid, attnum, attname FROM pg_attribute
+         WHERE attrelid IN ({}) AND attnum > 0 AND NOT attisdropped ORDER BY attrelid, attnum",
+        list(of)
+    )
+}
+
+fn column(row: &Row) -> Option<(Oid, i16, String)> {
+    let [Some(of), Some(number), Some(name)] = row.as_slice() else { return None };
+    Some((of.parse().ok()?, number.parse().ok()?, name.clone()))
 }
 
 /// Functions or operators of others that have a name of PostgreSQL's own. Those of extensions are
@@ -259,7 +286,11 @@ fn node(row: &Row, at: usize) -> Option<(Oid, Node)> {
     };
     let name = QualifiedName { schema: Some(schema.clone()), name: name.clone() };
     let kind = kind.chars().next()?;
-    Some((oid.parse().ok()?, Node { name, kind, edges: Vec::new(), query: None, cut: false }))
+    let (edges, columns) = (Vec::new(), Vec::new());
+    Some((
+        oid.parse().ok()?,
+        Node { name, kind, edges, columns, query: None, text: None, cut: false },
+    ))
 }
 
 fn edge(row: &Row) -> Option<(Oid, Edge)> {

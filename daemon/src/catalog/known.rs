@@ -49,8 +49,12 @@ pub(super) struct Node {
     /// `pg_class.relkind`.
     pub(super) kind: char,
     pub(super) edges: Vec<Edge>,
+    /// Its columns, each with its number, in order.
+    pub(super) columns: Vec<(i16, String)>,
     /// Of a view: what its query is.
     pub(super) query: Option<Arc<Reading>>,
+    /// Of a view or materialized view: its query.
+    pub(super) text: Option<Arc<str>>,
     /// There is more behind it than was looked at.
     pub(super) cut: bool,
 }
@@ -78,6 +82,18 @@ pub(super) enum Edge {
     Trigger(QualifiedName),
 }
 
+/// What is known of a relation.
+pub(crate) struct Described<'a> {
+    pub(crate) name: &'a QualifiedName,
+    pub(crate) is_view: bool,
+    /// With their numbers, in order.
+    pub(crate) columns: &'a [(i16, String)],
+    /// Of a view: its query.
+    pub(crate) text: Option<&'a str>,
+    /// What it is a part of, and its parts.
+    pub(crate) kin: Vec<Oid>,
+}
+
 impl Known {
     /// Nothing yet.
     pub(super) fn new(generation: u64) -> Self {
@@ -101,6 +117,49 @@ impl Known {
     /// Whether more can be kept.
     pub(super) fn has_room(&self) -> bool {
         self.relations.len() < RELATIONS && self.names.len() < NAMES
+    }
+
+    /// All that relations of these names may be, and what is behind them; `None` where more is
+    /// behind one of them than was looked at.
+    pub(crate) fn family<'a>(&self, names: impl Iterator<Item = &'a str>) -> Option<Vec<Oid>> {
+        let mut found: Vec<Oid> =
+            names.flat_map(|name| self.of_name(name)).map(|(oid, _)| oid).collect();
+        found.sort_unstable();
+        found.dedup();
+        let mut at = 0;
+        while let Some(oid) = found.get(at) {
+            let node = self.relations.get(oid)?;
+            if node.cut {
+                return None;
+            }
+            for edge in &node.edges {
+                let (Edge::Reads(to) | Edge::Child(to) | Edge::Parent(to) | Edge::Of(to)) = edge
+                else {
+                    continue;
+                };
+                if !found.contains(to) {
+                    found.push(*to);
+                }
+            }
+            at += 1;
+        }
+        Some(found)
+    }
+
+    /// A relation that is known.
+    pub(crate) fn relation(&self, oid: Oid) -> Option<Described<'_>> {
+        let node = self.relations.get(&oid)?;
+        let wholes = |edge: &Edge| match edge {
+            Edge::Child(to) | Edge::Parent(to) => Some(*to),
+            _ => None,
+        };
+        Some(Described {
+            name: &node.name,
+            is_view: matches!(node.kind, 'v' | 'm'),
+            columns: &node.columns,
+            text: node.text.as_deref(),
+            kin: node.edges.iter().filter_map(wholes).collect(),
+        })
     }
 
     /// The relations of a name.

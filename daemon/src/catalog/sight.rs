@@ -55,7 +55,7 @@ impl Sight {
     }
 
     /// What stands behind a name that the session made itself.
-    pub(super) fn made(&self, name: &str) -> Option<&[Relation]> {
+    pub(crate) fn made(&self, name: &str) -> Option<&[Relation]> {
         self.made.get(name).map(Vec::as_slice)
     }
 

@@ -51,7 +51,7 @@ pub(super) struct Raw {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawWhen {
+pub(super) struct RawWhen {
     agent: Option<Spanned<Value>>,
     version: Option<Spanned<Value>>,
     run: Option<Spanned<Value>>,
@@ -228,7 +228,7 @@ fn terms(raw: &Raw, name: &Arc<str>, span: Range<usize>) -> Result<Terms, Mispla
     })
 }
 
-fn when_of(
+pub(super) fn when_of(
     raw: &RawWhen,
     agents: &[Agent],
     targets: &[Target],
@@ -314,15 +314,7 @@ fn when_of(
     when.functions = names(list("function", raw.function.as_ref())?)?;
     let (span, columns) = list("column", raw.column.as_ref())?;
     for text in columns {
-        let parts = text.split('.');
-        let fits = (2..=3).contains(&parts.clone().count()) && !parts.clone().any(str::is_empty);
-        let glob = ColumnGlob::new(&text).filter(|_| fits).ok_or_else(|| {
-            let message = format!(
-                "{text:?} is no column: write \"relation.column\" or \"schema.relation.column\""
-            );
-            (span.clone(), message)
-        })?;
-        when.columns.push(glob);
+        when.columns.push(column(&text).map_err(|message| (span.clone(), message))?);
     }
     when.access = word(raw.access.as_ref(), &[("read", Access::Read), ("write", Access::Write)])?;
     let (span, times) = list("time", raw.time.as_ref())?;
@@ -356,8 +348,17 @@ fn when_of(
     Ok(when)
 }
 
+/// A pattern for a column.
+pub(super) fn column(text: &str) -> Result<ColumnGlob, String> {
+    let parts = text.split('.');
+    let fits = (2..=3).contains(&parts.clone().count()) && !parts.clone().any(str::is_empty);
+    ColumnGlob::new(text).filter(|_| fits).ok_or_else(|| {
+        format!("{text:?} is no column: write \"relation.column\" or \"schema.relation.column\"")
+    })
+}
+
 /// One text or several.
-fn strings(value: &Spanned<Value>) -> Result<Vec<String>, Misplaced> {
+pub(super) fn strings(value: &Spanned<Value>) -> Result<Vec<String>, Misplaced> {
     let wrong = || (value.span(), "this is a text, or a list of texts".to_owned());
     match value.get_ref() {
         Value::String(one) => Ok(vec![one.clone()]),
@@ -386,7 +387,7 @@ fn existing<'a>(
 }
 
 /// One of these words.
-fn word<T: Copy>(
+pub(super) fn word<T: Copy>(
     text: Option<&Spanned<String>>,
     words: &[(&str, T)],
 ) -> Result<Option<T>, Misplaced> {

@@ -6,6 +6,7 @@ use std::{
     collections::HashMap,
     future::Future,
     pin::Pin,
+    rc::Rc,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -21,11 +22,13 @@ use super::{
     Account, Relay, holding,
     holding::{Approved, Holding, Reference},
     looking::{Looked, Looking},
+    masking::{Followed, Followup, Masking, Said},
 };
 use crate::{
     approvals::Word,
     catalog::Known,
     config::{Durability, Safe},
+    masks::{Columns, Traced},
     names::Names,
     summary,
 };
@@ -43,6 +46,8 @@ pub(super) struct Deciding {
     pub(super) path: Option<[u8; 32]>,
     /// What the target's catalog says of names.
     pub(super) looking: Looking,
+    /// What of its results is masked.
+    pub(super) masking: Masking,
     /// The last summary that was made: the next statement is often the same.
     summary: Option<(Arc<Reading>, Arc<str>)>,
     pub(super) turn: Turn,
@@ -56,6 +61,8 @@ pub(super) enum Turn {
     Reading(Pending, Pin<Box<dyn Future<Output = Arc<Reading>>>>),
     /// For the target's catalog to say what it names.
     Looking(Pending, Pin<Box<dyn Future<Output = Option<Arc<Known>>>>>),
+    /// For where its columns come from.
+    Following(Pending, Arc<Columns>, Pin<Box<dyn Future<Output = Followup>>>),
     /// It has been read.
     Read(Pending),
     /// To be recorded as held, then for a person.
@@ -79,12 +86,47 @@ pub(super) struct Pending {
     pub(super) path: Option<Arc<Known>>,
     /// A person let it go on: what it names is looked up once more.
     pub(super) approved: Option<Box<Approved>>,
+    /// What the catalog said of it, and whether it was to be asked at all.
+    pub(super) known: Option<Arc<Known>>,
+    pub(super) asked: bool,
+    pub(super) path_is_known: bool,
+    /// How far following its columns has come, and what came of it.
+    pub(super) followed: Followed,
+    pub(super) said: Said,
+    /// Its text as it came, where it is kept without values.
+    pub(super) original: Option<String>,
+    /// What was found of the prepared statement that it runs.
+    pub(super) prepared: Option<Rc<Traced>>,
 }
 
 impl Pending {
     fn new(length: usize, command: Command, objection: Option<Refusal>) -> Self {
-        let (raw, kept, looked) = (None, None, Looked::No);
-        Self { length, command, objection, raw, kept, looked, path: None, approved: None }
+        Self {
+            length,
+            command,
+            objection,
+            raw: None,
+            kept: None,
+            looked: Looked::No,
+            path: None,
+            approved: None,
+            known: None,
+            asked: true,
+            path_is_known: false,
+            followed: Followed::No,
+            said: Said::default(),
+            original: None,
+            prepared: None,
+        }
+    }
+}
+
+impl Pending {
+    /// What was found out may no longer be so.
+    fn look_anew(&mut self) {
+        (self.known, self.asked, self.path_is_known) = (None, true, false);
+        self.followed = Followed::No;
+        self.said.forget();
     }
 }
 
@@ -125,9 +167,10 @@ impl Batch {
 }
 
 impl Deciding {
-    pub(super) fn new(account: Account, looking: Looking) -> Self {
+    pub(super) fn new(account: Account, looking: Looking, masking: Masking) -> Self {
         Self {
             looking,
+            masking,
             account,
             names: Names::default(),
             approved: HashMap::new(),
@@ -155,7 +198,10 @@ impl Deciding {
 
     /// Whether something is waited for before anything more can be looked at.
     pub(super) fn waits(&self) -> bool {
-        matches!(self.turn, Turn::Reading(..) | Turn::Looking(..) | Turn::Holding(..))
+        matches!(
+            self.turn,
+            Turn::Reading(..) | Turn::Looking(..) | Turn::Following(..) | Turn::Holding(..)
+        )
     }
 }
 
@@ -189,6 +235,19 @@ impl Relay<'_> {
                     true
                 }
             },
+            Turn::Following(mut pending, columns, mut following) => {
+                match following.as_mut().poll(cx) {
+                    Poll::Pending => {
+                        self.deciding.turn = Turn::Following(pending, columns, following);
+                        false
+                    }
+                    Poll::Ready(found) => {
+                        pending.followed = Followed::Found(columns, Some(found));
+                        self.deciding.turn = Turn::Read(pending);
+                        true
+                    }
+                }
+            }
             Turn::Holding(pending, holding) => self.poll_holding(cx, pending, holding),
             other => {
                 self.deciding.turn = other;
@@ -210,6 +269,7 @@ impl Relay<'_> {
                 pending.approved = Some(Box::new(Approved { reference, permit, running }));
                 pending.command.reading.clone_from(&pending.raw);
                 pending.looked = Looked::No;
+                pending.look_anew();
                 self.decide(batch, pending)
             }
             other => {
@@ -250,6 +310,7 @@ impl Relay<'_> {
         if pending.raw.is_none()
             && let Some(reading) = pending.command.reading.take()
         {
+            pending.prepared = self.deciding.masking.of_prepared(Some(&reading));
             let taken = self.conversation.names();
             let reading = self.deciding.names.settle(reading, taken);
             pending.command.reading = Some(reading.clone());
@@ -266,12 +327,24 @@ impl Relay<'_> {
             self.pass(batch, pending, permit, VerdictKind::Allow, rule, Allowed::default());
             return true;
         }
-        let Some(mut pending) = self.look(pending) else { return false };
+        let pending = if matches!(pending.followed, Followed::No) {
+            let Some(pending) = self.look(pending) else { return false };
+            pending
+        } else {
+            pending
+        };
+        let Some(mut pending) = self.follow(pending) else { return false };
         if let Some(approved) = pending.approved.take() {
             self.go_on(batch, pending, *approved);
             return true;
         }
         let Decision { verdict, rule, would, statement } = self.ask(&pending);
+        if !matches!(verdict, Verdict::Deny(_))
+            && let Some((mask, refusal)) = pending.said.refusal.take()
+        {
+            self.refuse(batch, pending, VerdictKind::Deny, mask, refusal);
+            return true;
+        }
         match verdict {
             Verdict::Allow(permit) => {
                 let kind = would.unwrap_or(VerdictKind::Allow);
@@ -406,7 +479,11 @@ impl Relay<'_> {
             None if runs => self.deciding.names.lose(),
             _ => {}
         }
-        self.conversation.allowed(Allowed { reading: kept.cloned(), ..allowed });
+        let (reading, masks) = (kept.cloned(), pending.said.masks());
+        if command.kind == CommandKind::Prepare {
+            self.deciding.masking.prepared(reading.as_ref(), &pending.said);
+        }
+        self.conversation.allowed(Allowed { reading, masks, ..allowed });
         self.up.scan_command(pending.length, permit);
     }
 

@@ -198,6 +198,11 @@ impl Relay<'_> {
         let Approved { reference, permit, running } = approved;
         let hold = reference.hold;
         // A text that is not known is not looked up.
+        let masked = pending.said.refusal.take();
+        if let Some((_, refusal)) = masked {
+            let why = WhyNot::Withdrawn(refusal.message);
+            return self.not(batch, &pending, &reference, why);
+        }
         let same = pending.command.text.is_none()
             || self.binding(&pending, &reference.terms).digest == reference.digest;
         if !same {
@@ -291,6 +296,10 @@ impl Relay<'_> {
         for relation in statements.flat_map(|one| &one.relations) {
             hash.update(relation.name.to_string());
             hash.update([0]);
+        }
+        if pending.said.withheld {
+            // Its values are not in what is kept of it.
+            hash.update(behind_names(message, usize::from(command.text.is_none()) * 2));
         }
         if let Some(text) = &command.text {
             hash.update((text.len() as u64).to_be_bytes());

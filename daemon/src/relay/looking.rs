@@ -80,6 +80,10 @@ impl Looking {
         }
     }
 
+    pub(super) fn sight(&self) -> &Sight {
+        &self.sight
+    }
+
     /// The session is at rest: what it changed is there for all, or is not.
     pub(super) fn settle(&mut self) {
         self.unsettled = None;
@@ -158,12 +162,15 @@ impl Relay<'_> {
         let seen = known.as_ref().and_then(|known| looking.seen(&raw, known, path_is_known));
         let Some(names) = (if seen.is_some() { Some(BTreeSet::new()) } else { asked_about(&raw) })
         else {
+            // It names nothing.
+            pending.asked = false;
             return Some(pending);
         };
         if let Some(known) = known.filter(|known| known.covers(&names)) {
             let lost = looking.sight.is_lost();
             let [is, kept] = seen.unwrap_or_else(|| looking.resolve(&raw, &known, path_is_known));
             (pending.command.reading, pending.kept) = (Some(is), Some(kept));
+            (pending.known, pending.path_is_known) = (Some(known.clone()), path_is_known && !lost);
             // Where the text itself makes something, the path is not what it was behind that.
             let one = raw.statements.len() == 1;
             pending.path = (path_is_known && !lost && one).then_some(known);

@@ -14,6 +14,7 @@ mod holds;
 mod hostile;
 mod identity;
 mod interception;
+mod leaks;
 mod lifecycle;
 mod limits;
 mod log;

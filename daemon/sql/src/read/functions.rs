@@ -15,7 +15,7 @@ fn names(list: &'static str) -> HashSet<&'static str> {
 }
 
 /// The rung of calling a function; `None` where it is not known what it does.
-pub(super) fn rung(function: &QualifiedName) -> Option<Rung> {
+pub(crate) fn rung(function: &QualifiedName) -> Option<Rung> {
     let name = function.name.as_str();
     // Extensions go into any schema. Their next versions may have more of the same.
     let reaches_out = ["dblink", "pg_read_", "pg_ls_", "lo_import", "lo_export"];
@@ -33,7 +33,7 @@ pub(super) fn rung(function: &QualifiedName) -> Option<Rung> {
 }
 
 /// Whether a name, used as a column of a row, could be a call that does more than read.
-pub(super) fn does_harm(name: &str) -> Option<Rung> {
+pub(crate) fn does_harm(name: &str) -> Option<Rung> {
     let function = QualifiedName { schema: None, name: name.to_owned() };
     rung(&function).filter(|rung| *rung > Rung::Read)
 }

@@ -8,7 +8,7 @@ use pg_query::{Node, NodeEnum, protobuf::RangeVar};
 const LONGEST: usize = 63;
 
 /// The text of a part of a name.
-pub(super) fn text(node: &Node) -> Option<&str> {
+pub(crate) fn text(node: &Node) -> Option<&str> {
     match &node.node {
         Some(NodeEnum::String(string)) => Some(&string.sval),
         _ => None,
@@ -16,13 +16,13 @@ pub(super) fn text(node: &Node) -> Option<&str> {
 }
 
 /// The parts of a name; a list of names as well.
-pub(super) fn parts(nodes: &[Node]) -> Vec<&str> {
+pub(crate) fn parts(nodes: &[Node]) -> Vec<&str> {
     nodes.iter().filter_map(text).collect()
 }
 
 /// A name of parts: the last is the name, the one before it the schema. A database before that can
 /// only be the session's own.
-pub(super) fn qualified(parts: &[&str]) -> Option<QualifiedName> {
+pub(crate) fn qualified(parts: &[&str]) -> Option<QualifiedName> {
     match parts {
         [] => None,
         [name] => Some(QualifiedName { schema: None, name: cut(name) }),
@@ -31,19 +31,19 @@ pub(super) fn qualified(parts: &[&str]) -> Option<QualifiedName> {
 }
 
 /// The name of a relation.
-pub(super) fn relation(range: &RangeVar) -> QualifiedName {
+pub(crate) fn relation(range: &RangeVar) -> QualifiedName {
     let schema = Some(&range.schemaname).filter(|schema| !schema.is_empty());
     QualifiedName { schema: schema.map(|schema| cut(schema)), name: cut(&range.relname) }
 }
 
 /// The name by which columns refer to a relation.
-pub(super) fn alias(range: &RangeVar) -> String {
+pub(crate) fn alias(range: &RangeVar) -> String {
     cut(range.alias.as_ref().map_or(&range.relname, |alias| &alias.aliasname))
 }
 
 /// As the server cuts a name: between characters (`truncate_identifier`,
 /// src/backend/parser/scansup.c).
-pub(super) fn cut(name: &str) -> String {
+pub(crate) fn cut(name: &str) -> String {
     let mut end = name.len().min(LONGEST);
     while !name.is_char_boundary(end) {
         end -= 1;
@@ -52,7 +52,7 @@ pub(super) fn cut(name: &str) -> String {
 }
 
 /// Whether the server keeps its own state there, which changes by other ways than rows do.
-pub(super) fn is_of_the_system(name: &QualifiedName) -> bool {
+pub(crate) fn is_of_the_system(name: &QualifiedName) -> bool {
     match &name.schema {
         Some(schema) => schema.starts_with("pg_") || schema == "information_schema",
         None => name.name.starts_with("pg_"),

@@ -482,3 +482,21 @@ fn p8_depth_is_bounded() {
     let thread = std::thread::Builder::new().stack_size(16 << 20).spawn(read_all);
     thread.expect("a thread").join().expect("no panic");
 }
+
+#[test]
+fn p5_values_are_left_out_of_a_statement_or_all_of_it_is() {
+    let of = |text| crate::read::without_values(text);
+    assert_eq!(
+        of("SELECT a FROM t WHERE b = 'secret' AND c IN (1, 2.5) LIMIT 3").as_deref(),
+        Some("SELECT a FROM t WHERE b = $1 AND c IN ($2, $3) LIMIT $4")
+    );
+    assert_eq!(
+        of("INSERT INTO t VALUES (E'a\\'b', $$c$$, U&'d', x'1f', $1)").as_deref(),
+        Some("INSERT INTO t VALUES ($2, $3, $4, $5, $1)")
+    );
+    for left in
+        ["SELECT 1 -- secret", "SELECT /* secret */ 1", "COMMENT ON TABLE t IS 'secret'", "SELEC"]
+    {
+        assert!(of(left).is_none_or(|rest| !rest.contains("secret")), "{left}: {:?}", of(left));
+    }
+}

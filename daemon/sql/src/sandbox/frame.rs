@@ -10,15 +10,18 @@ use crate::template::Slot;
 
 /// The longest text that is read. Longer ones take the grammar too long and too much memory.
 pub(crate) const TEXT_MOST: usize = 256 << 10;
+/// The longest text with what is known of relations.
+pub(crate) const SCHEMA_MOST: usize = TEXT_MOST + (512 << 10);
 /// The longest task.
-pub(super) const REQUEST_MOST: usize = TEXT_MOST + 1;
+pub(super) const REQUEST_MOST: usize = SCHEMA_MOST + 1;
 /// The longest answer, in bytes of JSON: a thread of the daemon takes some milliseconds for one, in
 /// which its other sessions wait.
 pub(crate) const ANSWER_MOST: usize = 512 << 10;
 
 const LENGTH: usize = 4;
 
-/// What is answered to [`Asked::Reading`]. To [`Asked::Layout`] it is `Option<String>`.
+/// What is answered to [`Asked::Reading`]. To [`Asked::Layout`] and
+/// [`Asked::WithoutValues`] it is `Option<String>`, to [`Asked::Lineage`] `Option<Vec<Lineage>>`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Answer {
     pub(crate) reading: Reading,
@@ -65,12 +68,14 @@ pub(crate) fn encode(payload: &[u8]) -> Vec<u8> {
 pub(crate) struct Task;
 
 impl Task {
-    /// Writes one to an empty buffer. The text has [`TEXT_MOST`] bytes at most.
+    /// Writes one to an empty buffer. The text has [`SCHEMA_MOST`] bytes at most.
     pub(crate) fn write(asked: Asked, text: &str, frame: &mut Vec<u8>) {
         begin(1 + text.len(), frame);
         frame.push(match asked {
             Asked::Reading => b'r',
             Asked::Layout => b'l',
+            Asked::WithoutValues => b'w',
+            Asked::Lineage => b'c',
         });
         frame.extend_from_slice(text.as_bytes());
     }
@@ -80,6 +85,8 @@ impl Task {
         let asked = match asked {
             b'r' => Asked::Reading,
             b'l' => Asked::Layout,
+            b'w' => Asked::WithoutValues,
+            b'c' => Asked::Lineage,
             _ => return None,
         };
         Some((asked, std::str::from_utf8(text).ok()?))

@@ -11,7 +11,15 @@ fn known(relations: &[(Oid, &str, char, &[Edge])]) -> Known {
     for (oid, name, kind, edges) in relations {
         let name = named(name);
         known.names.entry(name.name.clone()).or_default().push(*oid);
-        let node = Node { name, kind: *kind, edges: edges.to_vec(), query: None, cut: false };
+        let node = Node {
+            name,
+            kind: *kind,
+            edges: edges.to_vec(),
+            columns: Vec::new(),
+            query: None,
+            text: None,
+            cut: false,
+        };
         known.relations.insert(*oid, node);
     }
     known

@@ -1,0 +1,280 @@
+//! Where the columns of a statement's result come from, and what it does with masked columns.
+//!
+//! A pure function of a text and of what is known of the relations that it names. Names are resolved
+//! as the server does it. What is not listed here is not followed: such a result is of unknown
+//! origin, and such an expression counts as one that computes with masked columns. Does not belong
+//! here: which columns are masked for whom, and what follows from it.
+
+use std::{collections::BTreeSet, rc::Rc};
+
+use chaperone_model::{ColumnRef, How, Lineage, MaskedUse, Origin, Outputs, Schema, Table};
+use pg_query::{Node, NodeEnum, protobuf::RangeVar};
+
+use crate::read;
+
+mod change;
+mod expression;
+mod query;
+mod source;
+mod statement;
+
+#[cfg(test)]
+mod tests;
+
+/// Views within views that are followed.
+const DEEPEST_VIEW: usize = 16;
+
+/// What is found of each statement of a text; `None` where it cannot be read.
+pub fn lineage(text: &str, schema: &Schema) -> Option<Vec<Lineage>> {
+    let parsed = read::parse(text).ok()?;
+    let statements = parsed.protobuf.stmts.iter();
+    let statements = statements.filter_map(|raw| raw.stmt.as_ref()?.node.as_ref());
+    Some(statements.map(|node| Walk::new(schema, 0).all(node)).collect())
+}
+
+/// A column of something in `FROM`, or of a result.
+#[derive(Clone, Debug)]
+struct Out {
+    name: String,
+    origin: Origin,
+}
+
+/// Something that columns can be of.
+#[derive(Clone, Debug)]
+struct Item {
+    /// The name by which columns refer to it.
+    name: String,
+    /// The relation's own name, where it goes by that.
+    table: Option<(String, String)>,
+    columns: Vec<Out>,
+    /// It may have others, which are not masked.
+    open: bool,
+    /// Any of it may be masked.
+    unknown: bool,
+    /// Its columns are those of others in `FROM`, put together: `*` is not followed.
+    joined: bool,
+}
+
+impl Item {
+    fn of(name: impl Into<String>, columns: Vec<Out>) -> Self {
+        Self { name: name.into(), table: None, columns, open: false, unknown: false, joined: false }
+    }
+
+    /// One of which nothing is masked and nothing else is known.
+    fn open(name: impl Into<String>) -> Self {
+        Self { open: true, ..Self::of(name, Vec::new()) }
+    }
+
+    fn unknown(name: impl Into<String>) -> Self {
+        Self { unknown: true, ..Self::of(name, Vec::new()) }
+    }
+
+    /// All of it as one value.
+    fn whole(&self) -> Origin {
+        if self.unknown {
+            return Origin::Unknown;
+        }
+        made(self.columns.iter().map(|column| &column.origin))
+    }
+}
+
+/// A query that `WITH` names.
+#[derive(Clone, Debug)]
+struct Named {
+    name: String,
+    /// `None`: unknown.
+    columns: Option<Rc<Vec<Out>>>,
+}
+
+/// A statement, as far as it was followed.
+struct Walk<'a> {
+    schema: &'a Schema,
+    /// How many views deep.
+    depth: usize,
+    uses: BTreeSet<MaskedUse>,
+    queries: Vec<Named>,
+    /// What columns can be of, level by level; the innermost is the last.
+    levels: Vec<Vec<Item>>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(schema: &'a Schema, depth: usize) -> Self {
+        Self { schema, depth, uses: BTreeSet::new(), queries: Vec::new(), levels: Vec::new() }
+    }
+
+    fn all(mut self, node: &NodeEnum) -> Lineage {
+        let (outputs, copy) = self.statement(node);
+        Lineage { outputs, uses: self.uses.into_iter().collect(), copy }
+    }
+
+    /// What has this origin is used so.
+    fn used(&mut self, origin: &Origin, how: How) {
+        match origin {
+            Origin::Clear => {}
+            Origin::Column(column) => {
+                self.uses.insert(MaskedUse { column: Some(*column), how });
+            }
+            Origin::Made(columns) => {
+                for column in columns {
+                    self.uses.insert(MaskedUse { column: Some(*column), how });
+                }
+            }
+            Origin::Unknown => {
+                self.uses.insert(MaskedUse { column: None, how });
+            }
+        }
+    }
+
+    /// Something that is not followed.
+    fn lost(&mut self) -> Origin {
+        self.uses.insert(MaskedUse { column: None, how: How::Computed });
+        Origin::Unknown
+    }
+
+    /// What a relation in `FROM`, or one that is changed, has.
+    fn relation(&mut self, range: &RangeVar) -> Item {
+        let name = read::names::alias(range);
+        let relation = read::names::relation(range);
+        if relation.schema.is_none()
+            && let Some(query) = self.queries.iter().rev().find(|q| q.name == relation.name)
+        {
+            return match &query.columns {
+                Some(columns) => Item::of(name, columns.to_vec()),
+                None => Item::unknown(name),
+            };
+        }
+        let named = |(_, table): &(usize, &Table)| {
+            table.name == relation.name
+                && relation.schema.as_ref().is_none_or(|schema| *schema == table.schema)
+        };
+        let schema: &'a Schema = self.schema;
+        let mut found: Vec<(usize, &'a Table)> =
+            schema.tables.iter().enumerate().filter(named).collect();
+        if relation.schema.is_none() {
+            match &self.schema.path {
+                Some(path) => {
+                    let first = path.iter().find_map(|schema| {
+                        found.iter().find(|(_, table)| table.schema == *schema).copied()
+                    });
+                    found = first.into_iter().collect();
+                }
+                // It may be any of them, or another.
+                None if !found.is_empty() => {
+                    let clear = found.iter().all(|(_, table)| {
+                        !table.unknown
+                            && table.query.is_none()
+                            && table.columns.iter().all(|column| !column.masked)
+                    });
+                    return if clear { Item::open(name) } else { Item::unknown(name) };
+                }
+                None => {}
+            }
+        }
+        let Some((place, table)) = found.first().copied() else {
+            // All that is behind a view is known.
+            return if self.depth > 0 { Item::unknown(name) } else { Item::open(name) };
+        };
+        let mut item = self.table(place, table, name);
+        if range.alias.is_none() {
+            item.table = Some((table.schema.clone(), table.name.clone()));
+        }
+        if let Some(alias) = &range.alias {
+            rename(&mut item, &read::names::parts(&alias.colnames));
+        }
+        item
+    }
+
+    fn table(&mut self, place: usize, table: &Table, name: String) -> Item {
+        if table.unknown {
+            return Item::unknown(name);
+        }
+        let behind = table.query.as_ref().map(|query| self.view(query));
+        let mut columns = Vec::new();
+        for (at, column) in table.columns.iter().enumerate() {
+            let origin = if column.masked {
+                match (u32::try_from(place), u32::try_from(at)) {
+                    (Ok(table), Ok(column)) => Origin::Column(ColumnRef { table, column }),
+                    _ => Origin::Unknown,
+                }
+            } else {
+                match &behind {
+                    None => Origin::Clear,
+                    Some(Some(outs)) if outs.len() == table.columns.len() => {
+                        outs.get(at).map_or(Origin::Unknown, |out| out.origin.clone())
+                    }
+                    Some(_) => Origin::Unknown,
+                }
+            };
+            columns.push(Out { name: column.name.clone(), origin });
+        }
+        Item::of(name, columns)
+    }
+
+    /// The columns of a view's query. What it does there, its owner does.
+    fn view(&self, query: &str) -> Option<Vec<Out>> {
+        if self.depth >= DEEPEST_VIEW {
+            return None;
+        }
+        let parsed = read::parse(query).ok()?;
+        let [raw] = parsed.protobuf.stmts.as_slice() else { return None };
+        let Some(NodeEnum::SelectStmt(select)) = &raw.stmt.as_ref()?.node else { return None };
+        let path = Some(self.schema.view_path.clone());
+        let schema = Schema { path, ..self.schema.clone() };
+        Walk::new(&schema, self.depth + 1).select(select)
+    }
+
+    fn subquery(&mut self, node: Option<&Node>) -> Option<Vec<Out>> {
+        if let Some(NodeEnum::SelectStmt(select)) = &node?.node {
+            return self.select(select);
+        }
+        self.lost();
+        None
+    }
+}
+
+/// Gives columns other names.
+fn rename(item: &mut Item, names: &[&str]) {
+    if names.is_empty() {
+        return;
+    }
+    if item.open || names.len() > item.columns.len() {
+        if !item.unknown && !item.open {
+            *item = Item::unknown(item.name.clone());
+        }
+        return;
+    }
+    for (column, name) in item.columns.iter_mut().zip(names) {
+        column.name = read::names::cut(name);
+    }
+}
+
+/// What is made of several.
+fn made<'o>(origins: impl IntoIterator<Item = &'o Origin>) -> Origin {
+    let mut columns = BTreeSet::new();
+    for origin in origins {
+        match origin {
+            Origin::Clear => {}
+            Origin::Column(column) => {
+                columns.insert(*column);
+            }
+            Origin::Made(more) => columns.extend(more),
+            Origin::Unknown => return Origin::Unknown,
+        }
+    }
+    if columns.is_empty() { Origin::Clear } else { Origin::Made(columns.into_iter().collect()) }
+}
+
+/// Either of two; the same column stays that.
+fn either(a: &Origin, b: &Origin) -> Origin {
+    if a == b { a.clone() } else { made([a, b]) }
+}
+
+fn is_masked(origin: &Origin) -> bool {
+    *origin != Origin::Clear
+}
+
+fn outputs(outs: Option<Vec<Out>>) -> Outputs {
+    outs.map_or(Outputs::Unknown, |outs| {
+        Outputs::Columns(outs.into_iter().map(|out| out.origin).collect())
+    })
+}

@@ -1,0 +1,187 @@
+//! What changes rows: `INSERT`, `UPDATE`, `DELETE`.
+
+use chaperone_model::{How, Origin};
+use pg_query::{
+    Node, NodeEnum,
+    protobuf::{DeleteStmt, InsertStmt, OnConflictClause, RangeVar, ReturningClause, UpdateStmt},
+};
+
+use super::{Item, Out, Walk};
+use crate::read::names;
+
+impl Walk<'_> {
+    /// The columns of what comes back; `None` where they cannot be told.
+    pub(super) fn change(&mut self, node: &NodeEnum) -> Option<Vec<Out>> {
+        let before = self.queries.len();
+        self.levels.push(Vec::new());
+        let outs = match node {
+            NodeEnum::InsertStmt(insert) => self.insert(insert),
+            NodeEnum::UpdateStmt(update) => self.update(update),
+            NodeEnum::DeleteStmt(delete) => self.delete(delete),
+            _ => {
+                self.lost();
+                None
+            }
+        };
+        self.levels.pop();
+        self.queries.truncate(before);
+        outs
+    }
+
+    /// What is changed: no query of `WITH` can be.
+    fn target(&mut self, range: Option<&RangeVar>) -> Item {
+        let Some(range) = range else { return Item::unknown("") };
+        let queries = std::mem::take(&mut self.queries);
+        let item = self.relation(range);
+        self.queries = queries;
+        item
+    }
+
+    /// A value is written into a column.
+    fn written(&mut self, target: &Item, name: &str) {
+        if target.unknown {
+            return self.used(&Origin::Unknown, How::Written);
+        }
+        let name = names::cut(name);
+        for column in target.columns.iter().filter(|column| column.name == name) {
+            self.used(&column.origin, How::Written);
+        }
+    }
+
+    /// Values are written into columns: what stands behind `SET`.
+    fn set(&mut self, target: &Item, targets: &[Node]) {
+        for node in targets {
+            let Some(NodeEnum::ResTarget(one)) = &node.node else {
+                self.lost();
+                continue;
+            };
+            self.written(target, &one.name);
+            let Some(value) = &one.val else { continue };
+            let origin = match &value.node {
+                // `(a, b) = (SELECT …)`: each gets one of its columns.
+                Some(NodeEnum::MultiAssignRef(multi)) => {
+                    multi.source.as_ref().map_or(Origin::Clear, |source| self.expression(source))
+                }
+                _ => self.expression(value),
+            };
+            self.used(&origin, How::Copied);
+        }
+    }
+
+    fn insert(&mut self, insert: &InsertStmt) -> Option<Vec<Out>> {
+        let InsertStmt {
+            relation,
+            cols,
+            select_stmt,
+            on_conflict_clause,
+            returning_clause,
+            with_clause,
+            r#override: _,
+        } = insert;
+        self.with(with_clause.as_ref());
+        let target = self.target(relation.as_ref());
+        if cols.is_empty() {
+            let whole = target.whole();
+            self.used(&whole, How::Written);
+        }
+        for node in cols {
+            match &node.node {
+                Some(NodeEnum::ResTarget(column)) => self.written(&target, &column.name),
+                _ => {
+                    self.lost();
+                }
+            }
+        }
+        if let Some(select) = select_stmt {
+            let outs = self.subquery(Some(select));
+            self.copied(outs.as_deref());
+        }
+        if let Some(conflict) = on_conflict_clause {
+            self.on_conflict(&target, conflict);
+        }
+        self.add(target);
+        self.returning(returning_clause.as_ref())
+    }
+
+    fn on_conflict(&mut self, target: &Item, conflict: &OnConflictClause) {
+        let OnConflictClause { action: _, infer, target_list, where_clause, location: _ } =
+            conflict;
+        // What was to be inserted is the agent's own word.
+        let excluded = Item { name: "excluded".into(), ..Item::open("excluded") };
+        self.levels.push(vec![target.clone(), excluded]);
+        if let Some(infer) = infer {
+            for node in &infer.index_elems {
+                match &node.node {
+                    Some(NodeEnum::IndexElem(element)) if element.expr.is_none() => {
+                        let name = names::cut(&element.name);
+                        let of = target.columns.iter().filter(|column| column.name == name);
+                        let origins: Vec<_> = of.map(|column| column.origin.clone()).collect();
+                        for origin in origins {
+                            self.used(&origin, How::Equality);
+                        }
+                    }
+                    _ => {
+                        self.lost();
+                    }
+                }
+            }
+            if let Some(condition) = &infer.where_clause {
+                self.condition(condition);
+            }
+        }
+        self.set(target, target_list);
+        if let Some(condition) = where_clause {
+            self.condition(condition);
+        }
+        self.levels.pop();
+    }
+
+    fn update(&mut self, update: &UpdateStmt) -> Option<Vec<Out>> {
+        let UpdateStmt {
+            relation,
+            target_list,
+            where_clause,
+            from_clause,
+            returning_clause,
+            with_clause,
+        } = update;
+        self.with(with_clause.as_ref());
+        let target = self.target(relation.as_ref());
+        self.add(target.clone());
+        for node in from_clause {
+            self.source(node);
+        }
+        self.set(&target, target_list);
+        if let Some(condition) = where_clause {
+            self.condition(condition);
+        }
+        self.returning(returning_clause.as_ref())
+    }
+
+    fn delete(&mut self, delete: &DeleteStmt) -> Option<Vec<Out>> {
+        let DeleteStmt { relation, using_clause, where_clause, returning_clause, with_clause } =
+            delete;
+        self.with(with_clause.as_ref());
+        let target = self.target(relation.as_ref());
+        self.add(target);
+        for node in using_clause {
+            self.source(node);
+        }
+        if let Some(condition) = where_clause {
+            self.condition(condition);
+        }
+        self.returning(returning_clause.as_ref())
+    }
+
+    fn returning(&mut self, clause: Option<&ReturningClause>) -> Option<Vec<Out>> {
+        match clause {
+            None => Some(Vec::new()),
+            // Other names for the old and the new row are not followed.
+            Some(clause) if !clause.options.is_empty() => {
+                self.lost();
+                None
+            }
+            Some(clause) => self.targets(&clause.exprs),
+        }
+    }
+}

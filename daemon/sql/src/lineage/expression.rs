@@ -1,0 +1,448 @@
+//! Expressions: what a value is made of, and what is done with masked columns on the way.
+
+use chaperone_model::{How, Origin, Rung};
+use pg_query::{
+    Node, NodeEnum,
+    protobuf::{AExpr, AExprKind, ColumnRef, FuncCall, SubLink, SubLinkType, TypeName, WindowDef},
+};
+
+use super::{Item, Walk, is_masked, made};
+use crate::read::{functions, names};
+
+/// Functions that fail for no value that they are given, and give one value for one: what is made by
+/// them of a masked column is not shown, and tells nothing else.
+const TOTAL: &[&str] = &[
+    "array_agg",
+    "array_to_json",
+    "ascii",
+    "bit_length",
+    "bool_and",
+    "bool_or",
+    "btrim",
+    "char_length",
+    "character_length",
+    "coalesce",
+    "concat",
+    "concat_ws",
+    "count",
+    "every",
+    "first_value",
+    "hashtext",
+    "host",
+    "initcap",
+    "json_agg",
+    "json_build_array",
+    "json_typeof",
+    "jsonb_agg",
+    "jsonb_build_array",
+    "jsonb_pretty",
+    "jsonb_strip_nulls",
+    "jsonb_typeof",
+    "lag",
+    "last_value",
+    "lead",
+    "left",
+    "length",
+    "lower",
+    "ltrim",
+    "max",
+    "md5",
+    "min",
+    "nth_value",
+    "num_nonnulls",
+    "num_nulls",
+    "octet_length",
+    "pg_column_size",
+    "pg_typeof",
+    "quote_ident",
+    "quote_literal",
+    "quote_nullable",
+    "replace",
+    "reverse",
+    "right",
+    "row_to_json",
+    "rtrim",
+    "sha224",
+    "sha256",
+    "sha384",
+    "sha512",
+    "split_part",
+    "starts_with",
+    "string_agg",
+    "strpos",
+    "to_json",
+    "to_jsonb",
+    "upper",
+];
+
+/// Columns that every table has, and of which none is masked (ddl-system-columns).
+const SYSTEM: [&str; 6] = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"];
+
+impl Walk<'_> {
+    /// Which rows come depends on it.
+    pub(super) fn condition(&mut self, node: &Node) {
+        match &node.node {
+            Some(NodeEnum::BoolExpr(all)) => {
+                for node in &all.args {
+                    self.condition(node);
+                }
+            }
+            Some(NodeEnum::AExpr(expression)) if is_equality(expression) => {
+                self.a_expression(expression);
+            }
+            _ => {
+                let origin = self.expression(node);
+                self.used(&origin, How::Condition);
+            }
+        }
+    }
+
+    pub(super) fn expressions(&mut self, nodes: &[Node]) -> Origin {
+        let origins: Vec<_> = nodes.iter().map(|node| self.expression(node)).collect();
+        made(&origins)
+    }
+
+    /// Where a value comes from.
+    pub(super) fn expression(&mut self, node: &Node) -> Origin {
+        let Some(node) = &node.node else { return Origin::Clear };
+        match node {
+            NodeEnum::ColumnRef(column) => self.column(column),
+            NodeEnum::AConst(_)
+            | NodeEnum::ParamRef(_)
+            | NodeEnum::SetToDefault(_)
+            | NodeEnum::SqlvalueFunction(_)
+            | NodeEnum::GroupingFunc(_)
+            | NodeEnum::CurrentOfExpr(_) => Origin::Clear,
+            NodeEnum::List(list) => self.expressions(&list.items),
+            NodeEnum::AExpr(expression) => self.a_expression(expression),
+            NodeEnum::BoolExpr(all) => self.expressions(&all.args),
+            NodeEnum::TypeCast(cast) => {
+                let origin = cast.arg.as_ref().map_or(Origin::Clear, |arg| self.expression(arg));
+                self.cast(&origin, cast.type_name.as_ref())
+            }
+            NodeEnum::CollateClause(clause) => {
+                clause.arg.as_ref().map_or(Origin::Clear, |arg| self.expression(arg))
+            }
+            NodeEnum::NamedArgExpr(named) => {
+                named.arg.as_ref().map_or(Origin::Clear, |arg| self.expression(arg))
+            }
+            NodeEnum::FuncCall(call) => self.call(call),
+            NodeEnum::SubLink(link) => self.sub_link(link),
+            NodeEnum::CaseExpr(case) => {
+                let mut origins = Vec::new();
+                if let Some(arg) = &case.arg {
+                    let origin = self.expression(arg);
+                    self.used(&origin, How::Condition);
+                }
+                for node in &case.args {
+                    let Some(NodeEnum::CaseWhen(when)) = &node.node else {
+                        return self.lost();
+                    };
+                    if let Some(condition) = &when.expr {
+                        self.condition(condition);
+                    }
+                    if let Some(result) = &when.result {
+                        origins.push(self.expression(result));
+                    }
+                }
+                if let Some(other) = &case.defresult {
+                    origins.push(self.expression(other));
+                }
+                made(&origins)
+            }
+            NodeEnum::CoalesceExpr(all) => self.expressions(&all.args),
+            NodeEnum::MinMaxExpr(all) => self.expressions(&all.args),
+            NodeEnum::AArrayExpr(array) => self.expressions(&array.elements),
+            NodeEnum::RowExpr(row) => self.row(&row.args),
+            NodeEnum::AIndirection(indirection) => {
+                let arg = indirection.arg.as_ref();
+                let origin = arg.map_or(Origin::Clear, |arg| self.expression(arg));
+                for node in &indirection.indirection {
+                    match &node.node {
+                        Some(NodeEnum::AIndices(indices)) => {
+                            for bound in [&indices.lidx, &indices.uidx].into_iter().flatten() {
+                                let place = self.expression(bound);
+                                self.used(&place, How::Computed);
+                            }
+                        }
+                        Some(NodeEnum::String(_) | NodeEnum::AStar(_)) => {}
+                        _ => return self.lost(),
+                    }
+                }
+                made([&origin])
+            }
+            NodeEnum::NullTest(test) => {
+                let origin = test.arg.as_ref().map_or(Origin::Clear, |arg| self.expression(arg));
+                self.used(&origin, How::Condition);
+                made([&origin])
+            }
+            NodeEnum::BooleanTest(test) => {
+                let origin = test.arg.as_ref().map_or(Origin::Clear, |arg| self.expression(arg));
+                self.used(&origin, How::Condition);
+                made([&origin])
+            }
+            _ => self.lost(),
+        }
+    }
+
+    /// `ROW(a, b.*)`.
+    fn row(&mut self, nodes: &[Node]) -> Origin {
+        let origins: Vec<_> = nodes.iter().map(|node| self.expression(node)).collect();
+        made(&origins)
+    }
+
+    fn cast(&mut self, origin: &Origin, to: Option<&TypeName>) -> Origin {
+        let name = to.map(|to| names::parts(&to.names)).unwrap_or_default();
+        let array = to.is_some_and(|to| !to.array_bounds.is_empty());
+        let is_text = match name.as_slice() {
+            ["text"] | ["pg_catalog", "text" | "varchar" | "bpchar"] => !array,
+            _ => false,
+        };
+        if is_text || !is_masked(origin) {
+            return made([origin]);
+        }
+        self.used(origin, How::Computed);
+        made([origin])
+    }
+
+    fn a_expression(&mut self, expression: &AExpr) -> Origin {
+        let equality = is_equality(expression);
+        let AExpr { kind, name, lexpr, rexpr, .. } = expression;
+        let sides = [lexpr, rexpr].into_iter().flatten();
+        let origins: Vec<_> = sides.map(|node| self.expression(node)).collect();
+        let origin = made(&origins);
+        if !is_masked(&origin) {
+            return origin;
+        }
+        let comparisons = ["=", "<>", "<", ">", "<=", ">="];
+        let parts = names::parts(name);
+        let operator = parts.last().copied().unwrap_or_default();
+        let how = if equality
+            && matches!(origins.as_slice(), [Origin::Column(_), _] | [_, Origin::Column(_)])
+        {
+            Some(How::Equality)
+        } else if *kind != AExprKind::AexprOp as i32 || comparisons.contains(&operator) {
+            Some(How::Condition)
+        } else if operator == "||" && parts.len() == 1 {
+            None
+        } else {
+            Some(How::Computed)
+        };
+        if let Some(how) = how {
+            self.used(&origin, how);
+        }
+        origin
+    }
+
+    fn call(&mut self, call: &FuncCall) -> Origin {
+        let FuncCall {
+            funcname,
+            args,
+            agg_order,
+            agg_filter,
+            over,
+            agg_within_group,
+            agg_star: _,
+            agg_distinct,
+            func_variadic: _,
+            funcformat: _,
+            location: _,
+        } = call;
+        let origins: Vec<_> = args.iter().map(|node| self.expression(node)).collect();
+        let mut origin = made(&origins);
+        for node in agg_order {
+            let by = match &node.node {
+                Some(NodeEnum::SortBy(by)) => by.node.as_ref(),
+                _ => None,
+            };
+            let key = match by {
+                Some(node) => self.expression(node),
+                None => self.lost(),
+            };
+            self.used(&key, How::Order);
+            if *agg_within_group {
+                origin = made([&origin, &key]);
+            }
+        }
+        if let Some(condition) = agg_filter {
+            self.condition(condition);
+        }
+        if let Some(window) = over {
+            self.window(window);
+        }
+        if *agg_distinct {
+            self.used(&origin, How::Group);
+        }
+        let parts = names::parts(funcname);
+        let Some(function) = names::qualified(&parts) else { return self.lost() };
+        let harmless = functions::rung(&function) == Some(Rung::Read);
+        if !harmless {
+            // What it gives may come from anywhere.
+            self.used(&origin, How::Computed);
+            return Origin::Unknown;
+        }
+        if !is_masked(&origin) {
+            return Origin::Clear;
+        }
+        let own = function.schema.as_deref().is_none_or(|schema| schema == "pg_catalog");
+        let plain = matches!(origins.as_slice(), [Origin::Column(_)]);
+        if own && function.name == "count" && plain && !agg_distinct {
+            return Origin::Clear;
+        }
+        if !own || !TOTAL.contains(&function.name.as_str()) {
+            self.used(&origin, How::Computed);
+        }
+        origin
+    }
+
+    pub(super) fn window(&mut self, window: &WindowDef) {
+        for node in &window.partition_clause {
+            let origin = self.expression(node);
+            self.used(&origin, How::Group);
+        }
+        for node in &window.order_clause {
+            let origin = match &node.node {
+                Some(NodeEnum::SortBy(by)) => {
+                    by.node.as_ref().map_or(Origin::Clear, |node| self.expression(node))
+                }
+                _ => self.lost(),
+            };
+            self.used(&origin, How::Order);
+        }
+        for node in [&window.start_offset, &window.end_offset].into_iter().flatten() {
+            let origin = self.expression(node);
+            self.used(&origin, How::Condition);
+        }
+    }
+
+    fn sub_link(&mut self, link: &SubLink) -> Origin {
+        let tested = link.testexpr.as_ref().map(|node| self.expression(node));
+        let outs = self.subquery(link.subselect.as_deref());
+        let origin = match &outs {
+            Some(outs) => match outs.as_slice() {
+                [out] => out.origin.clone(),
+                outs => made(outs.iter().map(|out| &out.origin)),
+            },
+            None => Origin::Unknown,
+        };
+        let kind = SubLinkType::try_from(link.sub_link_type).unwrap_or(SubLinkType::Undefined);
+        match kind {
+            SubLinkType::ExistsSublink => Origin::Clear,
+            SubLinkType::ExprSublink => origin,
+            SubLinkType::ArraySublink => made([&origin]),
+            _ => {
+                let both = made([&origin, &tested.unwrap_or(Origin::Clear)]);
+                self.used(&both, How::Condition);
+                both
+            }
+        }
+    }
+
+    fn column(&mut self, column: &ColumnRef) -> Origin {
+        let last = column.fields.last().and_then(|field| field.node.as_ref());
+        let path: Vec<String> = names::parts(&column.fields).into_iter().map(names::cut).collect();
+        if matches!(last, Some(NodeEnum::AStar(_))) {
+            let path: Vec<&str> = path.iter().map(String::as_str).collect();
+            return if path.is_empty() {
+                let items = self.levels.last().cloned().unwrap_or_default();
+                made(items.iter().map(Item::whole).collect::<Vec<_>>().iter())
+            } else {
+                self.item(&path).map_or(Origin::Unknown, |item| item.whole())
+            };
+        }
+        match path.as_slice() {
+            [] => self.lost(),
+            [name] => self.bare(name),
+            [of @ .., name] => {
+                let of: Vec<&str> = of.iter().map(String::as_str).collect();
+                let Some(item) = self.item(&of) else {
+                    // `row.field` of a column that is a row.
+                    return match of.as_slice() {
+                        [column] => {
+                            let origin = self.bare(column);
+                            made([&origin])
+                        }
+                        _ => self.lost(),
+                    };
+                };
+                if item.unknown {
+                    return self.lost();
+                }
+                let mut found = item.columns.iter().filter(|column| column.name == *name);
+                match found.next() {
+                    Some(column) if found.next().is_none() => column.origin.clone(),
+                    Some(_) => item.whole(),
+                    None if SYSTEM.contains(&name.as_str()) || item.open => Origin::Clear,
+                    // `row.function`.
+                    None => {
+                        let whole = item.whole();
+                        self.used(&whole, How::Computed);
+                        if is_masked(&whole) { Origin::Unknown } else { Origin::Clear }
+                    }
+                }
+            }
+        }
+    }
+
+    /// A column with nothing before it, or a whole row.
+    fn bare(&mut self, name: &str) -> Origin {
+        let mut open = false;
+        for level in self.levels.iter().rev() {
+            let of = level.iter().flat_map(|item| &item.columns);
+            let found: Vec<&Origin> =
+                of.filter(|column| column.name == name).map(|column| &column.origin).collect();
+            let unknown = level.iter().any(|item| item.unknown);
+            if unknown {
+                return self.lost();
+            }
+            match found.as_slice() {
+                [] => {}
+                // Where something else may have it, too, the server takes the one that there is.
+                [one] => return (*one).clone(),
+                // Both sides of a join have it as one column.
+                several => return made(several.iter().copied()),
+            }
+            if let Some(item) = level.iter().find(|item| item.name == name) {
+                return item.whole();
+            }
+            // It may be of that, or of something around it.
+            open |= level.iter().any(|item| item.open);
+        }
+        if open || SYSTEM.contains(&name) { Origin::Clear } else { self.lost() }
+    }
+
+    /// What goes by a name.
+    pub(super) fn item(&self, path: &[&str]) -> Option<Item> {
+        let find = |item: &&Item| match path {
+            [name] => item.name == names::cut(name),
+            [.., schema, name] => {
+                item.table.as_ref().is_some_and(|(s, n)| s == schema && n == name)
+                    || item.table.is_none() && item.open && item.name == names::cut(name)
+            }
+            [] => false,
+        };
+        self.levels.iter().rev().find_map(|level| level.iter().find(find)).cloned()
+    }
+}
+
+/// Whether a column is compared with one constant.
+fn is_equality(expression: &AExpr) -> bool {
+    let sides = (expression.lexpr.as_deref(), expression.rexpr.as_deref());
+    let (Some(left), Some(right)) = sides else { return false };
+    expression.kind == AExprKind::AexprOp as i32
+        && matches!(names::parts(&expression.name).as_slice(), ["="] | ["pg_catalog", "="])
+        && (is_column(left) && is_constant(right) || is_constant(left) && is_column(right))
+}
+
+fn is_column(node: &Node) -> bool {
+    matches!(&node.node, Some(NodeEnum::ColumnRef(_)))
+}
+
+/// A literal or a parameter, perhaps cast.
+fn is_constant(node: &Node) -> bool {
+    match &node.node {
+        Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_)) => true,
+        Some(NodeEnum::TypeCast(cast)) => cast.arg.as_ref().is_some_and(|arg| is_constant(arg)),
+        _ => false,
+    }
+}

@@ -1,0 +1,383 @@
+//! Queries: `SELECT`, `VALUES`, set operations, `WITH`.
+
+use std::rc::Rc;
+
+use chaperone_model::{How, Origin};
+use pg_query::{
+    Node, NodeEnum,
+    protobuf::{SelectStmt, SetOperation, WithClause},
+};
+
+use super::{Named, Out, Walk, either, is_masked, made};
+use crate::read::names;
+
+impl Walk<'_> {
+    /// The columns of a query's result; `None` where they cannot be told.
+    pub(super) fn select(&mut self, select: &SelectStmt) -> Option<Vec<Out>> {
+        let before = self.queries.len();
+        self.with(select.with_clause.as_ref());
+        self.levels.push(Vec::new());
+        let outs = self.body(select);
+        self.levels.pop();
+        self.queries.truncate(before);
+        if select.into_clause.is_some() {
+            self.copied(outs.as_deref());
+        }
+        outs
+    }
+
+    /// What a query gives is written elsewhere.
+    pub(super) fn copied(&mut self, outs: Option<&[Out]>) {
+        match outs {
+            Some(outs) => {
+                for out in outs {
+                    self.used(&out.origin, How::Copied);
+                }
+            }
+            None => self.used(&Origin::Unknown, How::Copied),
+        }
+    }
+
+    pub(super) fn with(&mut self, with: Option<&WithClause>) {
+        let Some(with) = with else { return };
+        if with.recursive {
+            // What they are of is not followed: they see each other.
+            for node in &with.ctes {
+                if let Some(NodeEnum::CommonTableExpr(cte)) = &node.node {
+                    self.queries.push(Named { name: names::cut(&cte.ctename), columns: None });
+                }
+            }
+        }
+        for node in &with.ctes {
+            let Some(NodeEnum::CommonTableExpr(cte)) = &node.node else {
+                self.lost();
+                continue;
+            };
+            let query = cte.ctequery.as_ref().and_then(|query| query.node.as_ref());
+            let levels = std::mem::take(&mut self.levels);
+            // A level around it is seen.
+            self.levels = levels.clone();
+            let outs = match query {
+                Some(NodeEnum::SelectStmt(select)) => self.select(select),
+                Some(node) => self.change(node),
+                None => None,
+            };
+            self.levels = levels;
+            let given = names::parts(&cte.aliascolnames);
+            let columns = outs.filter(|outs| {
+                !with.recursive
+                    && cte.search_clause.is_none()
+                    && cte.cycle_clause.is_none()
+                    && given.len() <= outs.len()
+            });
+            let columns = columns.map(|mut outs| {
+                for (out, name) in outs.iter_mut().zip(given) {
+                    out.name = names::cut(name);
+                }
+                Rc::new(outs)
+            });
+            if !with.recursive {
+                self.queries.push(Named { name: names::cut(&cte.ctename), columns });
+            }
+        }
+    }
+
+    fn body(&mut self, select: &SelectStmt) -> Option<Vec<Out>> {
+        let SelectStmt {
+            distinct_clause,
+            into_clause: _,
+            target_list,
+            from_clause,
+            where_clause,
+            group_clause,
+            group_distinct: _,
+            having_clause,
+            window_clause,
+            values_lists,
+            sort_clause,
+            limit_offset,
+            limit_count,
+            limit_option: _,
+            locking_clause: _,
+            with_clause: _,
+            op,
+            all,
+            larg,
+            rarg,
+        } = select;
+        let outs = if let (Some(left), Some(right)) = (larg, rarg) {
+            let (left, right) = (self.select(left), self.select(right));
+            let outs = match (left, right) {
+                (Some(left), Some(right)) if left.len() == right.len() => {
+                    let both = left.into_iter().zip(right);
+                    let out = |(a, b): (Out, Out)| Out {
+                        name: a.name,
+                        origin: either(&a.origin, &b.origin),
+                    };
+                    Some(both.map(out).collect::<Vec<_>>())
+                }
+                _ => None,
+            };
+            if !*all || *op != SetOperation::SetopUnion as i32 {
+                self.grouped(outs.as_deref());
+            }
+            outs
+        } else if values_lists.is_empty() {
+            for node in from_clause {
+                self.source(node);
+            }
+            if let Some(condition) = where_clause {
+                self.condition(condition);
+            }
+            self.targets(target_list)
+        } else {
+            self.values(values_lists)
+        };
+        for node in group_clause {
+            let origin = self.key(node, outs.as_deref(), target_list);
+            self.used(&origin, How::Group);
+        }
+        if let Some(condition) = having_clause {
+            self.condition(condition);
+        }
+        for node in window_clause {
+            match &node.node {
+                Some(NodeEnum::WindowDef(window)) => self.window(window),
+                _ => {
+                    self.lost();
+                }
+            }
+        }
+        if !distinct_clause.is_empty() {
+            let on: Vec<&Node> = distinct_clause.iter().filter(|n| n.node.is_some()).collect();
+            if on.is_empty() {
+                self.grouped(outs.as_deref());
+            }
+            for node in on {
+                let origin = self.key(node, outs.as_deref(), target_list);
+                self.used(&origin, How::Group);
+            }
+        }
+        for node in sort_clause {
+            match &node.node {
+                Some(NodeEnum::SortBy(by)) => {
+                    let Some(node) = &by.node else { continue };
+                    let origin = self.key(node, outs.as_deref(), target_list);
+                    self.used(&origin, How::Order);
+                }
+                _ => {
+                    self.lost();
+                }
+            }
+        }
+        for node in [limit_offset, limit_count].into_iter().flatten() {
+            let origin = self.expression(node);
+            self.used(&origin, How::Condition);
+        }
+        outs
+    }
+
+    fn grouped(&mut self, outs: Option<&[Out]>) {
+        match outs {
+            Some(outs) => {
+                for out in outs {
+                    self.used(&out.origin, How::Group);
+                }
+            }
+            None => self.used(&Origin::Unknown, How::Group),
+        }
+    }
+
+    /// By what rows are ordered or put together: an expression, a column of the result by its name,
+    /// or by its place.
+    fn key(&mut self, node: &Node, outs: Option<&[Out]>, targets: &[Node]) -> Origin {
+        let of_result = |find: &dyn Fn(usize, &Out) -> bool| {
+            let Some(outs) = outs else { return Origin::Unknown };
+            made(outs.iter().enumerate().filter(|(at, out)| find(*at, out)).map(|(_, o)| &o.origin))
+        };
+        match &node.node {
+            Some(NodeEnum::AConst(value)) => match &value.val {
+                Some(pg_query::protobuf::a_const::Val::Ival(number)) => {
+                    let place = usize::try_from(number.ival).ok();
+                    of_result(&|at, _| place == Some(at + 1))
+                }
+                _ => Origin::Clear,
+            },
+            Some(NodeEnum::ColumnRef(column)) if column.fields.len() == 1 => {
+                let name = names::parts(&column.fields).first().map(|name| names::cut(name));
+                // The one or the other: both count.
+                let named = of_result(&|_, out| Some(&out.name) == name.as_ref());
+                let own = outs.is_some_and(|outs| {
+                    outs.iter().any(|out| Some(&out.name) == name.as_ref())
+                }) && targets.iter().any(|target| matches!(&target.node,
+                    Some(NodeEnum::ResTarget(target)) if Some(&names::cut(&target.name)) == name.as_ref()));
+                // What stands above both sides of a UNION has no FROM of its own.
+                if own || targets.is_empty() {
+                    named
+                } else {
+                    made([&named, &self.expression(node)])
+                }
+            }
+            Some(NodeEnum::GroupingSet(set)) => {
+                let origins: Vec<_> =
+                    set.content.iter().map(|node| self.key(node, outs, targets)).collect();
+                made(&origins)
+            }
+            _ => self.expression(node),
+        }
+    }
+
+    fn values(&mut self, rows: &[Node]) -> Option<Vec<Out>> {
+        let mut outs: Option<Vec<Out>> = None;
+        for row in rows {
+            let Some(NodeEnum::List(list)) = &row.node else {
+                self.lost();
+                return None;
+            };
+            let row: Vec<_> = list.items.iter().map(|node| self.expression(node)).collect();
+            outs = Some(match outs {
+                None => {
+                    let named = row.into_iter().enumerate();
+                    let out = |(at, origin)| Out { name: format!("column{}", at + 1), origin };
+                    named.map(out).collect()
+                }
+                Some(outs) if outs.len() == row.len() => {
+                    let both = outs.into_iter().zip(row);
+                    let out = |(out, origin): (Out, Origin)| Out {
+                        origin: either(&out.origin, &origin),
+                        ..out
+                    };
+                    both.map(out).collect()
+                }
+                Some(_) => return None,
+            });
+        }
+        outs
+    }
+
+    /// What stands between `SELECT` and `FROM`, or behind `RETURNING`.
+    pub(super) fn targets(&mut self, targets: &[Node]) -> Option<Vec<Out>> {
+        let mut outs = Some(Vec::new());
+        for node in targets {
+            let Some(NodeEnum::ResTarget(target)) = &node.node else {
+                self.lost();
+                return None;
+            };
+            let Some(value) = &target.val else { return None };
+            match self.star(value) {
+                Star::Columns(columns) => {
+                    if let Some(outs) = &mut outs {
+                        outs.extend(columns);
+                    }
+                    continue;
+                }
+                Star::Unknown => {
+                    outs = None;
+                    continue;
+                }
+                Star::None => {}
+            }
+            let origin = self.expression(value);
+            let name = if target.name.is_empty() {
+                expression_name(value)
+            } else {
+                names::cut(&target.name)
+            };
+            if let Some(outs) = &mut outs {
+                outs.push(Out { name, origin });
+            }
+        }
+        outs
+    }
+
+    /// The columns of `*` and `relation.*`.
+    fn star(&mut self, node: &Node) -> Star {
+        let fields = match &node.node {
+            Some(NodeEnum::ColumnRef(column)) => &column.fields,
+            Some(NodeEnum::AIndirection(indirection)) => {
+                let last = indirection.indirection.last().and_then(|last| last.node.as_ref());
+                if !matches!(last, Some(NodeEnum::AStar(_))) {
+                    return Star::None;
+                }
+                // All columns of a value that is a row.
+                if let Some(arg) = &indirection.arg {
+                    let origin = self.expression(arg);
+                    if is_masked(&origin) {
+                        self.used(&origin, How::Computed);
+                    }
+                }
+                return Star::Unknown;
+            }
+            _ => return Star::None,
+        };
+        let last = fields.last().and_then(|last| last.node.as_ref());
+        if !matches!(last, Some(NodeEnum::AStar(_))) {
+            return Star::None;
+        }
+        let path = names::parts(fields);
+        let columns = if path.is_empty() {
+            let items = self.levels.last().cloned().unwrap_or_default();
+            let plain = |item: &super::Item| !item.open && !item.unknown && !item.joined;
+            items
+                .iter()
+                .all(plain)
+                .then(|| items.into_iter().flat_map(|item| item.columns).collect())
+        } else {
+            self.item(&path)
+                .filter(|item| !item.open && !item.unknown && !item.joined)
+                .map(|item| item.columns)
+        };
+        columns.map_or(Star::Unknown, Star::Columns)
+    }
+}
+
+/// What `*` stands for.
+enum Star {
+    /// It is no such thing.
+    None,
+    Columns(Vec<Out>),
+    Unknown,
+}
+
+/// The name that the server gives a column without one (`FigureColname`, `parse_target.c`), as far as a
+/// query around it could refer to it.
+fn expression_name(node: &Node) -> String {
+    match &node.node {
+        Some(NodeEnum::ColumnRef(column)) => {
+            names::parts(&column.fields).last().map(|name| names::cut(name)).unwrap_or_default()
+        }
+        Some(NodeEnum::FuncCall(call)) => {
+            names::parts(&call.funcname).last().map(|name| names::cut(name)).unwrap_or_default()
+        }
+        Some(NodeEnum::TypeCast(cast)) => {
+            let inner = cast.arg.as_ref().map(|arg| expression_name(arg)).unwrap_or_default();
+            let named = cast.type_name.as_ref();
+            let of_type =
+                || named.and_then(|name| names::parts(&name.names).last().map(|n| names::cut(n)));
+            if inner.is_empty() { of_type().unwrap_or_default() } else { inner }
+        }
+        Some(NodeEnum::CollateClause(clause)) => {
+            clause.arg.as_ref().map(|arg| expression_name(arg)).unwrap_or_default()
+        }
+        Some(NodeEnum::AIndirection(indirection)) => names::parts(&indirection.indirection)
+            .last()
+            .map(|name| names::cut(name))
+            .or_else(|| indirection.arg.as_ref().map(|arg| expression_name(arg)))
+            .unwrap_or_default(),
+        Some(NodeEnum::SubLink(link)) => match link.subselect.as_ref().map(|s| &s.node) {
+            Some(Some(NodeEnum::SelectStmt(select))) => match select.target_list.first() {
+                Some(Node { node: Some(NodeEnum::ResTarget(target)) }) => {
+                    if target.name.is_empty() {
+                        target.val.as_ref().map(|val| expression_name(val)).unwrap_or_default()
+                    } else {
+                        names::cut(&target.name)
+                    }
+                }
+                _ => String::new(),
+            },
+            _ => String::new(),
+        },
+        // One that has a name that is not told here is not found by it: then it is unknown.
+        _ => String::new(),
+    }
+}

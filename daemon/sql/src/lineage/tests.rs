@@ -1,0 +1,177 @@
+use chaperone_model::{How, Lineage, Origin, Outputs, Schema, Table, TableColumn};
+use proptest::prelude::*;
+
+use super::lineage;
+
+fn table(name: &str, columns: &[&str], masked: &[&str], query: Option<&str>) -> Table {
+    let column = |name: &&str| TableColumn { name: (*name).into(), masked: masked.contains(name) };
+    Table {
+        schema: "public".into(),
+        name: name.into(),
+        columns: columns.iter().map(column).collect(),
+        query: query.map(str::to_owned),
+        unknown: columns.is_empty(),
+    }
+}
+
+fn schema() -> Schema {
+    let path = vec!["pg_catalog".to_owned(), "public".to_owned()];
+    Schema {
+        path: Some(path.clone()),
+        view_path: path,
+        tables: vec![
+            table("people", &["id", "note", "mail", "pan"], &["mail", "pan"], None),
+            table("orders", &["id", "person", "what"], &[], None),
+            table("seen", &["id", "address"], &[], Some("SELECT id, mail AS address FROM people")),
+            table("dark", &[], &[], None),
+        ],
+    }
+}
+
+/// In short: for each column `.` clear, `m` or `p` exactly that column, `+` made of masked ones, `?`
+/// unknown; then the first letters of its uses.
+fn short(found: &Lineage) -> String {
+    let column = |origin: &Origin| match origin {
+        Origin::Clear => '.',
+        Origin::Column(column) if column.column == 2 => 'm',
+        Origin::Column(_) => 'p',
+        Origin::Made(_) => '+',
+        Origin::Unknown => '?',
+    };
+    let outputs = match &found.outputs {
+        Outputs::None => "-".to_owned(),
+        Outputs::Unknown => "??".to_owned(),
+        Outputs::Of(name) => format!("={name}"),
+        Outputs::Columns(columns) => columns.iter().map(column).collect(),
+    };
+    let mut uses: Vec<&str> = found
+        .uses
+        .iter()
+        .map(|one| match one.how {
+            How::Written => "W",
+            How::Equality => "E",
+            How::Condition => "C",
+            How::Order => "O",
+            How::Group => "G",
+            How::Computed => "X",
+            How::Copied => "P",
+        })
+        .collect();
+    uses.sort_unstable();
+    uses.dedup();
+    format!("{outputs} {}", uses.concat()).trim_end().to_owned()
+}
+
+#[test]
+fn p5_columns_are_followed_to_where_they_come_from() {
+    let cases = [
+        ("SELECT id, mail, pan FROM people", ".mp"),
+        ("SELECT * FROM people", "..mp"),
+        ("SELECT p.* FROM people p", "..mp"),
+        ("SELECT x.a FROM (SELECT mail FROM people) AS x(a)", "m"),
+        ("SELECT note FROM people WHERE id = 1", "."),
+        ("WITH c AS (SELECT * FROM people) SELECT mail, id FROM c", "m."),
+        ("WITH c(x) AS (SELECT mail FROM people) SELECT x FROM c", "m"),
+        ("WITH RECURSIVE c AS (SELECT mail FROM people) SELECT * FROM c", "??"),
+        ("SELECT address, id FROM seen", "m."),
+        ("SELECT * FROM dark", "??"),
+        ("SELECT upper(mail), note FROM people", "+."),
+        ("SELECT mail || 'x' FROM people", "+"),
+        ("SELECT people FROM people", "+"),
+        ("SELECT (p).mail FROM people p", "+"),
+        ("SELECT row_to_json(p) FROM people p", "+"),
+        ("SELECT o FROM orders o", "."),
+        ("SELECT (SELECT mail FROM people LIMIT 1)", "m"),
+        ("SELECT ARRAY(SELECT mail FROM people)", "+"),
+        // A column of what is around, by way of something that may have any.
+        ("SELECT (SELECT mail FROM generate_series(1, 1) g) FROM people", "m"),
+        ("SELECT mail FROM people UNION ALL SELECT what FROM orders", "+"),
+        ("SELECT mail FROM people UNION ALL SELECT mail FROM people", "m"),
+        ("SELECT l.mail FROM orders o, LATERAL (SELECT mail FROM people) l", "m"),
+        ("SELECT count(mail), count(*) FROM people", ".."),
+        ("SELECT max(mail) FROM people", "+"),
+        ("SELECT lower(note), app.other(id) FROM people", ".?"),
+        ("INSERT INTO people (id) VALUES (1) RETURNING mail", "m"),
+        ("DELETE FROM orders WHERE id = 1", "-"),
+        ("PREPARE s AS SELECT mail FROM people", "m"),
+        ("EXECUTE s", "=s"),
+        ("FETCH ALL FROM c", "=c"),
+        ("COPY people (id, mail) TO STDOUT", ".m"),
+        ("EXPLAIN SELECT mail FROM people WHERE id = 1", "."),
+        ("SELECT mail FROM elsewhere.people", "."),
+    ];
+    for (text, expected) in cases {
+        let found = lineage(text, &schema()).expect("it can be read");
+        assert_eq!(short(&found[0]), expected, "{text}: {found:?}");
+    }
+}
+
+#[test]
+fn p5_what_is_done_with_masked_columns_is_told() {
+    let cases = [
+        ("SELECT id FROM people WHERE mail = $1", ". E"),
+        ("SELECT id FROM people WHERE 'a'::text = mail AND id = 2", ". E"),
+        ("SELECT id FROM people WHERE mail LIKE 'a%'", ". C"),
+        ("SELECT id FROM people WHERE lower(mail) = 'a'", ". C"),
+        ("SELECT id FROM people WHERE mail IN ('a', 'b')", ". C"),
+        ("SELECT id FROM people WHERE mail = note", ". C"),
+        ("SELECT id FROM people WHERE (mail = 'a') IS TRUE", ". CE"),
+        ("SELECT id FROM people WHERE mail IS NULL", ". C"),
+        ("SELECT CASE WHEN mail > 'm' THEN 1 ELSE 2 END FROM people", ". C"),
+        ("SELECT id FROM people ORDER BY mail", ". O"),
+        ("SELECT mail AS x FROM people ORDER BY x", "m O"),
+        ("SELECT mail FROM people ORDER BY 1", "m O"),
+        ("SELECT row_number() OVER (ORDER BY mail) FROM people", ". O"),
+        ("SELECT count(*) FROM people GROUP BY mail", ". G"),
+        ("SELECT DISTINCT mail FROM people", "m G"),
+        ("SELECT count(DISTINCT mail) FROM people", "+ G"),
+        ("SELECT mail FROM people UNION SELECT 'x'", "+ G"),
+        ("SELECT a.id FROM people a JOIN people b USING (mail)", ". C"),
+        ("SELECT a.id FROM people a NATURAL JOIN people b", ". C"),
+        ("SELECT mail::int FROM people", "+ X"),
+        ("SELECT 1 / (length(mail) - 3) FROM people", "+ X"),
+        ("SELECT generate_series(1, length(mail)) FROM people", "+ X"),
+        ("SELECT app.other(mail) FROM people", "? X"),
+        ("SELECT id FROM people LIMIT (SELECT length(mail) FROM people)", ". C"),
+        ("CREATE TABLE t AS SELECT mail FROM people", "- P"),
+        ("SELECT mail INTO t FROM people", "- P"),
+        ("CREATE VIEW v AS SELECT mail FROM people", "- P"),
+        ("INSERT INTO orders SELECT id, id, mail FROM people", "- P"),
+        ("UPDATE people SET note = mail", "- P"),
+        ("UPDATE orders SET what = p.mail FROM people p", "- P"),
+        ("UPDATE people SET mail = 'x' WHERE id = 1", "- W"),
+        ("INSERT INTO people VALUES (1, 'n', 'm', 'p')", "- W"),
+        ("COPY people FROM STDIN", "- W"),
+        ("ALTER TABLE people RENAME TO x", "?? X"),
+        ("EXPLAIN SELECT id FROM people WHERE mail > 'a'", "?? CX"),
+    ];
+    for (text, expected) in cases {
+        let found = lineage(text, &schema()).expect("it can be read");
+        assert_eq!(short(&found[0]), expected, "{text}: {found:?}");
+    }
+}
+
+#[test]
+fn p5_where_the_path_is_not_known_a_name_may_be_any() {
+    let schema = Schema { path: None, ..schema() };
+    let of = |text: &str| short(&lineage(text, &schema).expect("it can be read")[0]);
+    assert_eq!(of("SELECT id FROM people"), "? X");
+    assert_eq!(of("SELECT mail FROM public.people"), "m");
+    assert_eq!(of("SELECT id FROM orders"), ".");
+}
+
+#[test]
+fn p8_views_that_read_each_other_end() {
+    let mut schema = schema();
+    schema.tables.push(table("a", &["x"], &[], Some("SELECT x FROM b")));
+    schema.tables.push(table("b", &["x"], &[], Some("SELECT x FROM a")));
+    let found = lineage("SELECT x FROM a", &schema).expect("it can be read");
+    assert_eq!(short(&found[0]), "?");
+}
+
+proptest! {
+    #[test]
+    fn p8_no_text_panics(text in "(SELECT |FROM |people|mail|\\*|,|\\(|\\)| |WHERE |=|'a'|WITH |AS |UNION ){0,24}") {
+        let _ = lineage(&text, &schema());
+    }
+}

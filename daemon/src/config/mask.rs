@@ -1,0 +1,173 @@
+//! `[[mask]]`: what agents may not see, and what stands in its place.
+//!
+//! Does not belong here: masking itself (`chaperone_policy::mask`), and which columns of a result it
+//! touches (`masks`).
+
+use std::sync::Arc;
+
+use chaperone_model::Protocol;
+use chaperone_policy::{
+    ColumnGlob, When,
+    mask::{Form, Keep},
+};
+use serde::Deserialize;
+use toml::{Spanned, Value};
+
+use super::{
+    Agent, Misplaced, Target,
+    rule::{RawWhen, column, strings, when_of, word},
+};
+use crate::secret::Source;
+
+/// Comparisons of a masked column with a value that an agent may make in a minute, where the mask
+/// does not say.
+const EQUALITY: u64 = 60;
+
+/// A mask.
+#[derive(Clone, Debug)]
+pub(crate) struct Mask {
+    /// What auditors are told.
+    pub(crate) name: Arc<str>,
+    pub(crate) columns: Vec<ColumnGlob>,
+    /// For which sessions.
+    pub(crate) when: When,
+    pub(crate) form: Form,
+    /// Of pseudonyms.
+    pub(crate) key: Option<Source>,
+    /// Whether a masked column may decide which rows come, and in which order, or be written
+    /// elsewhere.
+    pub(crate) guessing: bool,
+    /// Statements a minute that may compare one with a value by `=`.
+    pub(crate) equality: u64,
+    /// Whether code that nobody reads may run.
+    pub(crate) unread: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Raw {
+    name: Spanned<String>,
+    columns: Spanned<Value>,
+    when: Option<Spanned<RawWhen>>,
+    with: Spanned<String>,
+    text: Option<Spanned<String>>,
+    first: Option<Spanned<usize>>,
+    last: Option<Spanned<usize>>,
+    prefix: Option<Spanned<String>>,
+    key: Option<Spanned<String>>,
+    guessing: Option<Spanned<String>>,
+    equality: Option<u64>,
+    unread: Option<Spanned<String>>,
+}
+
+/// Checks all masks, against what they may name.
+pub(super) fn check(
+    raw: Vec<Raw>,
+    agents: &[Agent],
+    targets: &[Target],
+) -> Result<Vec<Mask>, Misplaced> {
+    let mut masks: Vec<Mask> = Vec::new();
+    for raw in raw {
+        let mask = mask(&raw, agents, targets)?;
+        if masks.iter().any(|other| other.name == mask.name) {
+            let message = format!("there is another mask named {:?}", mask.name);
+            return Err((raw.name.span(), message));
+        }
+        masks.push(mask);
+    }
+    Ok(masks)
+}
+
+fn mask(raw: &Raw, agents: &[Agent], targets: &[Target]) -> Result<Mask, Misplaced> {
+    let name = raw.name.get_ref().trim();
+    if name.is_empty() || name.len() > 200 || name.chars().any(char::is_control) {
+        let message = "a mask's name is a short text: it is what auditors are told";
+        return Err((raw.name.span(), message.into()));
+    }
+    let columns = strings(&raw.columns)?;
+    if columns.is_empty() {
+        return Err((raw.columns.span(), "a mask without columns masks nothing".into()));
+    }
+    let column = |text: &String| column(text).map_err(|message| (raw.columns.span(), message));
+    let when = match &raw.when {
+        None => When::default(),
+        Some(when) => {
+            let found = when_of(when.get_ref(), agents, targets, &mut <_>::default())?;
+            if !found.is_of_sessions() {
+                let message = "a mask is for all that a session does: its `when` cannot speak of statements, times or rates";
+                return Err((when.span(), message.into()));
+            }
+            found
+        }
+    };
+    for target in targets {
+        let meant = when.targets.is_empty() || when.targets.contains(&target.name);
+        if meant && target.protocol == Protocol::Postgres && target.credentials.is_empty() {
+            let message = format!(
+                "masks need the target's catalog, and target {} has no `credential` with which the daemon could ask it",
+                target.name
+            );
+            return Err((raw.name.span(), message));
+        }
+    }
+    let allows = |text: &Option<Spanned<String>>| {
+        Ok(word(text.as_ref(), &[("refuse", false), ("allow", true)])?.unwrap_or(false))
+    };
+    Ok(Mask {
+        name: name.into(),
+        columns: columns.iter().map(column).collect::<Result<_, _>>()?,
+        when,
+        form: form(raw)?,
+        key: raw
+            .key
+            .as_ref()
+            .map(|text| text.get_ref().parse().map_err(|message: String| (text.span(), message)))
+            .transpose()?,
+        guessing: allows(&raw.guessing)?,
+        equality: raw.equality.unwrap_or(EQUALITY),
+        unread: allows(&raw.unread)?,
+    })
+}
+
+fn form(raw: &Raw) -> Result<Form, Misplaced> {
+    let with = raw.with.get_ref().as_str();
+    let only = |key: &str, span: Option<std::ops::Range<usize>>, of: &str| match span {
+        Some(span) if with != of => Err((span, format!("{key} is for with = {of:?} alone"))),
+        _ => Ok(()),
+    };
+    only("text", raw.text.as_ref().map(Spanned::span), "constant")?;
+    only("first", raw.first.as_ref().map(Spanned::span), "partial")?;
+    only("last", raw.last.as_ref().map(Spanned::span), "partial")?;
+    only("prefix", raw.prefix.as_ref().map(Spanned::span), "pseudonym")?;
+    only("key", raw.key.as_ref().map(Spanned::span), "pseudonym")?;
+    let missing = |message: &str| Err((raw.with.span(), message.to_owned()));
+    match with {
+        "null" => Ok(Form::Null),
+        "year" => Ok(Form::Year),
+        "constant" => match &raw.text {
+            Some(text) => Ok(Form::Constant(text.get_ref().as_str().into())),
+            None => missing("which constant? Say so by text = \"…\""),
+        },
+        "partial" => match (&raw.first, &raw.last) {
+            (Some(count), None) => Ok(Form::Partial(Keep::First(*count.get_ref()))),
+            (None, Some(count)) => Ok(Form::Partial(Keep::Last(*count.get_ref()))),
+            (None, None) => missing("how much of it stays? Say so by first = 2 or last = 4"),
+            (Some(_), Some(last)) => {
+                Err((last.span(), "either `first` or `last` stays, not both".into()))
+            }
+        },
+        "pseudonym" if raw.key.is_none() => {
+            missing("a pseudonym needs a key: say where it is by key = \"systemd:mask-key\"")
+        }
+        "pseudonym" => {
+            let prefix = raw.prefix.as_ref().map_or("", |text| text.get_ref().as_str());
+            Ok(Form::Pseudonym(prefix.into()))
+        }
+        other => Err((
+            raw.with.span(),
+            format!(
+                "{other:?} is no way to mask: use \"null\", \"constant\", \"partial\", \"pseudonym\" or \"year\""
+            ),
+        )),
+    }
+}

@@ -1,0 +1,275 @@
+//! What of a session's statements is masked: which masks are for it, what a statement does with the
+//! columns that they name, and what becomes of its results.
+//!
+//! Everything that is not sure is refused or NULL. Does not belong here: forms
+//! (`chaperone_policy::mask`), taking rows apart (`wire`), lineage (`sql`), and when it is asked
+//! (`relay::masking`).
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use chaperone_model::{Reading, Schema, Table, TableColumn, UNREADABLE};
+use chaperone_policy::{Asked, mask::Key};
+use secrecy::ExposeSecret;
+
+use crate::{
+    catalog::{Known, Oid, Sight},
+    config::Mask,
+    rates::Rates,
+    secret::SecretError,
+};
+
+mod traced;
+
+pub(crate) use traced::{Blind, Guess, Traced};
+
+/// Tables that a statement may be about, with those behind its views.
+const TABLES: usize = 256;
+
+/// All masks, with their keys.
+pub(crate) struct Masks {
+    all: Vec<Arc<Loaded>>,
+    /// Statements that compare masked columns with values.
+    pub(crate) equalities: Rates,
+}
+
+/// A mask and its key.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) mask: Mask,
+    pub(crate) key: Option<Key>,
+}
+
+/// Why a mask cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MaskError {
+    #[error("mask {mask}: {source}")]
+    Secret { mask: Arc<str>, source: SecretError },
+    #[error("mask {0}: its key is shorter than 32 bytes: make one with `openssl rand -hex 32`")]
+    Short(Arc<str>),
+}
+
+impl Masks {
+    /// Reads the keys.
+    pub(crate) fn load(masks: &[Mask]) -> Result<Self, MaskError> {
+        let load = |mask: &Mask| {
+            let key = match &mask.key {
+                None => None,
+                Some(source) => {
+                    let secret = source
+                        .read()
+                        .map_err(|source| MaskError::Secret { mask: mask.name.clone(), source })?;
+                    let key = Key::new(secret.expose_secret().as_bytes());
+                    Some(key.map_err(|_| MaskError::Short(mask.name.clone()))?)
+                }
+            };
+            Ok(Arc::new(Loaded { mask: mask.clone(), key }))
+        };
+        let all = masks.iter().map(load).collect::<Result<_, _>>()?;
+        Ok(Self { all, equalities: Rates::start() })
+    }
+
+    /// Those that are for a session; `None` where none is.
+    pub(crate) fn of_session(&self, asked: &Asked<'_>) -> Option<Arc<OfSession>> {
+        let all = self.all.iter().filter(|one| one.mask.when.may_match_session(asked));
+        let masks: Vec<_> = all.cloned().collect();
+        (!masks.is_empty()).then(|| Arc::new(OfSession { masks }))
+    }
+}
+
+/// The masks of a session.
+#[derive(Debug)]
+pub(crate) struct OfSession {
+    masks: Vec<Arc<Loaded>>,
+}
+
+/// What a statement has to do with masked columns.
+#[derive(Clone, Debug)]
+pub(crate) enum Concern {
+    /// Nothing.
+    None,
+    /// Perhaps something: where its columns come from must be followed.
+    Follow(Arc<Columns>),
+    /// It cannot be told: it is refused for this reason.
+    Unclear(String),
+}
+
+/// The columns of the relations that a statement may be about.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Columns {
+    pub(crate) schema: Arc<Schema>,
+    /// As the tables of the schema.
+    tables: Vec<Numbered>,
+}
+
+/// A table by the server's numbers.
+#[derive(Debug, PartialEq, Eq)]
+struct Numbered {
+    oid: Oid,
+    is_view: bool,
+    /// The number of each column, and the way it is masked.
+    columns: Vec<(i16, Option<u16>)>,
+}
+
+/// PostgreSQL's own relations that have other relations' values, and the columns that have them; none
+/// are all.
+const STATISTICS: [(&str, &[&str]); 8] = [
+    ("pg_statistic", &[]),
+    ("pg_statistic_ext_data", &[]),
+    (
+        "pg_stats",
+        &["most_common_vals", "histogram_bounds", "most_common_elems", "range_bounds_histogram"],
+    ),
+    ("pg_stats_ext", &["most_common_vals", "most_common_val_nulls"]),
+    (
+        "pg_stats_ext_exprs",
+        &["most_common_vals", "histogram_bounds", "most_common_elems", "range_bounds_histogram"],
+    ),
+    ("pg_stat_activity", &["query"]),
+    ("pg_stat_statements", &["query"]),
+    ("pg_attribute", &["attmissingval"]),
+];
+
+/// NULL, whatever the mask.
+const WHOLE: u16 = 0;
+
+impl OfSession {
+    /// The mask of a way; way 0 is none of them.
+    fn way(&self, way: u16) -> Option<&Arc<Loaded>> {
+        self.masks.get(usize::from(way).checked_sub(1)?)
+    }
+
+    /// Whether code that nobody reads may run.
+    fn lets_code_run(&self) -> bool {
+        self.masks.iter().all(|one| one.mask.unread)
+    }
+
+    /// The same of a text that names nothing that is in a catalog.
+    pub(crate) fn without_catalog(&self, read: &Reading) -> Concern {
+        match self.objection(read, read) {
+            Some(why) => Concern::Unclear(why),
+            None => Concern::None,
+        }
+    }
+
+    /// Why it cannot be told what a text shows.
+    fn objection(&self, read: &Reading, resolved: &Reading) -> Option<String> {
+        read.statements.iter().zip(&resolved.statements).find_map(|(read, resolved)| {
+            if read.kind == UNREADABLE {
+                return Some("it cannot be read".into());
+            }
+            if resolved.opaque && !self.lets_code_run() {
+                return Some(format!("it may run code that nobody reads: {}", resolved.reason));
+            }
+            // Masks speak of schemas by name.
+            (read.kind == "ALTER SCHEMA")
+                .then(|| "schemas keep their names while columns are masked".into())
+        })
+    }
+
+    /// What a statement has to do with masked columns. `read`: what its text says; `resolved`: with
+    /// what the catalog says.
+    pub(crate) fn concern(
+        &self,
+        read: &Reading,
+        resolved: &Reading,
+        known: &Known,
+        sight: &Sight,
+        path_is_known: bool,
+    ) -> Concern {
+        if let Some(why) = self.objection(read, resolved) {
+            return Concern::Unclear(why);
+        }
+        let statements = || read.statements.iter().zip(&resolved.statements);
+        let relations = statements().flat_map(|(a, b)| a.relations.iter().chain(&b.relations));
+        let names: BTreeSet<&str> = relations.map(|one| one.name.name.as_str()).collect();
+        let Some(family) = known.family(names.iter().copied()) else {
+            return Concern::Unclear("more is behind what it names than is looked at".into());
+        };
+        let Some(columns) = self.columns(known, &family, path_is_known) else {
+            return Concern::None;
+        };
+        if columns.tables.len() > TABLES {
+            return Concern::Unclear("it names more relations than are followed".into());
+        }
+        if let Some(name) = names.iter().find(|name| sight.made(name).is_some()) {
+            // It may be its own, or the one that others see.
+            return Concern::Unclear(format!("this session itself made or dropped {name}"));
+        }
+        Concern::Follow(Arc::new(columns))
+    }
+
+    /// The columns of these relations; `None` where none of them is masked.
+    fn columns(&self, known: &Known, family: &[Oid], path_is_known: bool) -> Option<Columns> {
+        let mut masked: HashMap<(Oid, &str), u16> = HashMap::new();
+        for oid in family {
+            let relation = known.relation(*oid)?;
+            for (_, column) in relation.columns {
+                if let Some(way) = self.way_of(&relation, column) {
+                    masked.insert((*oid, column), way);
+                }
+            }
+        }
+        if masked.is_empty() {
+            return None;
+        }
+        // What a part has its whole shows, and the other way round.
+        loop {
+            let before = masked.len();
+            for oid in family {
+                let Some(relation) = known.relation(*oid) else { continue };
+                for (_, column) in relation.columns {
+                    let kin = relation.kin.iter();
+                    let way = kin.filter_map(|kin| masked.get(&(*kin, column.as_str()))).max();
+                    if let Some(way) = way.copied() {
+                        masked.entry((*oid, column)).or_insert(way);
+                    }
+                }
+            }
+            if masked.len() == before {
+                break;
+            }
+        }
+        let (mut schema, mut tables) = (Schema::default(), Vec::new());
+        schema.path = path_is_known.then(|| known.path.clone());
+        schema.view_path.clone_from(&known.path);
+        for oid in family {
+            let Some(relation) = known.relation(*oid) else { continue };
+            let way = |name: &str| masked.get(&(*oid, name)).copied();
+            let column = |(_, name): &(i16, String)| TableColumn {
+                name: name.clone(),
+                // A view's columns are followed to where they come from.
+                masked: way(name).is_some(),
+            };
+            schema.tables.push(Table {
+                schema: relation.name.schema.clone().unwrap_or_default(),
+                name: relation.name.name.clone(),
+                columns: relation.columns.iter().map(column).collect(),
+                query: relation.text.map(str::to_owned),
+                unknown: relation.columns.is_empty(),
+            });
+            let numbered = relation.columns.iter().map(|(number, name)| (*number, way(name)));
+            let columns = numbered.collect();
+            tables.push(Numbered { oid: *oid, is_view: relation.is_view, columns });
+        }
+        Some(Columns { schema: Arc::new(schema), tables })
+    }
+
+    fn way_of(&self, relation: &crate::catalog::Described<'_>, column: &str) -> Option<u16> {
+        let name = relation.name;
+        let meant =
+            |one: &Arc<Loaded>| one.mask.columns.iter().any(|glob| glob.is_of(name, column));
+        if let Some(place) = self.masks.iter().position(meant) {
+            return u16::try_from(place + 1).ok();
+        }
+        let own = STATISTICS.iter().find(|(own, columns)| {
+            let schema = name.schema.as_deref();
+            *own == name.name
+                && (schema == Some("pg_catalog") || *own == "pg_stat_statements")
+                && (columns.is_empty() || columns.contains(&column))
+        });
+        own.map(|_| WHOLE)
+    }
+}

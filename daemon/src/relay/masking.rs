@@ -1,0 +1,338 @@
+//! What a session's masks say of a command, before it is decided.
+//!
+//! Does not belong here: which columns are masked, and what becomes of values (`masks`).
+
+use std::{collections::HashMap, rc::Rc, sync::Arc};
+
+use chaperone_model::{CommandKind, Lineage, NameUse, Outputs, Reading};
+use chaperone_wire::postgres::{Masks, Refusal};
+
+use super::{
+    Relay,
+    deciding::{Pending, Turn},
+};
+use crate::catalog::Known;
+use crate::masks::{Blind, Columns, Concern, Guess, OfSession, Traced};
+
+/// Statements, and names, of which it is remembered what comes of them.
+const REMEMBERED: usize = 1000;
+
+/// Statements of which it is remembered what they have to do with masked columns.
+const WEIGHED: usize = 64;
+
+/// What stands in the log for a text whose values cannot be left out.
+const WITHHELD: &str = "(withheld: it holds values for masked columns)";
+
+/// What a session's masks need to know of it.
+#[derive(Default)]
+pub(super) struct Masking {
+    of: Option<Arc<OfSession>>,
+    /// What statements have to do with masked columns, by their readings.
+    concerns: HashMap<usize, Weighed>,
+    /// Prepared statements, by their readings: held so that no other gets its address.
+    prepared: HashMap<usize, (Arc<Reading>, Rc<Traced>)>,
+    /// What SQL's `PREPARE` and `DECLARE` made; `None` where a name was given twice.
+    named: HashMap<String, Option<Rc<Traced>>>,
+}
+
+/// What a statement was found to have to do with masked columns, and what that depends on.
+struct Weighed {
+    /// Held so that no other gets its address.
+    resolved: Arc<Reading>,
+    known: Arc<Known>,
+    version: u64,
+    path_is_known: bool,
+    concern: Concern,
+}
+
+/// How far following a command's columns has come.
+#[derive(Default)]
+pub(super) enum Followed {
+    /// It has not begun.
+    #[default]
+    No,
+    /// The columns of its text were looked for; `None` where nothing was found out.
+    Found(Arc<Columns>, Option<Followup>),
+    /// It is done.
+    Done,
+}
+
+/// What a process said of a text.
+pub(super) struct Followup {
+    lineage: Option<Arc<Vec<Lineage>>>,
+    without_values: Option<String>,
+}
+
+/// What the masks say of a command.
+#[derive(Default)]
+pub(super) struct Said {
+    /// What masks its results.
+    masks: Option<Rc<Traced>>,
+    /// Why it does not go on, and the mask that says so.
+    pub(super) refusal: Option<(Arc<str>, Refusal)>,
+    /// Its text and parameters in the log are without values.
+    pub(super) withheld: bool,
+}
+
+impl Said {
+    /// It is to be found out once more. What was withheld stays so.
+    pub(super) fn forget(&mut self) {
+        (self.masks, self.refusal) = (None, None);
+    }
+
+    pub(super) fn masks(&self) -> Option<Rc<dyn Masks>> {
+        self.masks.clone().map(|masks| masks as Rc<dyn Masks>)
+    }
+}
+
+impl Masking {
+    pub(super) fn new(of: Option<Arc<OfSession>>) -> Self {
+        Self { of, ..Self::default() }
+    }
+
+    /// What masks the results of what is run by a name that is not known.
+    pub(super) fn blind(&self) -> Option<Rc<dyn Masks>> {
+        self.of.is_some().then(|| Rc::new(Blind) as Rc<dyn Masks>)
+    }
+
+    /// What was found of a prepared statement, by its reading.
+    pub(super) fn of_prepared(&self, reading: Option<&Arc<Reading>>) -> Option<Rc<Traced>> {
+        let (_, traced) = self.prepared.get(&address(reading?))?;
+        Some(traced.clone())
+    }
+
+    /// A statement is prepared, which is known by this reading from here on.
+    pub(super) fn prepared(&mut self, reading: Option<&Arc<Reading>>, said: &Said) {
+        let (Some(reading), Some(traced)) = (reading, &said.masks) else { return };
+        if self.prepared.len() >= REMEMBERED {
+            // What runs of those is refused, and can be prepared again.
+            self.prepared.clear();
+        }
+        self.prepared.insert(address(reading), (reading.clone(), traced.clone()));
+    }
+
+    fn name(&mut self, name: &str, traced: &Rc<Traced>) {
+        if self.named.len() >= REMEMBERED {
+            self.named.clear();
+        }
+        self.named
+            .entry(name.to_owned())
+            .and_modify(|known| *known = None)
+            .or_insert_with(|| Some(traced.clone()));
+    }
+}
+
+impl Relay<'_> {
+    /// Finds out what the masks say of a command. Gives it back where its columns have to be followed
+    /// first: then it is the session's turn to wait.
+    pub(super) fn follow(&mut self, mut pending: Pending) -> Option<Pending> {
+        let Some(of) = self.deciding.masking.of.clone() else { return Some(pending) };
+        if pending.command.kind == CommandKind::Cancel {
+            return Some(pending);
+        }
+        match std::mem::take(&mut pending.followed) {
+            Followed::Done => {
+                pending.followed = Followed::Done;
+                return Some(pending);
+            }
+            Followed::Found(columns, found) => {
+                pending.followed = Followed::Done;
+                self.found(&mut pending, &of, columns, found);
+                return Some(pending);
+            }
+            Followed::No => {}
+        }
+        let columns = match self.concern(&pending, &of) {
+            Concern::None => {
+                pending.followed = Followed::Done;
+                return Some(pending);
+            }
+            Concern::Unclear(why) => {
+                pending.followed = Followed::Done;
+                pending.said.refusal = Some(unclear(&why));
+                return Some(pending);
+            }
+            Concern::Follow(columns) => columns,
+        };
+        let text = pending.original.as_ref().or(pending.command.text.as_ref());
+        let Some(text) = text.cloned() else {
+            pending.followed = Followed::Done;
+            self.runs_again(&mut pending, &columns);
+            return Some(pending);
+        };
+        let local = self.session.local.clone();
+        let agent = self.session.identity.agent.clone();
+        let schema = columns.schema.clone();
+        let following = async move {
+            let lineage = local.readers.lineage(&text, &schema, &agent.0).await;
+            let uses = |all: &Arc<Vec<Lineage>>| all.iter().any(|one| !one.uses.is_empty());
+            let holds = lineage.as_ref().is_none_or(uses);
+            let without_values =
+                if holds { local.readers.without_values(&text, &agent.0).await } else { None };
+            Followup { lineage, without_values }
+        };
+        self.deciding.turn = Turn::Following(pending, columns, Box::pin(following));
+        None
+    }
+
+    fn concern(&mut self, pending: &Pending, of: &OfSession) -> Concern {
+        let (Some(raw), Some(resolved)) = (&pending.raw, &pending.command.reading) else {
+            return Concern::Unclear("which statement it is, is not known here".into());
+        };
+        let Some(known) = &pending.known else {
+            return if pending.asked {
+                Concern::Unclear("the target's catalog could not be asked".into())
+            } else {
+                of.without_catalog(raw)
+            };
+        };
+        let sight = self.deciding.looking.sight();
+        let (version, path_is_known) = (sight.version(), pending.path_is_known);
+        let concerns = &mut self.deciding.masking.concerns;
+        // A command that was seen before costs no more than this.
+        if let Some(one) = concerns.get(&address(resolved))
+            && Arc::ptr_eq(&one.known, known)
+            && (one.version, one.path_is_known) == (version, path_is_known)
+        {
+            return one.concern.clone();
+        }
+        let concern = of.concern(raw, resolved, known, sight, path_is_known);
+        if concerns.len() >= WEIGHED {
+            concerns.clear();
+        }
+        let (resolved, known, again) = (resolved.clone(), known.clone(), concern.clone());
+        let one = Weighed { resolved, known, version, path_is_known, concern: again };
+        concerns.insert(address(&one.resolved), one);
+        concern
+    }
+
+    /// A command with a text, whose columns were followed.
+    fn found(
+        &mut self,
+        pending: &mut Pending,
+        of: &Arc<OfSession>,
+        columns: Arc<Columns>,
+        found: Option<Followup>,
+    ) {
+        let Followup { lineage, without_values } =
+            found.unwrap_or(Followup { lineage: None, without_values: None });
+        let statements = pending.raw.as_ref().map_or(0, |raw| raw.statements.len());
+        let lineage = lineage.filter(|lineage| lineage.len() == statements);
+        let Some(lineage) = lineage else {
+            pending.said.refusal = Some(unclear("where its columns come from cannot be told"));
+            withhold(pending, without_values);
+            return;
+        };
+        let mut traced = Traced::new(of.clone(), columns, lineage);
+        if let Some(name) = traced.runs() {
+            let known = self.deciding.masking.named.get(&name).cloned().flatten();
+            let Some(known) = known.filter(|_| traced.lineage.len() == 1) else {
+                let why = format!("it is not known where the columns of {name} come from");
+                pending.said.refusal = Some(unclear(&why));
+                withhold(pending, without_values);
+                return;
+            };
+            traced = Traced::clone(&known);
+        } else if let Some(guess) = traced.guess() {
+            pending.said.refusal = Some(guessed(guess));
+        }
+        if pending.said.refusal.is_none() && pending.command.kind == CommandKind::Query {
+            pending.said.refusal = self.too_often(&traced);
+        }
+        if traced.holds_values() {
+            withhold(pending, without_values);
+        }
+        let traced = Rc::new(traced);
+        let names = pending.raw.iter().flat_map(|raw| &raw.statements);
+        for one in names {
+            if let Some(NameUse::Prepares(name) | NameUse::Declares(name)) = &one.name {
+                self.deciding.masking.name(name, &traced);
+            }
+        }
+        pending.said.masks = Some(traced);
+    }
+
+    /// A prepared statement runs, which may be about masked columns.
+    fn runs_again(&mut self, pending: &mut Pending, columns: &Arc<Columns>) {
+        let Some(traced) = pending.prepared.take() else {
+            let why = "which statement it is, is not known here: prepare it again";
+            pending.said.refusal = Some(unclear(why));
+            return;
+        };
+        if *traced.columns != **columns {
+            // The server binds names when it prepares, and may bind them anew.
+            let why = "its names may stand for something else by now: prepare it again";
+            pending.said.refusal = Some(unclear(why));
+            return;
+        }
+        if pending.command.kind == CommandKind::Execute {
+            pending.said.refusal = self.too_often(&traced);
+        }
+        if traced.holds_values() {
+            withhold_parameters(pending);
+        }
+    }
+
+    /// Counts a comparison with a masked column.
+    fn too_often(&self, traced: &Traced) -> Option<(Arc<str>, Refusal)> {
+        let (most, mask) = traced.equality()?;
+        let session = self.session;
+        let equalities = &session.shared.masks.equalities;
+        let count = equalities.count(&session.identity.agent, &session.target);
+        (count > most).then(|| {
+            let what = "compares a masked column with a value too often";
+            let (rule, refusal) = guessed(Guess { mask, what });
+            (rule, refusal.hint(format!("{most} such statements may run in a minute.")))
+        })
+    }
+}
+
+impl Traced {
+    /// The prepared statement or cursor that it runs, where it runs one.
+    fn runs(&self) -> Option<String> {
+        self.lineage.iter().find_map(|lineage| match &lineage.outputs {
+            Outputs::Of(name) => Some(name.clone()),
+            _ => None,
+        })
+    }
+}
+
+/// The log has the statement without the values that it compares or writes.
+fn withhold(pending: &mut Pending, without_values: Option<String>) {
+    let without_values = without_values.unwrap_or_else(|| WITHHELD.into());
+    let original = pending.command.text.replace(without_values);
+    pending.original = pending.original.take().or(original);
+    withhold_parameters(pending);
+}
+
+fn withhold_parameters(pending: &mut Pending) {
+    pending.said.withheld = true;
+    if let Some(parameters) = &mut pending.command.parameters {
+        *parameters = String::from("[]");
+        pending.command.parameters_cut = true;
+    }
+}
+
+fn unclear(why: &str) -> (Arc<str>, Refusal) {
+    let refusal = Refusal::new(
+        "42501",
+        format!("chaperone cannot tell which masked columns this statement shows: {why}"),
+    )
+    .hint("Write it in a simpler way, or ask operations to change the masks.");
+    ("masks".into(), refusal)
+}
+
+fn guessed(Guess { mask, what }: Guess) -> (Arc<str>, Refusal) {
+    let refusal =
+        Refusal::new("42501", format!("chaperone does not allow this statement: it {what}"));
+    let refusal = match &mask {
+        Some(mask) => refusal.detail(format!("Mask: {mask}.")),
+        None => refusal,
+    };
+    let refusal = refusal.hint("Do it without that column, or ask operations to change the mask.");
+    (mask.unwrap_or_else(|| "masks".into()), refusal)
+}
+
+fn address(reading: &Arc<Reading>) -> usize {
+    Arc::as_ptr(reading) as usize
+}

@@ -1,0 +1,280 @@
+//! P5: ways to a masked value, each tried by three drivers in text and binary, by the simple and the
+//! extended protocol. What the agent and the log get is searched for the values in any clothes.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+use anyhow::{Context, Result, ensure};
+use chaperone_host_tests::{Host, Scene};
+use serde_json::Value;
+
+/// Parts of the values that no agent may see, as texts, reversed, in hexadecimal, in base64, as
+/// drivers show them, and as they are on the wire.
+const SECRETS: [&str; 47] = [
+    "secretmail",
+    "liamterces",
+    "7365637265746d61696c",
+    "enE3c2VjcmV0",
+    "d3Y4c2VjcmV0",
+    "secretone",
+    "secrettwo",
+    "secretthree",
+    "tagsecret",
+    "terceSgat",
+    "docsecret",
+    "plainsecret",
+    "pagesecret",
+    "746167736563726574",
+    "646f63736563726574",
+    "5551234",
+    "5555678",
+    "49297777123",
+    "49298888123",
+    "34393239373737",
+    "918273645",
+    "827364519",
+    "000907230e3d",
+    "7713.25",
+    "8814.36",
+    "40be2140",
+    "40c1372e",
+    "7788990011",
+    "8899001122",
+    "001bac0b",
+    "001f9d9d",
+    "feedfacedeadbeef",
+    "cafebabe0badf00d",
+    "a3b1c2d4",
+    "b4c2d3e5",
+    "203.0.113",
+    "198.51.100",
+    "cb00714d",
+    "c6336458",
+    "1961-07",
+    "1962-08",
+    "1961, 7",
+    "1962, 8",
+    "1999-08-17",
+    "2001-09-18",
+    "934888953",
+    "1999, 8, 17",
+];
+
+/// The masks of the suite.
+const MASKS: &str = r#"
+[[mask]]
+name = "mail"
+columns = ["public.*.email"]
+with = "pseudonym"
+prefix = "p-"
+key = "file:KEY"
+
+[[mask]]
+name = "numbers"
+columns = ["public.customers.phone", "public.customers.pan"]
+with = "partial"
+last = 2
+
+[[mask]]
+name = "dates"
+columns = ["public.customers.born", "public.customers.seen"]
+with = "year"
+
+[[mask]]
+name = "all else"
+columns = [
+    "public.customers.tags", "public.customers.doc", "public.customers.plain",
+    "public.customers.balance", "public.customers.score", "public.customers.serial",
+    "public.customers.raw", "public.customers.key", "public.customers.ip", "public.customers.page",
+]
+with = "constant"
+text = "0"
+"#;
+
+/// A host with masks, and people to be masked.
+pub(crate) fn masked(masks: &str) -> Result<Host> {
+    let folder = tempfile::tempdir()?.keep();
+    let key = folder.join("key");
+    fs::write(&key, "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef")?;
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
+    let masks = masks.replace("KEY", &key.display().to_string());
+    let host =
+        Scene::default().target("credential = { user = \"postgres\" }").more(&masks).start()?;
+    host.postgres().sql(include_str!("leaks/schema.sql"))?;
+    Ok(host)
+}
+
+/// What each way shows, by a driver.
+fn shown(host: &Host, folder: &Path, driver: &str, direct: bool) -> Result<Vec<(String, String)>> {
+    let place = |name: &str, content: &str| {
+        let path = folder.join(name);
+        fs::write(&path, content)?;
+        Ok::<_, anyhow::Error>(path.display().to_string())
+    };
+    let program = place("read.py", include_str!("leaks/read.py"))?;
+    let ways = place("ways.txt", include_str!("leaks/ways.txt"))?;
+    let python = host.newer_python()?;
+    let out = if direct {
+        let schema = place("schema.sql", include_str!("leaks/schema.sql"))?;
+        host.outside(&python, &[&program, driver, &ways, &schema])?
+    } else {
+        host.agent(&python, &[&program, driver, &ways])?
+    };
+    out.ok()?
+        .lines()
+        .map(|line| {
+            let line: Value = serde_json::from_str(line)?;
+            let seen = line["seen"].as_array().context("what was seen")?;
+            let seen: Vec<&str> = seen.iter().filter_map(Value::as_str).collect();
+            Ok((line["way"].as_str().context("a way")?.to_owned(), seen.join("\n")))
+        })
+        .collect()
+}
+
+/// Which secrets are in something, whatever the case.
+fn secrets(text: &str) -> Vec<&'static str> {
+    let text = text.to_lowercase();
+    SECRETS.into_iter().filter(|secret| text.contains(&secret.to_lowercase())).collect()
+}
+
+#[test]
+fn p5_no_way_leads_to_a_masked_value() -> Result<()> {
+    let host = masked(MASKS)?;
+    let folder = tempfile::tempdir()?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+    let mut leaks = Vec::new();
+    for driver in ["text", "binary", "asyncpg"] {
+        let ways = shown(&host, folder.path(), driver, false)?;
+        ensure!(ways.len() > 200, "all ways were tried: {}", ways.len());
+        for (way, seen) in ways {
+            ensure!(!seen.starts_with("broken"), "{driver}: {way}: {seen}");
+            let found = secrets(&seen);
+            if !found.is_empty() {
+                leaks.push(format!("{driver}: {way}: {found:?}"));
+            }
+        }
+    }
+    ensure!(leaks.is_empty(), "{} leaks:\n{}", leaks.len(), leaks.join("\n"));
+    host.commands()?;
+    for file in host.log_files()? {
+        let bytes = fs::read(&file).unwrap_or_default();
+        let found = secrets(&String::from_utf8_lossy(&bytes));
+        ensure!(found.is_empty(), "{}: {found:?}", file.display());
+    }
+    Ok(())
+}
+
+#[test]
+fn without_masks_the_ways_lead_there() -> Result<()> {
+    let host = masked("")?;
+    let folder = tempfile::tempdir()?;
+    let ways = shown(&host, folder.path(), "text", true)?;
+    let (leak, none): (Vec<_>, Vec<_>) =
+        ways.into_iter().partition(|(_, seen)| !secrets(seen).is_empty());
+    let others: Vec<&str> = none.iter().map(|(way, _)| way.as_str()).collect();
+    ensure!(
+        leak.len() >= 170,
+        "only {} lead there; these do not:\n{}",
+        leak.len(),
+        others.join("\n")
+    );
+    Ok(())
+}
+
+/// What psql shows of statements, each in a message of its own.
+fn psql(host: &Host, statements: &[&str]) -> Result<String> {
+    let out = host.psql(statements)?;
+    ensure!(out.code == Some(0), "{statements:?}: {}", out.err);
+    Ok(out.out.trim_end().to_owned())
+}
+
+#[test]
+fn p5_masked_columns_have_their_form_and_the_others_are_as_they_are() -> Result<()> {
+    let host = masked(MASKS)?;
+    let shown = psql(&host, &["SELECT id, note, phone, born, serial FROM customers WHERE id = 1"])?;
+    assert_eq!(shown, "1|first note|*************45|1961-01-01|0");
+    // Equal values stay equal, also through views.
+    let mail = psql(&host, &["SELECT email FROM customers WHERE id = 1"])?;
+    assert!(mail.starts_with("p-") && !mail.contains('@'), "{mail}");
+    for same in [
+        "SELECT address FROM people WHERE id = 1",
+        "SELECT e FROM (SELECT email AS e, id FROM customers) x WHERE id = 1",
+        "WITH c AS (SELECT * FROM customers) SELECT email FROM c WHERE id = 1",
+        "SELECT email FROM parted_1",
+        "UPDATE customers SET note = 'first note' WHERE id = 1 RETURNING email",
+    ] {
+        assert_eq!(psql(&host, &[same])?, mail, "{same}");
+    }
+    let cursor = [
+        "BEGIN",
+        "DECLARE c CURSOR FOR SELECT email, note FROM customers WHERE id = 1",
+        "FETCH ALL FROM c",
+        "COMMIT",
+    ];
+    assert_eq!(psql(&host, &cursor)?, format!("{mail}|first note"));
+    // What is made of a masked column is not shown.
+    assert_eq!(
+        psql(&host, &["SELECT upper(email), note FROM customers WHERE id = 1"])?,
+        "|first note"
+    );
+    // What has nothing to do with one is.
+    assert_eq!(
+        psql(
+            &host,
+            &[
+                "SELECT o.id, what, note FROM orders o JOIN customers c ON c.id = o.customer WHERE o.id = 1"
+            ]
+        )?,
+        "1|a lamp|first note"
+    );
+    assert_eq!(psql(&host, &["COPY orders TO STDOUT"])?, "1\t1\ta lamp\n2\t2\ta chair");
+    let count = psql(&host, &["SELECT count(*), count(email) FROM customers"])?;
+    assert_eq!(count, "2|2");
+    Ok(())
+}
+
+#[test]
+fn p5_what_was_masked_stands_in_the_log_and_nothing_else() -> Result<()> {
+    let host = masked(MASKS)?;
+    psql(&host, &["SELECT id, email, phone FROM customers ORDER BY id"])?;
+    psql(&host, &["SELECT id FROM customers WHERE email = 'zq7secretmail@leak.example'"])?;
+    psql(&host, &["INSERT INTO customers (id, email) VALUES (7, 'newsecretmail@leak.example')"])?;
+    let commands = host.commands()?;
+    let last = commands.len() - 3;
+    let masked: Value = serde_json::from_str(commands[last]["masked"].as_str().context("masks")?)?;
+    assert_eq!(masked, serde_json::json!({ "mail": 2, "numbers": 2 }));
+    assert_eq!(commands[last + 1]["statement"], "SELECT id FROM customers WHERE email = $1");
+    assert_eq!(
+        commands[last + 2]["statement"],
+        "INSERT INTO customers (id, email) VALUES ($1, $2)"
+    );
+    assert_eq!(commands[last + 2]["status"], "ok");
+    Ok(())
+}
+
+#[test]
+fn p5_guesses_are_refused_and_comparisons_are_counted() -> Result<()> {
+    let host = masked(&MASKS.replace("prefix = \"p-\"", "prefix = \"p-\"\nequality = 3"))?;
+    for guess in [
+        "SELECT id FROM customers WHERE email LIKE 'zq%'",
+        "SELECT id FROM customers WHERE email > 'z'",
+        "SELECT id FROM customers WHERE substr(email, 1, 1) = 'z'",
+        "SELECT id FROM customers WHERE email IN ('a', 'b')",
+        "SELECT id FROM customers ORDER BY email",
+        "SELECT count(*) FROM customers GROUP BY email",
+        "SELECT DISTINCT email FROM customers",
+        "SELECT a.id FROM customers a JOIN customers b ON a.email > b.email",
+        "DELETE FROM customers WHERE email LIKE 'zq%'",
+        "SELECT 1 / (ascii(email) - 122) FROM customers",
+        "SELECT generate_series(1, ascii(email)) FROM customers",
+        "SELECT pg_sleep(ascii(email) / 1000) FROM customers",
+        "SELECT id FROM customers LIMIT (SELECT ascii(email) FROM customers WHERE id = 1)",
+    ] {
+        let out = host.psql(&[guess])?;
+        assert!(out.err.contains("masked column"), "{guess}: {}", out.err);
+    }
+    for time in 1..=4 {
+        let out = host.psql(&["SELECT id FROM customers WHERE email = 'a@b'"])?;
+        assert_eq!(out.err.contains("too often"), time > 3, "{time}: {}", out.err);
+    }
+    Ok(())
+}
