@@ -270,6 +270,12 @@ pub(crate) fn examine(config: &Config) -> Result<Vec<String>> {
             upstream::examine(target, own).with_context(|| format!("target {}", target.name))?;
         elsewhere.extend(found.iter().map(|what| format!("target {}: {what}", target.name)));
     }
+    for mask in &config.masks {
+        match Masks::load(std::slice::from_ref(mask)) {
+            Err(error) if error.is_elsewhere() => elsewhere.push(error.to_string()),
+            loaded => drop(loaded?),
+        }
+    }
     Ok(elsewhere)
 }
 

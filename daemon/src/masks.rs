@@ -51,6 +51,13 @@ pub(crate) enum MaskError {
     Short(Arc<str>),
 }
 
+impl MaskError {
+    /// Whether what is missing is there for nobody but the daemon's unit.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::Secret { source: SecretError::NoCredentials(_), .. })
+    }
+}
+
 impl Masks {
     /// Reads the keys.
     pub(crate) fn load(masks: &[Mask]) -> Result<Self, MaskError> {
@@ -162,6 +169,14 @@ impl OfSession {
             }
             if resolved.opaque && !self.lets_code_run() {
                 return Some(format!("it may run code that nobody reads: {}", resolved.reason));
+            }
+            // Where the server keeps long values of all columns.
+            let toast = |one: &chaperone_model::Relation| {
+                one.name.schema.as_deref().is_some_and(|schema| schema.starts_with("pg_toast"))
+                    || one.name.name.starts_with("pg_toast")
+            };
+            if read.relations.iter().any(toast) {
+                return Some("it names what the server keeps long values in".into());
             }
             // Masks speak of schemas by name.
             (read.kind == "ALTER SCHEMA")

@@ -171,3 +171,59 @@ fn form(raw: &Raw) -> Result<Form, Misplaced> {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chaperone_policy::mask::{Form, Keep};
+
+    use super::super::tests::{GOOD, parse};
+
+    /// A configuration whose target the daemon can ask.
+    fn with(lines: &str) -> Result<Vec<super::Mask>, String> {
+        let good = GOOD.replace("[[target]]", "[[target]]\ncredential = { user = \"app\" }");
+        parse(&format!("{good}[[mask]]\n{lines}\n")).map(|config| config.masks)
+    }
+
+    const MASK: &str = "name = \"mail\"\ncolumns = [\"public.customers.email\", \"*.cards.pan\"]\n";
+
+    #[test]
+    fn a_mask_is_read() {
+        let masks = with(&format!("{MASK}with = \"partial\"\nlast = 4")).expect("good");
+        assert_eq!(masks[0].form, Form::Partial(Keep::Last(4)));
+        assert!(!masks[0].guessing && !masks[0].unread);
+        assert_eq!(masks[0].equality, super::EQUALITY);
+        let key = format!("{MASK}with = \"pseudonym\"\nkey = \"systemd:mask\"");
+        assert_eq!(with(&key).expect("good")[0].form, Form::Pseudonym("".into()));
+        assert!(
+            with(&format!("{key}\n[[mask]]\n{key}")).expect_err("two").contains("another mask")
+        );
+    }
+
+    #[test]
+    fn mistakes_in_a_mask_are_told() {
+        for (lines, why) in [
+            ("with = \"hide\"", "no way to mask"),
+            ("with = \"partial\"", "how much of it stays"),
+            ("with = \"partial\"\nfirst = 1\nlast = 1", "not both"),
+            ("with = \"pseudonym\"", "needs a key"),
+            ("with = \"constant\"", "which constant"),
+            ("with = \"null\"\nlast = 4", "for with = \"partial\" alone"),
+            ("with = \"null\"\nwhen = { class = \"read\" }", "cannot speak of statements"),
+            ("with = \"null\"\nguessing = \"hold\"", "\"refuse\" or \"allow\""),
+            ("with = \"null\"\nhidden = true", "hidden"),
+        ] {
+            let told = with(&format!("{MASK}{lines}")).expect_err(lines);
+            assert!(told.contains(why), "{lines}: {told}");
+        }
+        let told =
+            with("name = \"a\"\ncolumns = [\"email\"]\nwith = \"null\"").expect_err("a column");
+        assert!(told.contains("is no column"), "{told}");
+    }
+
+    #[test]
+    fn p2_a_mask_needs_a_target_that_can_be_asked() {
+        let told =
+            parse(&format!("{GOOD}[[mask]]\n{MASK}with = \"null\"\n")).expect_err("no credential");
+        assert!(told.contains("catalog"), "{told}");
+    }
+}

@@ -38,6 +38,11 @@ impl Traced {
         Self { masks, columns, lineage }
     }
 
+    /// Whether the same comes of both.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        self.columns == other.columns && self.lineage == other.lineage
+    }
+
     /// What it does that is not allowed.
     pub(crate) fn guess(&self) -> Option<Guess> {
         for lineage in &*self.lineage {

@@ -117,7 +117,12 @@ impl Masking {
         }
         self.named
             .entry(name.to_owned())
-            .and_modify(|known| *known = None)
+            .and_modify(|known| {
+                // Whether the server took the last of them is not waited for.
+                if known.as_ref().is_some_and(|known| !known.is_like(traced)) {
+                    *known = None;
+                }
+            })
             .or_insert_with(|| Some(traced.clone()));
     }
 }

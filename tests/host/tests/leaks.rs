@@ -1,4 +1,4 @@
-//! P5: ways to a masked value, each tried by three drivers in text and binary, by the simple and the
+//! P5: ways to a masked value, each tried by psql and by drivers in text and binary, by the simple and the
 //! extended protocol. What the agent and the log get is searched for the values in any clothes.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
@@ -142,7 +142,7 @@ fn p5_no_way_leads_to_a_masked_value() -> Result<()> {
     let folder = tempfile::tempdir()?;
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
     let mut leaks = Vec::new();
-    for driver in ["text", "binary", "asyncpg"] {
+    for driver in ["text", "binary", "asyncpg", "psql"] {
         let ways = shown(&host, folder.path(), driver, false)?;
         ensure!(ways.len() > 200, "all ways were tried: {}", ways.len());
         for (way, seen) in ways {
@@ -154,7 +154,11 @@ fn p5_no_way_leads_to_a_masked_value() -> Result<()> {
         }
     }
     ensure!(leaks.is_empty(), "{} leaks:\n{}", leaks.len(), leaks.join("\n"));
-    host.commands()?;
+    for command in host.commands()? {
+        let command = host.command(&command["id"])?.to_string();
+        let found = secrets(&command);
+        ensure!(found.is_empty(), "{found:?}: {command}");
+    }
     for file in host.log_files()? {
         let bytes = fs::read(&file).unwrap_or_default();
         let found = secrets(&String::from_utf8_lossy(&bytes));
@@ -211,6 +215,8 @@ fn p5_masked_columns_have_their_form_and_the_others_are_as_they_are() -> Result<
         "COMMIT",
     ];
     assert_eq!(psql(&host, &cursor)?, format!("{mail}|first note"));
+    let twice = [&cursor[..], &cursor[..]].concat();
+    assert_eq!(psql(&host, &twice)?, format!("{mail}|first note\n{mail}|first note"));
     // What is made of a masked column is not shown.
     assert_eq!(
         psql(&host, &["SELECT upper(email), note FROM customers WHERE id = 1"])?,

@@ -386,6 +386,14 @@ impl Walk<'_> {
 
     /// A column with nothing before it, or a whole row.
     fn bare(&mut self, name: &str) -> Origin {
+        match self.found(name) {
+            Some(origin) => origin,
+            None => self.lost(),
+        }
+    }
+
+    /// The same; `None` where nothing in `FROM` has the name.
+    pub(super) fn found(&mut self, name: &str) -> Option<Origin> {
         let mut open = false;
         for level in self.levels.iter().rev() {
             let of = level.iter().flat_map(|item| &item.columns);
@@ -393,22 +401,22 @@ impl Walk<'_> {
                 of.filter(|column| column.name == name).map(|column| &column.origin).collect();
             let unknown = level.iter().any(|item| item.unknown);
             if unknown {
-                return self.lost();
+                return Some(self.lost());
             }
             match found.as_slice() {
                 [] => {}
                 // Where something else may have it, too, the server takes the one that there is.
-                [one] => return (*one).clone(),
+                [one] => return Some((*one).clone()),
                 // Both sides of a join have it as one column.
-                several => return made(several.iter().copied()),
+                several => return Some(made(several.iter().copied())),
             }
             if let Some(item) = level.iter().find(|item| item.name == name) {
-                return item.whole();
+                return Some(item.whole());
             }
             // It may be of that, or of something around it.
             open |= level.iter().any(|item| item.open);
         }
-        if open || SYSTEM.contains(&name) { Origin::Clear } else { self.lost() }
+        (open || SYSTEM.contains(&name)).then_some(Origin::Clear)
     }
 
     /// What goes by a name.

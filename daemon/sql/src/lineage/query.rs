@@ -136,6 +136,13 @@ impl Walk<'_> {
         for node in group_clause {
             let origin = self.key(node, outs.as_deref(), target_list);
             self.used(&origin, How::Group);
+            // A name is one of FROM before it is one of the result.
+            if let Some(NodeEnum::ColumnRef(column)) = &node.node
+                && let [name] = names::parts(&column.fields).as_slice()
+                && let Some(origin) = self.found(&names::cut(name))
+            {
+                self.used(&origin, How::Group);
+            }
         }
         if let Some(condition) = having_clause {
             self.condition(condition);
@@ -205,17 +212,13 @@ impl Walk<'_> {
             },
             Some(NodeEnum::ColumnRef(column)) if column.fields.len() == 1 => {
                 let name = names::parts(&column.fields).first().map(|name| names::cut(name));
-                // The one or the other: both count.
-                let named = of_result(&|_, out| Some(&out.name) == name.as_ref());
-                let own = outs.is_some_and(|outs| {
-                    outs.iter().any(|out| Some(&out.name) == name.as_ref())
-                }) && targets.iter().any(|target| matches!(&target.node,
-                    Some(NodeEnum::ResTarget(target)) if Some(&names::cut(&target.name)) == name.as_ref()));
+                let is_meant = |out: &Out| Some(&out.name) == name.as_ref();
+                let own = outs.is_some_and(|outs| outs.iter().any(is_meant));
                 // What stands above both sides of a UNION has no FROM of its own.
                 if own || targets.is_empty() {
-                    named
+                    of_result(&|_, out| is_meant(out))
                 } else {
-                    made([&named, &self.expression(node)])
+                    self.expression(node)
                 }
             }
             Some(NodeEnum::GroupingSet(set)) => {

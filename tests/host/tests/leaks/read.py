@@ -49,6 +49,16 @@ def run_psycopg(way, binary):
     return seen
 
 
+def run_psql(way):
+    import subprocess
+
+    # Not as arguments: those are the process's own words, and stand in the log as such.
+    text = "".join(statement + ";\n" for statement in way.split(" ;; "))
+    arguments = ["psql", "-X", "-q", "-A", "-t"]
+    ran = subprocess.run(arguments, input=text.encode(), capture_output=True, timeout=60)
+    return [shown(ran.stdout), shown(ran.stderr)]
+
+
 async def run_asyncpg(way):
     import asyncpg
 
@@ -80,6 +90,8 @@ for way in ways:
     try:
         if driver == "asyncpg":
             seen = asyncio.run(asyncio.wait_for(run_asyncpg(way), 20))
+        elif driver == "psql":
+            seen = run_psql(way)
         else:
             seen = run_psycopg(way, driver == "binary")
     except Exception as error:
