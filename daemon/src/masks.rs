@@ -164,7 +164,7 @@ impl OfSession {
     /// Why it cannot be told what a text shows.
     fn objection(&self, read: &Reading, resolved: &Reading) -> Option<String> {
         read.statements.iter().zip(&resolved.statements).find_map(|(read, resolved)| {
-            if read.kind == UNREADABLE {
+            if read.kind == UNREADABLE && !self.lets_code_run() {
                 return Some("it cannot be read".into());
             }
             if resolved.opaque && !self.lets_code_run() {
