@@ -18,7 +18,7 @@ pub use identity::{
     AgentName, Digest, Doubt, Identity, Process, Run, STEP, Script, Version, VersionSource,
 };
 pub use lineage::{
-    ColumnRef, CopyFormat, How, Lineage, MaskedUse, Origin, Outputs, Schema, Table, TableColumn,
+    ColumnRef, How, Lineage, MaskedUse, Origin, Outputs, Schema, Table, TableColumn,
 };
 pub use reading::{
     Access, Column, NameUse, QualifiedName, Reading, Relation, Rung, Statement, UNREADABLE,

@@ -49,8 +49,8 @@ pub struct Lineage {
     pub outputs: Outputs,
     /// What it does with masked columns, but for giving them out.
     pub uses: Vec<MaskedUse>,
-    /// Of `COPY … TO STDOUT`: how rows are written.
-    pub copy: Option<CopyFormat>,
+    /// It copies its result out (`COPY … TO`).
+    pub copies: bool,
 }
 
 /// The columns of a result.
@@ -118,36 +118,4 @@ pub enum How {
     Computed,
     /// Its values are written elsewhere.
     Copied,
-}
-
-/// How `COPY` writes rows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CopyFormat {
-    /// Lines.
-    Text {
-        /// Between values.
-        delimiter: u8,
-        /// In NULL's place.
-        null: String,
-        /// Whether the first line names the columns.
-        header: bool,
-    },
-    /// Comma-separated values.
-    Csv {
-        /// Between values.
-        delimiter: u8,
-        /// Around values.
-        quote: u8,
-        /// Before a quote within a value.
-        escape: u8,
-        /// In NULL's place.
-        null: String,
-        /// Whether the first line names the columns.
-        header: bool,
-    },
-    /// PostgreSQL's own.
-    Binary,
-    /// It cannot be said.
-    Unknown,
 }

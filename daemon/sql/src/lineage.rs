@@ -103,8 +103,8 @@ impl<'a> Walk<'a> {
     }
 
     fn all(mut self, node: &NodeEnum) -> Lineage {
-        let (outputs, copy) = self.statement(node);
-        Lineage { outputs, uses: self.uses.into_iter().collect(), copy }
+        let (outputs, copies) = self.statement(node);
+        Lineage { outputs, uses: self.uses.into_iter().collect(), copies }
     }
 
     /// What has this origin is used so.

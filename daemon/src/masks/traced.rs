@@ -38,6 +38,12 @@ impl Traced {
         Self { masks, columns, lineage }
     }
 
+    /// One statement of the text alone.
+    pub(crate) fn only(&self, place: usize) -> Self {
+        let lineage = self.lineage.get(place).cloned().into_iter().collect();
+        Self { lineage: Arc::new(lineage), ..self.clone() }
+    }
+
     /// Whether the same comes of both.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         self.columns == other.columns && self.lineage == other.lineage
@@ -64,7 +70,7 @@ impl Traced {
                     _ => return Some(Guess { mask: None, what }),
                 }
             }
-            if lineage.copy.is_some() && !is_clear(&lineage.outputs) {
+            if lineage.copies && !is_clear(&lineage.outputs) {
                 let what = "copies a masked column out: SELECT shows what may be seen of it";
                 return Some(Guess { mask: None, what });
             }

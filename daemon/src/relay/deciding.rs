@@ -242,7 +242,7 @@ impl Relay<'_> {
                         false
                     }
                     Poll::Ready(found) => {
-                        pending.followed = Followed::Found(columns, Some(found));
+                        pending.followed = Followed::Found(columns, found);
                         self.deciding.turn = Turn::Read(pending);
                         true
                     }

@@ -299,7 +299,7 @@ impl Relay<'_> {
         }
         if pending.said.withheld {
             // Its values are not in what is kept of it.
-            hash.update(behind_names(message, usize::from(command.text.is_none()) * 2));
+            hash.update(message);
         }
         if let Some(text) = &command.text {
             hash.update((text.len() as u64).to_be_bytes());

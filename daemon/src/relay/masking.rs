@@ -51,8 +51,8 @@ pub(super) enum Followed {
     /// It has not begun.
     #[default]
     No,
-    /// The columns of its text were looked for; `None` where nothing was found out.
-    Found(Arc<Columns>, Option<Followup>),
+    /// The columns of its text were looked for.
+    Found(Arc<Columns>, Followup),
     /// It is done.
     Done,
 }
@@ -217,10 +217,8 @@ impl Relay<'_> {
         pending: &mut Pending,
         of: &Arc<OfSession>,
         columns: Arc<Columns>,
-        found: Option<Followup>,
+        Followup { lineage, without_values }: Followup,
     ) {
-        let Followup { lineage, without_values } =
-            found.unwrap_or(Followup { lineage: None, without_values: None });
         let statements = pending.raw.as_ref().map_or(0, |raw| raw.statements.len());
         let lineage = lineage.filter(|lineage| lineage.len() == statements);
         let Some(lineage) = lineage else {
@@ -247,14 +245,14 @@ impl Relay<'_> {
         if traced.holds_values() {
             withhold(pending, without_values);
         }
-        let traced = Rc::new(traced);
-        let names = pending.raw.iter().flat_map(|raw| &raw.statements);
-        for one in names {
+        let statements = pending.raw.iter().flat_map(|raw| &raw.statements);
+        for (place, one) in statements.enumerate() {
             if let Some(NameUse::Prepares(name) | NameUse::Declares(name)) = &one.name {
-                self.deciding.masking.name(name, &traced);
+                // What runs by that name later is a text of its own.
+                self.deciding.masking.name(name, &Rc::new(traced.only(place)));
             }
         }
-        pending.said.masks = Some(traced);
+        pending.said.masks = Some(Rc::new(traced));
     }
 
     /// A prepared statement runs, which may be about masked columns.

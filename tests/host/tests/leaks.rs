@@ -91,14 +91,17 @@ text = "0"
 "#;
 
 /// A host with masks, and people to be masked.
-pub(crate) fn masked(masks: &str) -> Result<Host> {
+fn masked(masks: &str) -> Result<Host> {
+    masked_at(masks, "credential = { user = \"postgres\" }")
+}
+
+fn masked_at(masks: &str, target: &str) -> Result<Host> {
     let folder = tempfile::tempdir()?.keep();
     let key = folder.join("key");
     fs::write(&key, "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef")?;
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
     let masks = masks.replace("KEY", &key.display().to_string());
-    let host =
-        Scene::default().target("credential = { user = \"postgres\" }").more(&masks).start()?;
+    let host = Scene::default().target(target).more(&masks).start()?;
     host.postgres().sql(include_str!("leaks/schema.sql"))?;
     Ok(host)
 }
@@ -282,5 +285,15 @@ fn p5_guesses_are_refused_and_comparisons_are_counted() -> Result<()> {
         let out = host.psql(&["SELECT id FROM customers WHERE email = 'a@b'"])?;
         assert_eq!(out.err.contains("too often"), time > 3, "{time}: {}", out.err);
     }
+    Ok(())
+}
+
+#[test]
+fn p5_masks_count_for_a_target_that_is_only_observed() -> Result<()> {
+    let target = "credential = { user = \"postgres\" }\nmode = \"observe\"";
+    let host = masked_at(MASKS, target)?;
+    assert_eq!(psql(&host, &["SELECT serial FROM customers WHERE id = 1"])?, "0");
+    let out = host.psql(&["SELECT id FROM customers ORDER BY email"])?;
+    assert!(out.err.contains("masked column"), "{}", out.err);
     Ok(())
 }

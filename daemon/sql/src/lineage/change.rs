@@ -107,7 +107,7 @@ impl Walk<'_> {
         let OnConflictClause { action: _, infer, target_list, where_clause, location: _ } =
             conflict;
         // What was to be inserted is the agent's own word.
-        let excluded = Item { name: "excluded".into(), ..Item::open("excluded") };
+        let excluded = Item::open("excluded");
         self.levels.push(vec![target.clone(), excluded]);
         if let Some(infer) = infer {
             for node in &infer.index_elems {

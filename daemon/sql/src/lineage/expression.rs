@@ -153,7 +153,7 @@ impl Walk<'_> {
             NodeEnum::CoalesceExpr(all) => self.expressions(&all.args),
             NodeEnum::MinMaxExpr(all) => self.expressions(&all.args),
             NodeEnum::AArrayExpr(array) => self.expressions(&array.elements),
-            NodeEnum::RowExpr(row) => self.row(&row.args),
+            NodeEnum::RowExpr(row) => self.expressions(&row.args),
             NodeEnum::AIndirection(indirection) => {
                 let arg = indirection.arg.as_ref();
                 let origin = arg.map_or(Origin::Clear, |arg| self.expression(arg));
@@ -183,12 +183,6 @@ impl Walk<'_> {
             }
             _ => self.lost(),
         }
-    }
-
-    /// `ROW(a, b.*)`.
-    fn row(&mut self, nodes: &[Node]) -> Origin {
-        let origins: Vec<_> = nodes.iter().map(|node| self.expression(node)).collect();
-        made(&origins)
     }
 
     fn cast(&mut self, origin: &Origin, to: Option<&TypeName>) -> Origin {

@@ -54,15 +54,11 @@ impl Walk<'_> {
                 continue;
             };
             let query = cte.ctequery.as_ref().and_then(|query| query.node.as_ref());
-            let levels = std::mem::take(&mut self.levels);
-            // A level around it is seen.
-            self.levels = levels.clone();
             let outs = match query {
                 Some(NodeEnum::SelectStmt(select)) => self.select(select),
                 Some(node) => self.change(node),
                 None => None,
             };
-            self.levels = levels;
             let given = names::parts(&cte.aliascolnames);
             let columns = outs.filter(|outs| {
                 !with.recursive

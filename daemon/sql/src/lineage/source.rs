@@ -88,6 +88,8 @@ impl Walk<'_> {
             let sides = items.get(before..).unwrap_or_default();
             let using: Vec<String> =
                 names::parts(using_clause).into_iter().map(names::cut).collect();
+            // Which columns such a one has is not known: it may have any.
+            let open = *is_natural && sides.iter().any(|item| item.open || item.unknown);
             let mut compared = Vec::new();
             for item in sides {
                 if item.unknown {
@@ -98,7 +100,8 @@ impl Walk<'_> {
                         other.name != item.name
                             && other.columns.iter().any(|one| one.name == column.name)
                     };
-                    if using.contains(&column.name)
+                    if open
+                        || using.contains(&column.name)
                         || *is_natural && sides.iter().any(|one| other(&one))
                     {
                         compared.push(column.origin.clone());

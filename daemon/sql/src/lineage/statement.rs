@@ -1,6 +1,6 @@
 //! Whole statements.
 
-use chaperone_model::{CopyFormat, How, Origin, Outputs};
+use chaperone_model::{How, Origin, Outputs};
 use pg_query::{
     Node, NodeEnum,
     protobuf::{CopyStmt, ExplainStmt},
@@ -10,7 +10,7 @@ use super::{Out, Walk, outputs};
 use crate::read::names;
 
 impl Walk<'_> {
-    pub(super) fn statement(&mut self, node: &NodeEnum) -> (Outputs, Option<CopyFormat>) {
+    pub(super) fn statement(&mut self, node: &NodeEnum) -> (Outputs, bool) {
         let found = match node {
             NodeEnum::SelectStmt(select) => {
                 let outs = self.select(select);
@@ -58,7 +58,7 @@ impl Walk<'_> {
                 Outputs::Unknown
             }
         };
-        (found, None)
+        (found, false)
     }
 
     fn changed(&mut self, node: &NodeEnum) -> Outputs {
@@ -94,7 +94,7 @@ impl Walk<'_> {
         Outputs::Columns(vec![Origin::Clear])
     }
 
-    fn copy(&mut self, copy: &CopyStmt) -> (Outputs, Option<CopyFormat>) {
+    fn copy(&mut self, copy: &CopyStmt) -> (Outputs, bool) {
         let CopyStmt {
             relation,
             query,
@@ -111,11 +111,11 @@ impl Walk<'_> {
                 Some(node) => self.change(node),
                 None => None,
             };
-            return (outputs(outs), Some(CopyFormat::Unknown));
+            return (outputs(outs), true);
         }
         let Some(relation) = relation else {
             self.lost();
-            return (Outputs::Unknown, Some(CopyFormat::Unknown));
+            return (Outputs::Unknown, true);
         };
         let item = self.relation(relation);
         let named = names::parts(attlist);
@@ -133,10 +133,10 @@ impl Walk<'_> {
                 self.condition(condition);
             }
             self.levels.pop();
-            return (Outputs::None, None);
+            return (Outputs::None, false);
         }
         let whole = item.unknown || item.open || !named.is_empty() && columns.len() != named.len();
         let outs = if whole && !item.open { None } else { Some(columns) };
-        (outputs(outs), Some(CopyFormat::Unknown))
+        (outputs(outs), true)
     }
 }

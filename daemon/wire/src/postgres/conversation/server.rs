@@ -363,12 +363,9 @@ fn masked(running: &mut Running, header: Header, bytes: &[u8]) -> Result<Seen, V
     let Some(masking) = &mut running.masking else { return Ok(Seen::Whole) };
     let with = masking.row(part, message)?;
     if let Some(capture) = &mut running.capture {
-        capture.row(with.unwrap_or(message))?;
+        capture.row(with.as_deref().unwrap_or(message))?;
     }
-    Ok(match with {
-        Some(with) => Seen::Replace(with.to_vec()),
-        None => Seen::Whole,
-    })
+    Ok(with.map_or(Seen::Whole, Seen::Replace))
 }
 
 /// The longest row that is masked, in bytes: all of it is held.
