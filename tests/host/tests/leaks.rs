@@ -297,3 +297,12 @@ fn p5_masks_count_for_a_target_that_is_only_observed() -> Result<()> {
     assert!(out.err.contains("masked column"), "{}", out.err);
     Ok(())
 }
+
+#[test]
+fn p5_a_name_that_a_text_of_several_statements_makes_stands_for_its_own() -> Result<()> {
+    let host = masked(MASKS)?;
+    let prepares = "SELECT 1; PREPARE twice AS SELECT upper(email) FROM customers";
+    let shown = psql(&host, &[prepares, "EXECUTE twice"])?;
+    assert_eq!(secrets(&shown), [""; 0], "{shown}");
+    Ok(())
+}
