@@ -4,3 +4,4 @@
 //! clocks, policy; bytes come in, actions come out, and nothing waits.
 
 pub mod postgres;
+pub mod ssh;
