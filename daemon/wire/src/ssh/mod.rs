@@ -2,14 +2,23 @@
 //! target's server: two connections, and what a relay between them must know of both.
 //!
 //! Belongs here: sealing and opening packets, signing on from either side, channels, and reading SFTP
-//! and the legacy scp protocol inside of them. Does not belong here: sockets, clocks, policy, and what
-//! a command line says (`chaperone-shell`).
+//! and the legacy scp protocol inside of them, byte by byte. Does not belong here: sockets, clocks,
+//! policy, and what a command line says (`chaperone-shell`).
 
 mod codec;
+mod content;
+mod conversation;
 mod keys;
+mod message;
+pub mod scp;
+pub mod sftp;
+mod sign_on;
 mod transport;
 mod violation;
 
+pub use content::{Content, Unhashed, shown};
+pub use conversation::{Action, Ask, Conversation, Exit, Inner, Stream, Terminal, Wanted};
 pub use keys::{Certificate, Certify, HostKey, KeyError, PublicKey, SecretKey};
+pub use sign_on::{Credential, Method, Request, SignOn, SignOnStep, answer};
 pub use transport::{Believes, IDENTIFICATION, Taken, Transport};
 pub use violation::Violation;
