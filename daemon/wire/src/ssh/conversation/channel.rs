@@ -1,0 +1,264 @@
+//! One channel between the two ends.
+
+use std::collections::{HashMap, VecDeque};
+
+use bytes::Bytes;
+
+use super::{
+    super::{message, scp, sftp},
+    Action, Exit, Replies, Terminal, Wanted,
+    flow::Flow,
+};
+
+/// Bytes of variables that are kept for the record.
+const ENVIRONMENT: usize = 64 * 1024;
+
+/// What waits on a channel for a decision.
+#[derive(Debug)]
+pub(super) enum Pending {
+    /// To be opened.
+    Open(Bytes),
+    /// A program, a shell, a subsystem: it makes of the channel what it is.
+    Start(Bytes, bool),
+    /// Another request.
+    Request(Bytes, bool),
+    /// A command inside the stream from the agent, of so many bytes.
+    Up(usize),
+    /// One inside the stream from the target.
+    Down(usize),
+}
+
+/// A protocol inside a channel.
+#[derive(Debug)]
+pub(super) enum Reading {
+    Plain,
+    Sftp(Box<sftp::Sftp>),
+    Scp(Box<scp::Scp>),
+}
+
+/// See the module's comment.
+#[derive(Debug)]
+pub(super) struct Channel {
+    /// Its number at either end.
+    pub(super) agent: Option<u32>,
+    pub(super) target: Option<u32>,
+    pub(super) up: Option<Flow>,
+    pub(super) down: Option<Flow>,
+    /// From the agent, behind what waits.
+    pub(super) deferred: VecDeque<Bytes>,
+    pub(super) deferred_bytes: usize,
+    pub(super) ask: Option<u64>,
+    pub(super) pending: Option<Pending>,
+    pub(super) replies: Replies,
+    /// The command that made of it what it is.
+    pub(super) command: Option<u64>,
+    pub(super) reading: Reading,
+    /// What was read of either stream and has not gone on.
+    pub(super) up_rest: Bytes,
+    pub(super) down_rest: Bytes,
+    /// The other stream must come first.
+    pub(super) up_waits: bool,
+    /// Commands inside the streams, by the number that their protocol gives them.
+    pub(super) commands: HashMap<u64, u64>,
+    pub(super) terminal: Option<Terminal>,
+    pub(super) environment: Vec<(String, String)>,
+    pub(super) environment_bytes: usize,
+    pub(super) started: bool,
+    pub(super) agent_closed: bool,
+    pub(super) target_closed: bool,
+    /// This side has said to either end that it is closed.
+    pub(super) told_agent: bool,
+    pub(super) told_target: bool,
+}
+
+impl Channel {
+    pub(super) fn new() -> Self {
+        Self {
+            agent: None,
+            target: None,
+            up: None,
+            down: None,
+            deferred: VecDeque::new(),
+            deferred_bytes: 0,
+            ask: None,
+            pending: None,
+            replies: Replies::default(),
+            command: None,
+            reading: Reading::Plain,
+            up_rest: Bytes::new(),
+            down_rest: Bytes::new(),
+            up_waits: false,
+            commands: HashMap::new(),
+            terminal: None,
+            environment: Vec::new(),
+            environment_bytes: 0,
+            started: false,
+            agent_closed: false,
+            target_closed: false,
+            told_agent: false,
+            told_target: false,
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.agent_closed && self.target_closed
+    }
+
+    /// Whether what waits on it can be told about.
+    pub(super) fn tells(&self) -> bool {
+        !self.told_agent
+            && matches!(self.pending, Some(Pending::Start(..) | Pending::Up(_) | Pending::Down(_)))
+    }
+
+    /// Tells the agent's user something, beside the stream.
+    pub(super) fn say(&mut self, text: &str, actions: &mut Vec<Action>) {
+        let text = match self.terminal {
+            Some(_) => text.replace('\n', "\r\n"),
+            None => text.to_owned(),
+        };
+        let mut out = Vec::new();
+        if let Some(down) = &mut self.down {
+            down.data(Some(message::STDERR), &Bytes::from(text), None, &mut out);
+        }
+        actions.extend(out.into_iter().map(Action::ToAgent));
+    }
+
+    pub(super) fn to_agent(&mut self, payload: Bytes, actions: &mut Vec<Action>) {
+        let mut out = Vec::new();
+        match &mut self.down {
+            Some(down) => down.message(payload, &mut out),
+            None => out.push(payload),
+        }
+        actions.extend(out.into_iter().map(Action::ToAgent));
+    }
+
+    pub(super) fn to_target(&mut self, payload: Bytes, actions: &mut Vec<Action>) {
+        let mut out = Vec::new();
+        match &mut self.up {
+            Some(up) => up.message(payload, &mut out),
+            None => out.push(payload),
+        }
+        actions.extend(out.into_iter().map(Action::ToTarget));
+    }
+
+    pub(super) fn close_target(&mut self, actions: &mut Vec<Action>) {
+        if let Some(number) = self.target
+            && !std::mem::replace(&mut self.told_target, true)
+        {
+            let close = message::of_channel(message::CLOSE, number);
+            self.to_target(close.into(), actions);
+        }
+    }
+
+    pub(super) fn close_agent(&mut self, actions: &mut Vec<Action>) {
+        if let Some(number) = self.agent
+            && !std::mem::replace(&mut self.told_agent, true)
+        {
+            let close = message::of_channel(message::CLOSE, number);
+            self.to_agent(close.into(), actions);
+        }
+    }
+
+    /// A program is not started: in its stead there is one that says why and fails.
+    pub(super) fn fail(&mut self, wants_reply: bool, why: &str, actions: &mut Vec<Action>) {
+        let Some(agent) = self.agent else { return };
+        self.deferred.clear();
+        self.deferred_bytes = 0;
+        if wants_reply {
+            let said = self.replies.ours(vec![message::of_channel(message::SUCCESS, agent).into()]);
+            for one in said {
+                self.to_agent(one, actions);
+            }
+        }
+        self.say(why, actions);
+        self.to_agent(message::exit_status(agent, REFUSED).into(), actions);
+        self.to_agent(message::of_channel(message::EOF, agent).into(), actions);
+        self.close_agent(actions);
+        self.close_target(actions);
+    }
+
+    /// Bytes of the agent's that have not gone on.
+    fn held(&self) -> usize {
+        self.deferred_bytes + self.up_rest.len()
+    }
+
+    /// Grants both ends what the others take.
+    pub(super) fn grant(&mut self, actions: &mut Vec<Action>) {
+        let held = self.held();
+        if let (Some(up), Some(agent)) = (&mut self.up, self.agent)
+            && !self.told_agent
+            && let Some(more) = up.grant(held)
+        {
+            actions.push(Action::ToAgent(message::window_adjust(agent, more).into()));
+        }
+        let held = self.down_rest.len();
+        if let (Some(down), Some(target)) = (&mut self.down, self.target)
+            && !self.told_target
+            && let Some(more) = down.grant(held)
+        {
+            actions.push(Action::ToTarget(message::window_adjust(target, more).into()));
+        }
+    }
+
+    pub(super) fn keep_variable(&mut self, name: &[u8], value: &[u8]) {
+        self.environment_bytes += name.len() + value.len();
+        if self.environment_bytes <= ENVIRONMENT {
+            let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+            self.environment.push((text(name), text(value)));
+        }
+    }
+
+    /// The channel is over.
+    pub(super) fn finish(&mut self, actions: &mut Vec<Action>) {
+        let mut sftp_events = Vec::new();
+        let mut scp_events = Vec::new();
+        match &mut self.reading {
+            Reading::Plain => {}
+            Reading::Sftp(sftp) => sftp_events = sftp.finish(),
+            Reading::Scp(scp) => scp_events.extend(scp.finish()),
+        }
+        self.tell_sftp(sftp_events, actions);
+        self.tell_scp(scp_events, actions);
+        if let Some(command) = self.command {
+            actions.push(Action::Closed { command });
+        }
+    }
+
+    pub(super) fn tell_sftp(&mut self, events: Vec<sftp::Event>, actions: &mut Vec<Action>) {
+        for sftp::Event::Done { command, outcome } in events {
+            if let Some(command) = self.commands.remove(&command) {
+                actions.push(Action::SftpDone { command, outcome });
+            }
+        }
+    }
+
+    pub(super) fn tell_scp(&mut self, events: Vec<scp::Event>, actions: &mut Vec<Action>) {
+        for event in events {
+            if let scp::Event::Done { command, outcome } = event
+                && let Some(command) = self.commands.remove(&command)
+            {
+                actions.push(Action::CopyDone { command, outcome });
+            }
+        }
+    }
+
+    pub(super) fn exited(&self, exit: Exit, actions: &mut Vec<Action>) {
+        if let Some(command) = self.command {
+            actions.push(Action::Exited { command, exit });
+        }
+    }
+
+    /// What a request would start.
+    pub(super) fn start_of(kind: &[u8], name: &[u8]) -> Option<Wanted> {
+        match kind {
+            b"exec" => Some(Wanted::Exec { line: name.to_vec() }),
+            b"shell" => Some(Wanted::Shell),
+            b"subsystem" => Some(Wanted::Subsystem { name: name.to_vec() }),
+            _ => None,
+        }
+    }
+}
+
+/// The exit status of what was refused: as a shell's, of what it finds and may not run (POSIX, "Exit
+/// Status for Commands").
+const REFUSED: u32 = 126;

@@ -1,0 +1,207 @@
+//! What comes from the target's server.
+
+use bytes::Bytes;
+
+use super::{
+    super::{
+        codec::Reader,
+        message::{
+            self, Asked, CLOSE, DATA, EOF, EXTENDED_DATA, FAILURE, GLOBAL_REQUEST, OPEN,
+            OPEN_CONFIRMATION, OPEN_FAILURE, Opened, REQUEST, REQUEST_FAILURE, REQUEST_SUCCESS,
+            STDERR, SUCCESS, WINDOW_ADJUST,
+        },
+    },
+    Action, CHANNELS, Channel, Conversation, Exit, Stream, Violation,
+    agent::read_data,
+    channel::Reading,
+    flow::Flow,
+};
+
+impl Conversation {
+    pub(super) fn from_target(&mut self, payload: Bytes) -> Result<(), Violation> {
+        let mut read = Reader::new(&payload);
+        let number = read.u8()?;
+        match number {
+            GLOBAL_REQUEST => {
+                let asked = Asked::read(read)?;
+                // The target's own keys are nothing for a client that speaks with us (OpenSSH's
+                // PROTOCOL, section 2.5), nor what is not known.
+                if asked.kind == b"keepalive@openssh.com" {
+                    self.owed_to_target += usize::from(asked.wants_reply);
+                    self.actions.push(Action::ToAgent(payload));
+                } else if asked.wants_reply {
+                    let no = Bytes::from_static(&[REQUEST_FAILURE]);
+                    self.actions.push(Action::ToTarget(no));
+                }
+                Ok(())
+            }
+            REQUEST_SUCCESS | REQUEST_FAILURE => {
+                let Some(said) = self.replies.answered(payload) else {
+                    return Err(Violation::Misplaced { number, place: "without a question" });
+                };
+                self.actions.extend(said.into_iter().map(Action::ToAgent));
+                Ok(())
+            }
+            OPEN => self.opened_by_target(payload),
+            OPEN_CONFIRMATION..=FAILURE => {
+                let recipient = read.u32()?;
+                let Some(&key) = self.by_agent.get(&recipient) else {
+                    return Err(Violation::NoChannel(recipient));
+                };
+                self.target_on_channel(number, key, recipient, payload)?;
+                self.remove_closed(key);
+                Ok(())
+            }
+            number => Err(Violation::Misplaced { number, place: "between channels" }),
+        }
+    }
+
+    /// The target opens a channel: only of what was asked for and allowed.
+    fn opened_by_target(&mut self, payload: Bytes) -> Result<(), Violation> {
+        let opened = Opened::read(Reader::new(payload.get(1..).unwrap_or_default()))?;
+        let sender = opened.sender;
+        if self.by_target.contains_key(&sender) {
+            return Err(Violation::TakenChannel(sender));
+        }
+        let begins = |place: &[u8]| {
+            let found = self.listening.iter().find(|(asked, _)| asked.starts_with(place));
+            // A port that the target chose is not in what was asked for.
+            found.or_else(|| self.listening.iter().rev().find(|(asked, _)| asked.len() > 8))
+        };
+        let mut body = opened.body;
+        let of = match opened.kind {
+            b"forwarded-tcpip" => {
+                let all = body.rest();
+                body.string()?;
+                body.u32()?;
+                begins(all.get(..all.len() - body.rest().len()).unwrap_or_default())
+            }
+            b"forwarded-streamlocal@openssh.com" => begins(body.rest()),
+            kind => self.listening.iter().find(|(asked, _)| asked == kind),
+        };
+        let Some(command) = of.map(|(_, ask)| *ask).filter(|_| self.channels.len() < CHANNELS)
+        else {
+            let no = message::open_failure(sender, "nobody asked for this channel");
+            self.actions.push(Action::ToTarget(no.into()));
+            return Ok(());
+        };
+        let mut channel = Channel::new();
+        channel.target = Some(sender);
+        channel.up = Some(Flow::new(sender, opened.window, opened.packet));
+        channel.command = Some(command);
+        let key = self.insert(channel);
+        self.by_target.insert(sender, key);
+        self.actions.push(Action::ToAgent(payload));
+        Ok(())
+    }
+
+    fn target_on_channel(
+        &mut self,
+        number: u8,
+        key: u32,
+        recipient: u32,
+        payload: Bytes,
+    ) -> Result<(), Violation> {
+        let Some(channel) = self.channels.get_mut(&key) else { return Ok(()) };
+        let actions = &mut self.actions;
+        let mut read = Reader::new(payload.get(5..).unwrap_or_default());
+        if channel.target_closed {
+            return Err(Violation::NoChannel(recipient));
+        }
+        match number {
+            OPEN_CONFIRMATION if channel.target.is_none() && channel.pending.is_none() => {
+                let (sender, window, packet) = (read.u32()?, read.u32()?, read.u32()?);
+                if self.by_target.contains_key(&sender) {
+                    return Err(Violation::TakenChannel(sender));
+                }
+                channel.target = Some(sender);
+                channel.up = Some(Flow::new(sender, window, packet));
+                self.by_target.insert(sender, key);
+                actions.push(Action::ToAgent(payload));
+            }
+            OPEN_FAILURE if channel.target.is_none() && channel.pending.is_none() => {
+                if let Some(command) = channel.command {
+                    read.u32()?;
+                    let why = String::from_utf8_lossy(read.string()?).chars().take(1000).collect();
+                    actions.push(Action::Rejected { command, why });
+                }
+                actions.push(Action::ToAgent(payload));
+                (channel.agent_closed, channel.target_closed) = (true, true);
+            }
+            _ if channel.target.is_none() || channel.down.is_none() => {
+                return Err(Violation::NoChannel(recipient));
+            }
+            WINDOW_ADJUST => {
+                let mut out = Vec::new();
+                if let Some(up) = &mut channel.up {
+                    up.adjusted(read.u32()?, &mut out);
+                }
+                actions.extend(out.into_iter().map(Action::ToTarget));
+                channel.grant(actions);
+            }
+            SUCCESS | FAILURE => {
+                let Some(said) = channel.replies.answered(payload) else {
+                    return Err(Violation::Misplaced { number, place: "without a question" });
+                };
+                for one in said {
+                    if !channel.told_agent {
+                        channel.to_agent(one, actions);
+                    }
+                }
+            }
+            DATA | EXTENDED_DATA => {
+                let (extended, bytes) = read_data(&payload)?;
+                if let Some(down) = &mut channel.down {
+                    down.received(bytes.len(), recipient)?;
+                }
+                if channel.told_agent {
+                    return Ok(());
+                }
+                if extended.is_none() && !matches!(channel.reading, Reading::Plain) {
+                    channel.read_down(bytes);
+                    self.read_inside(key)?;
+                    return self.pump(key);
+                }
+                let mut out = Vec::new();
+                if let Some(down) = &mut channel.down {
+                    down.data(extended, &bytes, Some(&payload), &mut out);
+                }
+                actions.extend(out.into_iter().map(Action::ToAgent));
+                let stream = if extended == Some(STDERR) { Stream::Err } else { Stream::Out };
+                if let Some(command) = channel.command {
+                    actions.push(Action::Passed { command, stream, bytes });
+                }
+            }
+            EOF if channel.told_agent => {}
+            EOF => channel.to_agent(payload, actions),
+            CLOSE => {
+                channel.target_closed = true;
+                if let Some(ask) = channel.ask.take() {
+                    channel.pending = None;
+                    self.asks.remove(&ask);
+                    actions.push(Action::Withdrawn { ask });
+                }
+                channel.close_agent(actions);
+                channel.close_target(actions);
+            }
+            REQUEST => {
+                let mut asked = Asked::read(read)?;
+                match asked.kind {
+                    b"exit-status" => {
+                        channel.exited(Exit::Status(asked.body.u32()?), actions);
+                    }
+                    b"exit-signal" => {
+                        let name = String::from_utf8_lossy(asked.body.string()?);
+                        channel.exited(Exit::Signal(name.chars().take(64).collect()), actions);
+                    }
+                    _ => {}
+                }
+                if !channel.told_agent {
+                    channel.to_agent(payload, actions);
+                }
+            }
+            number => return Err(Violation::Misplaced { number, place: "on a channel" }),
+        }
+        Ok(())
+    }
+}
