@@ -38,7 +38,7 @@ pub(crate) use evidence::Evidence;
 pub(crate) use export::Export;
 pub(crate) use mask::Mask;
 pub(crate) use target::{
-    AgentTls, ClientIdentity, Credential, NoCredential, Roots, Target, TlsMode,
+    AgentTls, ClientIdentity, Credential, HostKeys, NoCredential, Roots, Target, TlsMode,
 };
 
 /// Where the configuration is, where nothing else is said.

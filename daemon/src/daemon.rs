@@ -34,6 +34,7 @@ use crate::{
     secret::Source,
     serve::{self, Listeners},
     shared::{Shared, Stage},
+    ssh::authority::SshAuthority,
     tls::{
         agent::Acceptor,
         authority::{Authority, AuthorityError},
@@ -81,7 +82,9 @@ pub(crate) fn run(config: Config) -> Result<()> {
             "made this host's authority: `chaperone trust install` makes agents trust it"
         );
     }
-    let upstreams = prepare(&config, authority.public_key())?;
+    let ssh_host = SshAuthority::open_or_create(&config.daemon.authority)?;
+    let own_ssh = ssh_host.key().public().clone();
+    let upstreams = prepare(&config, authority.public_key(), &own_ssh)?;
     let masks = Masks::load(&config.masks)?;
     let acceptor = Acceptor::new(Arc::new(authority))?;
 
@@ -109,7 +112,7 @@ pub(crate) fn run(config: Config) -> Result<()> {
         Identities::new(interception.events()?, interception.processes()?, place, log.clone());
     let people = (identities, Approvals::new(log.clone(), listener));
     let shared =
-        Arc::new(Shared::new(config, log, acceptor, (upstreams, masks), people, generation, stage));
+        Arc::new(Shared::new(config, log, (acceptor, ssh_host), (upstreams, masks), people, generation, stage));
     shared.identities.reread();
     let mut names = Naming::default();
 
@@ -242,9 +245,9 @@ fn streams(config: &Config) -> Result<Vec<Stream>> {
 }
 
 /// All that the targets' configuration names, read.
-fn prepare(config: &Config, own: &[u8]) -> Result<Vec<Upstream>> {
+fn prepare(config: &Config, own: &[u8], own_ssh: &chaperone_wire::ssh::PublicKey) -> Result<Vec<Upstream>> {
     let prepare = |target: &Target| {
-        Upstream::prepare(target, Some(own)).with_context(|| format!("target {}", target.name))
+        Upstream::prepare(target, Some(own), Some(own_ssh)).with_context(|| format!("target {}", target.name))
     };
     config.targets.iter().map(prepare).collect()
 }

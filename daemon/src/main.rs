@@ -39,6 +39,7 @@ mod serve;
 mod session;
 mod shared;
 mod show;
+mod ssh;
 mod summary;
 mod tls;
 mod trust;

@@ -33,6 +33,8 @@ mod holding;
 mod looking;
 mod masking;
 
+pub(crate) use holding::{lasts, show};
+
 /// How long the server may take to finish what it was sent, once the session must end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 

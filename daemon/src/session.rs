@@ -6,7 +6,7 @@ use chaperone_audit::AuditError;
 use chaperone_kernel::{Note, ProcessKey};
 use chaperone_model::{
     AgentAddr, AgentName, Closing, Doubt, EventKind, Identity, OriginalAddr, Record, Seq,
-    SessionClosed, SessionOpened, TargetName,
+    Protocol, SessionClosed, SessionOpened, TargetName,
 };
 use chaperone_wire::postgres::{First, Refusal, Severity, Violation, backend_error};
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
@@ -14,7 +14,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 use crate::{
     catalog::{Changes, Key, Place as Catalog},
     clock,
-    config::{Agent, AgentTls, NoCredential, Target},
+    config::{Agent, NoCredential, Target},
     identity::Watch,
     inspect::Destination,
     local::Local,
@@ -23,6 +23,7 @@ use crate::{
     relay::{Account, Ended},
     serve::reset,
     shared::{Counter, Live, Shared, Stage},
+    ssh::{self, upstream::SshUpstream},
     tls::{Stream, target::Connector},
     upstream::Held,
 };
@@ -34,11 +35,11 @@ mod start;
 use first::{Opening, listen_for_reason};
 
 /// How long a client may take for its first packets. The server's own `authentication_timeout`.
-const START_UP: Duration = Duration::from_mins(1);
+pub(crate) const START_UP: Duration = Duration::from_mins(1);
 /// How long it may take to settle who connected: files may have to be read for it.
 const SETTLING: Duration = Duration::from_secs(30);
 /// How long an answer to a refused connection may take to be written.
-const FAREWELL: Duration = Duration::from_secs(5);
+pub(crate) const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What is known of a connection when its session opens.
 pub(crate) struct Session {
@@ -107,7 +108,7 @@ pub(crate) async fn serve(
     let id = match shared.identities.record(&settled, opened) {
         Ok(seq) => seq,
         Err(error) => {
-            return refuse_unopened(&shared, client, address, target.agent_tls, &error).await;
+            return refuse_unopened(&shared, client, address, target, &error).await;
         }
     };
     let watch = shared.identities.watch(&note, id);
@@ -147,6 +148,7 @@ pub(crate) async fn serve(
     };
     let _removed = Leaving(&session);
     let ended = match settled.refused {
+        None if target.protocol == Protocol::Ssh => ssh::run(&session, client).await,
         None => session.run(client).await,
         Some(doubt) => session.refuse(client, &doubt).await,
     };
@@ -191,11 +193,7 @@ impl Session {
         let refusal = doubted(&self.identity.agent, doubt);
         self.shared.counters.doubted.up();
         let ended = Ended::by(Closing::Daemon, refusal.message.clone());
-        let (address, tls) = (self.original.0.ip(), self.target().agent_tls);
-        let listening = listen_for_reason(&self.shared, client, address, tls);
-        if let Ok(Ok(mut client)) = timeout(START_UP, listening).await {
-            say(&mut client, &refusal).await;
-        }
+        tell(&self.shared, client, self.original.0.ip(), self.target(), &refusal, START_UP).await;
         ended
     }
 
@@ -270,6 +268,11 @@ impl Session {
         let credential = self.target().credential(&self.identity.agent)?;
         let held = credential.and_then(|index| upstream.held.get(index));
         Ok((held.map_or(&upstream.relayed, |held| &held.connector), held))
+    }
+
+    /// How an SSH target is reached.
+    pub(crate) fn ssh_upstream(&self) -> Option<&SshUpstream> {
+        self.shared.upstreams[self.target_index].ssh.as_ref()
     }
 
     fn unrecorded(&self, error: &AuditError) -> Ended {
@@ -378,12 +381,12 @@ async fn refuse_unopened(
     shared: &Shared,
     client: TcpStream,
     address: IpAddr,
-    tls: AgentTls,
+    target: &Target,
     error: &AuditError,
 ) {
     shared.counters.unrecorded.up();
     tracing::error!(%error, "a connection was refused: the log cannot be written");
-    tell(shared, client, address, tls, &unrecorded("this connection", error), START_UP).await;
+    tell(shared, client, address, target, &unrecorded("this connection", error), START_UP).await;
 }
 
 /// There is no place for a connection: it is told so, where its client listens soon and not too
@@ -428,7 +431,7 @@ pub(crate) async fn too_many(
     let Some(target) = shared.config.targets.get(note.target as usize) else { return };
     let Ok(_telling) = shared.told.try_acquire() else { return reset(&client) };
     let address = chaperone_kernel::original(&note).0.ip();
-    tell(&shared, client, address, target.agent_tls, &refusal, FAREWELL).await;
+    tell(&shared, client, address, target, &refusal, FAREWELL).await;
 }
 
 /// Tells a client whose session is not opened why, once its start-up has been read.
@@ -436,11 +439,16 @@ async fn tell(
     shared: &Shared,
     client: TcpStream,
     address: IpAddr,
-    tls: AgentTls,
+    target: &Target,
     refusal: &Refusal,
     patience: Duration,
 ) {
-    let listening = timeout(patience, listen_for_reason(shared, client, address, tls)).await;
+    if target.protocol == Protocol::Ssh {
+        let hint = refusal.hint.as_ref().map_or_else(String::new, |hint| format!(". {hint}"));
+        return ssh::tell(client, &format!("{}{hint}", refusal.message)).await;
+    }
+    let listening =
+        timeout(patience, listen_for_reason(shared, client, address, target.agent_tls)).await;
     if let Ok(Ok(mut client)) = listening {
         say(&mut client, refusal).await;
     }

@@ -26,6 +26,7 @@ use crate::{
     masks::Masks,
     places::{Full, Places},
     rates::Rates,
+    ssh::authority::SshAuthority,
     tls::agent::Acceptor,
     upstream::Upstream,
 };
@@ -46,6 +47,8 @@ pub(crate) enum Stage {
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) log: Log,
+    /// Vouches for SSH targets towards agents.
+    pub(crate) ssh_host: SshAuthority,
     /// Takes agents' encrypted connections.
     pub(crate) acceptor: Acceptor,
     /// Knows agents' processes.
@@ -103,7 +106,7 @@ impl Shared {
     pub(crate) fn new(
         config: Config,
         log: Log,
-        acceptor: Acceptor,
+        (acceptor, ssh_host): (Acceptor, SshAuthority),
         (upstreams, masks): (Vec<Upstream>, Masks),
         (identities, approvals): (Identities, Approvals),
         generation: u32,
@@ -121,6 +124,7 @@ impl Shared {
             approvals: Arc::new(approvals),
             rates: Rates::start(),
             log,
+            ssh_host,
             acceptor,
             catalog: Catalog::new(upstreams.len()),
             upstreams,

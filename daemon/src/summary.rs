@@ -27,6 +27,11 @@ pub(crate) fn of(reading: &Reading) -> String {
                     shown.insert(name.into(), relations.into());
                 }
             }
+            if !statement.paths.is_empty() {
+                let paths: Vec<Value> =
+                    statement.paths.iter().map(|one| one.path.as_str().into()).collect();
+                shown.insert("paths".into(), paths.into());
+            }
             if !statement.functions.is_empty() {
                 let calls: Vec<Value> = statement
                     .functions

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use chaperone_wire::postgres::{Account, Method, NONCE, SignOn, SignOnError, SignOnStep};
+use chaperone_model::Protocol;
+use chaperone_wire::{
+    postgres::{Account, Method, NONCE, SignOn, SignOnError, SignOnStep},
+    ssh::PublicKey,
+};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -12,6 +16,7 @@ use tokio::{
 use crate::{
     config::{Credential, Target},
     secret::{SecretError, Source},
+    ssh::upstream::{SshPrepareError, SshUpstream},
     tls::{
         Stream, provider,
         target::{self, Connector, PrepareError, end_point},
@@ -24,6 +29,8 @@ pub(crate) struct Upstream {
     pub(crate) relayed: Connector,
     /// In the order of the target's credentials.
     pub(crate) held: Vec<Held>,
+    /// Of a target that speaks SSH.
+    pub(crate) ssh: Option<SshUpstream>,
 }
 
 /// A credential.
@@ -35,7 +42,18 @@ pub(crate) struct Held {
 impl Upstream {
     /// Reads all that a target's configuration names. `own` is the public key of this host's own
     /// authority.
-    pub(crate) fn prepare(target: &Target, own: Option<&[u8]>) -> Result<Self, PrepareError> {
+    pub(crate) fn prepare(
+        target: &Target,
+        own: Option<&[u8]>,
+        own_ssh: Option<&PublicKey>,
+    ) -> Result<Self, PrepareError> {
+        if target.protocol == Protocol::Ssh {
+            return Ok(Self {
+                relayed: Connector::prepare(target, None, None)?,
+                held: Vec::new(),
+                ssh: Some(SshUpstream::prepare(target, own_ssh)?),
+            });
+        }
         let identity = target.tls.identity.as_ref();
         let held = |credential: &Credential| {
             Ok(Held {
@@ -57,6 +75,7 @@ impl Upstream {
         Ok(Self {
             relayed: Connector::prepare(target, identity, own)?,
             held: target.credentials.iter().map(held).collect::<Result<_, PrepareError>>()?,
+            ssh: None,
         })
     }
 }
@@ -67,6 +86,12 @@ pub(crate) fn examine(
     target: &Target,
     own: Option<&[u8]>,
 ) -> Result<Vec<SecretError>, PrepareError> {
+    if target.protocol == Protocol::Ssh {
+        return match SshUpstream::prepare(target, None) {
+            Err(SshPrepareError::Secret(error @ SecretError::NoCredentials(_))) => Ok(vec![error]),
+            prepared => Ok(prepared.map(|_| Vec::new())?),
+        };
+    }
     let identity = target.tls.identity.as_ref();
     let others = target.credentials.iter().filter_map(|credential| credential.identity.as_ref());
     let connectors = std::iter::once(identity)

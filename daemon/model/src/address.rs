@@ -43,6 +43,8 @@ impl fmt::Display for TargetName {
 pub enum Protocol {
     /// PostgreSQL's frontend/backend protocol, version 3.
     Postgres,
+    /// SSH, version 2 (RFC 4251).
+    Ssh,
 }
 
 impl Protocol {
@@ -50,6 +52,7 @@ impl Protocol {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",
+            Self::Ssh => "ssh",
         }
     }
 }
@@ -60,6 +63,7 @@ impl FromStr for Protocol {
     fn from_str(s: &str) -> Result<Self, ()> {
         match s {
             "postgres" => Ok(Self::Postgres),
+            "ssh" => Ok(Self::Ssh),
             _ => Err(()),
         }
     }

@@ -65,6 +65,18 @@ pub enum CommandKind {
     Cancel,
     /// A request that is refused whatever it says (PostgreSQL's function call).
     Call,
+    /// A command line is run (SSH).
+    Exec,
+    /// A shell is opened (SSH).
+    Shell,
+    /// A subsystem is started (SSH).
+    Subsystem,
+    /// An operation of SFTP.
+    Sftp,
+    /// A file or folder that the legacy scp protocol carries.
+    Copy,
+    /// A tunnel, a display or a key agent is made reachable (SSH).
+    Forward,
 }
 
 impl CommandKind {
@@ -78,6 +90,12 @@ impl CommandKind {
             Self::Fetch => "fetch",
             Self::Cancel => "cancel",
             Self::Call => "call",
+            Self::Exec => "exec",
+            Self::Shell => "shell",
+            Self::Subsystem => "subsystem",
+            Self::Sftp => "sftp",
+            Self::Copy => "copy",
+            Self::Forward => "forward",
         }
     }
 }

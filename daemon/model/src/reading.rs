@@ -63,6 +63,10 @@ impl Reading {
 /// The kind of what cannot be read.
 pub const UNREADABLE: &str = "unreadable";
 
+/// Kinds that are forbidden unless a rule names them: what goes through is not decided piece by piece.
+pub const BY_NAME: [&str; 7] =
+    ["SHELL", "FORWARD", "FORWARD SOCKET", "LISTEN", "LISTEN SOCKET", "X11", "AGENT"];
+
 /// One statement of a text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statement {
@@ -77,6 +81,8 @@ pub struct Statement {
     pub relations: Vec<Relation>,
     /// The columns that it names.
     pub columns: Vec<Column>,
+    /// The files that it names.
+    pub paths: Vec<PathUse>,
     /// The functions that it calls by name.
     pub functions: Vec<QualifiedName>,
     /// Of what updates or deletes rows: whether each such part names which, by comparing a column
@@ -107,6 +113,7 @@ impl Statement {
             reason: reason.into(),
             relations: Vec::new(),
             columns: Vec::new(),
+            paths: Vec::new(),
             functions: Vec::new(),
             selective: None,
             deletes: false,
@@ -153,6 +160,15 @@ pub enum Access {
 pub struct Relation {
     /// Which.
     pub name: QualifiedName,
+    /// For what.
+    pub access: Access,
+}
+
+/// A file that a command names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PathUse {
+    /// As it was written; bytes that are no text stand escaped.
+    pub path: String,
     /// For what.
     pub access: Access,
 }

@@ -321,7 +321,7 @@ impl Policy {
         let denied = !lifted || fallback == Fallback::Deny;
         for rule in &self.rules {
             let Some(answer) = rule.answer(asked, statement, denied) else { continue };
-            lifted |= rule.when.classes.contains(&Rung::Forbidden);
+            lifted |= rule.when.classes.contains(&Rung::Forbidden) || rule.when.names(statement);
             match &mut found {
                 Some((known, _)) if answer.strictness() < known.strictness() => {}
                 Some((Answer::Hold(all), _)) if answer.strictness() == 1 => answer.ask(all),

@@ -78,6 +78,21 @@ impl Terms {
         std::iter::once(first).chain(also)
     }
 
+    /// Those who may approve, panel by panel, in words.
+    pub fn approver_lines(&self) -> Vec<String> {
+        self.panels()
+            .map(|(approvers, quorum)| {
+                let names: Vec<_> = approvers.iter().map(ToString::to_string).collect();
+                format!("{quorum} of {}", names.join(", "))
+            })
+            .collect()
+    }
+
+    /// How many people it takes, of all panels.
+    pub fn quorum_of_all(&self) -> u32 {
+        self.panels().map(|(_, quorum)| quorum).sum()
+    }
+
     /// That a statement may be prepared: nothing of it runs before it has its parameters, and then
     /// a person is asked.
     pub fn prepare(&self) -> Permit {
@@ -135,6 +150,16 @@ pub enum Wait {
     Stay,
     /// It is told an id, and comes again.
     Retry,
+}
+
+impl Wait {
+    /// The name that the configuration and the log use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stay => "stay",
+            Self::Retry => "retry",
+        }
+    }
 }
 
 /// What an approval is bound to.

@@ -5,7 +5,7 @@
 //! does.
 
 use chaperone_model::{
-    Access, AgentName, Column, Doubt, QualifiedName, Relation, Rung, Statement, TargetName,
+    Access, BY_NAME, AgentName, Column, Doubt, QualifiedName, Relation, Rung, Statement, TargetName,
     UNREADABLE, VersionSource,
 };
 use semver::{Prerelease, Version, VersionReq};
@@ -56,6 +56,8 @@ pub struct When {
     pub columns: Vec<ColumnGlob>,
     /// What relations and columns are touched for.
     pub access: Option<Access>,
+    /// A file that it names.
+    pub paths: Vec<WildMatch>,
     /// A function that it calls.
     pub functions: Vec<NameGlob>,
     /// Whether what it changes is bounded.
@@ -229,10 +231,17 @@ impl When {
             || !self.kinds.is_empty()
             || !self.relations.is_empty()
             || !self.columns.is_empty()
+            || !self.paths.is_empty()
             || !self.functions.is_empty()
             || self.access.is_some()
             || self.selective.is_some()
             || self.cascade.is_some()
+    }
+
+    /// Whether it names the kind of a statement that is forbidden unless it is named.
+    pub(crate) fn names(&self, statement: &Statement) -> bool {
+        BY_NAME.contains(&statement.kind.as_str())
+            && self.kinds.contains(&WildMatch::new(&statement.kind))
     }
 
     fn of_session(&self, asked: &Asked<'_>) -> Match {
@@ -306,7 +315,15 @@ impl When {
                 || hidden
                 || !self.relations.is_empty()
                 || !self.columns.is_empty()
+                || statement.paths.iter().any(|one| touches(one.access))
                 || relations.iter().any(|relation| touches(relation.access)))
+            && (self.paths.is_empty()
+                || hidden
+                || statement
+                    .paths
+                    .iter()
+                    .filter(|one| touches(one.access))
+                    .any(|one| self.paths.iter().any(|glob| glob.matches(&one.path))))
             && (self.functions.is_empty()
                 || hidden
                 || statement
@@ -350,8 +367,18 @@ impl When {
             && (self.access.is_none()
                 // What touches none, as `DROP DATABASE`, is not therefore harmless.
                 || shown
-                    && !relations.is_empty()
-                    && relations.iter().all(|relation| touches(relation.access)))
+                    && !(relations.is_empty() && statement.paths.is_empty())
+                    && relations.iter().all(|relation| touches(relation.access))
+                    && statement.paths.iter().all(|one| touches(one.access)))
+            && (self.paths.is_empty()
+                || shown
+                    && !statement.paths.is_empty()
+                    && statement.paths.iter().all(|one| {
+                        touches(one.access)
+                            // Another name for it may be in there.
+                            && !one.path.split('/').any(|part| part == "..")
+                            && self.paths.iter().any(|glob| glob.matches(&one.path))
+                    }))
             && (self.functions.is_empty()
                 || !statement.functions.is_empty()
                     && statement.functions.iter().all(|name| {

@@ -65,6 +65,7 @@ pub(super) struct RawWhen {
     relation: Option<Spanned<Value>>,
     column: Option<Spanned<Value>>,
     access: Option<Spanned<String>>,
+    path: Option<Spanned<Value>>,
     function: Option<Spanned<Value>>,
     selective: Option<bool>,
     cascade: Option<bool>,
@@ -316,6 +317,7 @@ pub(super) fn when_of(
     for text in columns {
         when.columns.push(column(&text).map_err(|message| (span.clone(), message))?);
     }
+    when.paths = globs(list("path", raw.path.as_ref())?);
     when.access = word(raw.access.as_ref(), &[("read", Access::Read), ("write", Access::Write)])?;
     let (span, times) = list("time", raw.time.as_ref())?;
     for text in times {

@@ -4,7 +4,10 @@ use std::{collections::HashSet, fmt, ops::Range, path::PathBuf, str::FromStr};
 
 use chaperone_model::{AgentName, Protocol, TargetName};
 use chaperone_policy::{Fallback, Mode};
-use chaperone_wire::postgres::{Method, is_setting};
+use chaperone_wire::{
+    postgres::{Method, is_setting},
+    ssh::Known,
+};
 use rustls::pki_types::ServerName;
 use serde::{
     Deserialize, Deserializer,
@@ -22,6 +25,8 @@ pub(crate) struct Target {
     pub(crate) addresses: Vec<TargetAddress>,
     pub(crate) tls: TargetTls,
     pub(crate) agent_tls: AgentTls,
+    /// Of an SSH target: which host keys are believed.
+    pub(crate) host_keys: Vec<HostKeys>,
     /// Where there is none, agents sign on themselves.
     pub(crate) credentials: Vec<Credential>,
     pub(crate) replication: bool,
@@ -98,6 +103,18 @@ pub(crate) enum AgentTls {
     Refuse,
 }
 
+/// Where host keys of an SSH target are known from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum HostKeys {
+    /// A file in the format of `known_hosts`.
+    File(PathBuf),
+    /// A key, or an authority's.
+    Key(String),
+}
+
+/// Where they are known from, where the target does not say it.
+const KNOWN_HOSTS: &str = "/etc/ssh/ssh_known_hosts";
+
 /// What the daemon signs on with.
 #[derive(Clone, Debug)]
 pub(crate) struct Credential {
@@ -106,6 +123,10 @@ pub(crate) struct Credential {
     pub(crate) user: String,
     pub(crate) password: Option<Source>,
     pub(crate) identity: Option<ClientIdentity>,
+    /// A private key, in OpenSSH's format.
+    pub(crate) key: Option<Source>,
+    /// A private key of an authority that the target trusts to name users (`TrustedUserCAKeys`).
+    pub(crate) authority: Option<Source>,
     pub(crate) methods: Vec<Method>,
 }
 
@@ -144,7 +165,7 @@ pub(super) fn check(raw: Vec<Raw>, agents: &[Agent]) -> Result<(Vec<Target>, Def
         }
         let protocol = target.protocol.get_ref().parse().map_err(|()| {
             let message =
-                format!("protocol {:?} is not known: use \"postgres\"", target.protocol.get_ref());
+                format!("protocol {:?} is not known: use \"postgres\" or \"ssh\"", target.protocol.get_ref());
             (target.protocol.span(), message)
         })?;
         if target.address.get_ref().is_empty() {
@@ -159,7 +180,22 @@ pub(super) fn check(raw: Vec<Raw>, agents: &[Agent]) -> Result<(Vec<Target>, Def
             }
             addresses.push(parsed);
         }
-        let tls = target.tls.map_or_else(|| RawTls::default().check(0..0), RawTlsOrMode::check)?;
+        let is_ssh = protocol == Protocol::Ssh;
+        if is_ssh && let Some(tls) = &target.tls {
+            return Err((tls.1.clone(), "SSH has no TLS: say which `host_keys` are believed".into()));
+        }
+        let host_keys = match (&target.host_keys, is_ssh) {
+            (Some(keys), false) => {
+                return Err((keys.span(), "`host_keys` are for targets that speak SSH".into()));
+            }
+            (None, false) => Vec::new(),
+            (keys, true) => host_keys(keys.as_ref())?,
+        };
+        let tls = if is_ssh {
+            RawTls { mode: Some(TlsMode::Disable), ..RawTls::default() }.check(0..0)?
+        } else {
+            target.tls.map_or_else(|| RawTls::default().check(0..0), RawTlsOrMode::check)?
+        };
         if tls.mode == TlsMode::VerifyFull && tls.name.is_none() {
             let hosts: Vec<_> = addresses.iter().filter_map(TargetAddress::name).collect();
             let say = "Say so by tls = { mode = \"verify-full\", name = \"…\" }";
@@ -174,7 +210,7 @@ pub(super) fn check(raw: Vec<Raw>, agents: &[Agent]) -> Result<(Vec<Target>, Def
                 return Err((target.address.span(), format!("{why} {say}")));
             }
         }
-        if target.credential.is_some() {
+        if target.credential.is_some() && !is_ssh {
             guards_credentials(&tls, &addresses)
                 .map_err(|message| (target.address.span(), message))?;
         }
@@ -185,7 +221,7 @@ pub(super) fn check(raw: Vec<Raw>, agents: &[Agent]) -> Result<(Vec<Target>, Def
         let mut credentials: Vec<Credential> = Vec::new();
         for raw in target.credential.map(|all| all.0).unwrap_or_default() {
             let span = raw.span();
-            let credential = raw.into_inner().check(&tls, agents)?;
+            let credential = raw.into_inner().check(&tls, agents, is_ssh)?;
             let twice = credentials.iter().any(|other| match (&other.agents, &credential.agents) {
                 (None, None) => true,
                 (Some(a), Some(b)) => a.iter().any(|name| b.contains(name)),
@@ -219,6 +255,7 @@ pub(super) fn check(raw: Vec<Raw>, agents: &[Agent]) -> Result<(Vec<Target>, Def
             addresses,
             tls,
             agent_tls: target.agent_tls,
+            host_keys,
             credentials,
             replication: target.replication,
             parameters,
@@ -266,6 +303,7 @@ pub(super) struct Raw {
     tls: Option<RawTlsOrMode>,
     #[serde(default)]
     agent_tls: AgentTls,
+    host_keys: Option<Spanned<Vec<Spanned<String>>>>,
     credential: Option<OneOrMany<Spanned<RawCredential>>>,
     #[serde(default)]
     replication: bool,
@@ -430,11 +468,17 @@ struct RawCredential {
     password: Option<Spanned<String>>,
     certificate: Option<Spanned<PathBuf>>,
     key: Option<Spanned<String>>,
+    authority: Option<Spanned<String>>,
     methods: Option<Vec<Spanned<String>>>,
 }
 
 impl RawCredential {
-    fn check(self, tls: &TargetTls, agents: &[Agent]) -> Result<Credential, Misplaced> {
+    fn check(
+        self,
+        tls: &TargetTls,
+        agents: &[Agent],
+        is_ssh: bool,
+    ) -> Result<Credential, Misplaced> {
         let mut named = None;
         if let Some(agents) = &self.agents
             && agents.get_ref().is_empty()
@@ -456,7 +500,24 @@ impl RawCredential {
             return Err((self.user.span(), "a user has a name".into()));
         }
         let certificate_span = self.certificate.as_ref().map(Spanned::span);
-        let identity = identity(self.certificate, self.key)?;
+        if !is_ssh && let Some(authority) = &self.authority {
+            return Err((authority.span(), "an authority is for targets that speak SSH".into()));
+        }
+        let (mut key, authority) = (None, self.authority.as_ref().map(source).transpose()?);
+        let identity = if is_ssh {
+            if let Some(span) = certificate_span {
+                let message = "certificates are made for each session: say by whom, as `authority`";
+                return Err((span, message.into()));
+            }
+            key = self.key.as_ref().map(source).transpose()?;
+            if key.is_none() && authority.is_none() && self.password.is_none() {
+                let message = "with what? Say so by key, authority or password";
+                return Err((self.user.span(), message.into()));
+            }
+            None
+        } else {
+            identity(self.certificate, self.key)?
+        };
         if let Some(span) = certificate_span
             && tls.mode == TlsMode::Disable
         {
@@ -479,8 +540,38 @@ impl RawCredential {
         if self.methods.is_none() {
             methods = default_methods(password.is_some(), tls.mode);
         }
-        Ok(Credential { agents: named, user: self.user.into_inner(), password, identity, methods })
+        Ok(Credential {
+            agents: named,
+            user: self.user.into_inner(),
+            password,
+            identity,
+            key,
+            authority,
+            methods,
+        })
     }
+}
+
+fn host_keys(raw: Option<&Spanned<Vec<Spanned<String>>>>) -> Result<Vec<HostKeys>, Misplaced> {
+    let Some(raw) = raw else { return Ok(vec![HostKeys::File(KNOWN_HOSTS.into())]) };
+    if raw.get_ref().is_empty() {
+        return Err((raw.span(), "this believes no host: name a file, or keys".into()));
+    }
+    let one = |text: &Spanned<String>| {
+        let value = text.get_ref();
+        if value.starts_with('/') {
+            return Ok(HostKeys::File(value.into()));
+        }
+        let mut known = Known::default();
+        known.add_key(value).map_err(|error| {
+            let message = format!(
+                "this is neither a file's path nor a key such as \"ssh-ed25519 AAAA…\" or \"cert-authority ssh-ed25519 AAAA…\": {error}"
+            );
+            (text.span(), message)
+        })?;
+        Ok(HostKeys::Key(value.clone()))
+    };
+    raw.get_ref().iter().map(one).collect()
 }
 
 /// How a server may be satisfied where operations do not say. What it could make use of, were it

@@ -365,7 +365,7 @@ fn wait(wait: Wait) -> &'static str {
     }
 }
 
-fn lasts(terms: &Terms) -> String {
+pub(crate) fn lasts(terms: &Terms) -> String {
     let time = jiff::SignedDuration::try_from(terms.lifetime)
         .map_or_else(|_| "for ever".into(), |time| format!("for {time:#}"));
     match terms.uses {

@@ -225,7 +225,7 @@ fn create(folder: &Path, host: &str) -> Result<(), AuthorityError> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(file("write", folder))
 }
 
-fn write(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), AuthorityError> {
+pub(crate) fn write(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), AuthorityError> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(mode);
     let write = |path: &Path| {

@@ -58,6 +58,8 @@ pub(crate) enum PrepareError {
     OnlyOwn(PathBuf),
     #[error(transparent)]
     Secret(#[from] SecretError),
+    #[error(transparent)]
+    Ssh(#[from] crate::ssh::upstream::SshPrepareError),
     #[error("the key of {} does not fit: {reason}", path.display())]
     Key { path: PathBuf, reason: String },
 }

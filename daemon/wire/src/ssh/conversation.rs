@@ -6,7 +6,7 @@
 //! is not known is answered as the protocol says for that. Does not belong here: deciding, recording,
 //! sockets, and sealing (`transport`).
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 

@@ -106,6 +106,7 @@ impl Flow {
     }
 
     /// Bytes that wait.
+    #[cfg(test)]
     pub(super) fn queued(&self) -> u32 {
         self.queued
     }

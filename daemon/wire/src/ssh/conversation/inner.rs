@@ -200,10 +200,20 @@ impl Conversation {
         let Some(channel) = self.channels.get_mut(&key) else { return Ok(()) };
         let actions = &mut self.actions;
         let mut asked = None;
-        while channel.pending.is_none() && asked.is_none() {
+        while asked.is_none() {
             let mut moved = false;
             channel.up_waits = false;
             for up in [true, false] {
+                // What waits for a decision stops its own stream; answers to what came before it
+                // flow.
+                let stops = match channel.pending {
+                    None => false,
+                    Some(Pending::Up(_)) => up,
+                    _ => true,
+                };
+                if stops {
+                    continue;
+                }
                 let step =
                     if up { channel.step_up(actions)? } else { channel.step_down(actions)? };
                 match step {

@@ -1,0 +1,519 @@
+//! Deciding one command of an SSH session: it is read, policy says what it says, and what comes of that
+//! is recorded before anything goes on.
+
+use std::{pin::Pin, rc::Rc, sync::Arc};
+
+use chaperone_audit::{AuditError, Receipt};
+use chaperone_control::Hold;
+use chaperone_model::{
+    Access, Command, CommandKind, HoldEnd, HoldEnded, HoldOpened, Intent, Reading, Record, Ref,
+    Rung, Seq, Statement, VerdictKind,
+};
+use chaperone_policy::{
+    Asked, Decision, Permit, Terms, Verdict, Wait,
+    approval::{Ballot, Binding},
+};
+use chaperone_wire::ssh::{Ask, Inner, Wanted, scp, shown};
+use serde_json::json;
+use sha2::Digest as _;
+
+use crate::{
+    approvals::{WhyNot, Word, after},
+    clock,
+    relay::{Account, lasts, show},
+    session::Session,
+    summary,
+};
+
+type Later<'a> = Pin<Box<dyn Future<Output = Decided<'a>> + 'a>>;
+
+/// What came of a command.
+pub(super) enum Decided<'a> {
+    /// It may go on: here is the proof that it may, and that it is in the log.
+    Go { ask: u64, seq: Seq, permit: Permit, receipt: Receipt, inner: Inner },
+    /// It may not, for this reason.
+    No { ask: u64, why: String },
+    /// A person is asked; the agent's user is told so.
+    Holding { ask: u64, hold: Seq, notice: String, then: Later<'a> },
+    /// It could not be recorded.
+    Unrecorded { error: AuditError },
+}
+
+/// What a command is, for those who decide and record.
+struct Read {
+    command: Command,
+    inner: Inner,
+    /// What an approval of it is for.
+    digest: [u8; 32],
+}
+
+/// What the session knows of the commands that started others.
+pub(super) type Parent = Option<Seq>;
+
+fn read(ask: &Ask, parent: Parent) -> Read {
+    let one = |kind: &str, rung, reason: &str| Statement::new(kind, rung, reason);
+    let by_name = |kind: &str, reason: &str| one(kind, Rung::Forbidden, reason);
+    let text = |bytes: &[u8]| match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.escape_ascii().to_string(),
+    };
+    let mut inner = Inner::Plain;
+    let (kind, line, statement) = match &ask.wanted {
+        Wanted::Exec { line } => {
+            inner = legacy_scp(line).map_or(Inner::Plain, Inner::Scp);
+            let statement = if inner == Inner::Plain {
+                Statement {
+                    opaque: true,
+                    ..one("EXEC", Rung::Destructive, "what a command line does is not read")
+                }
+            } else {
+                one("SCP", Rung::Read, "the files that it carries are decided one by one")
+            };
+            (CommandKind::Exec, text(line), statement)
+        }
+        Wanted::Shell => (
+            CommandKind::Shell,
+            "shell".into(),
+            Statement { opaque: true, ..by_name("SHELL", "what is typed into it is not decided") },
+        ),
+        Wanted::Subsystem { name } if name == b"sftp" => {
+            inner = Inner::Sftp;
+            let statement = one("SFTP", Rung::Read, "its operations are decided one by one");
+            (CommandKind::Subsystem, "sftp".into(), statement)
+        }
+        Wanted::Subsystem { name } => (
+            CommandKind::Subsystem,
+            text(name),
+            Statement {
+                opaque: true,
+                ..one("SUBSYSTEM", Rung::Destructive, "what it does is not read")
+            },
+        ),
+        Wanted::Sftp { operation, .. } => {
+            let (rung, reason) = operation.rung();
+            let kind = format!("SFTP {}", operation.name().to_uppercase());
+            let mut statement = one(&kind, rung, reason);
+            statement.paths = operation
+                .paths()
+                .into_iter()
+                .map(|(path, access)| chaperone_model::PathUse { path: text(path), access })
+                .collect();
+            (CommandKind::Sftp, operation.to_string(), statement)
+        }
+        Wanted::Copy { operation, .. } => {
+            let puts = operation.direction == scp::Direction::ToTarget;
+            let mut statement = if puts {
+                one("SCP PUT", Rung::Write, "it writes a file that it names")
+            } else {
+                one("SCP GET", Rung::Read, "it only reads")
+            };
+            let access = if puts { Access::Write } else { Access::Read };
+            let path = text(&operation.path);
+            statement.paths.push(chaperone_model::PathUse { path, access });
+            (CommandKind::Copy, operation.to_string(), statement)
+        }
+        Wanted::Forward { host, port } => (
+            CommandKind::Forward,
+            format!("forward to {}:{port}", shown(host.as_bytes())),
+            by_name("FORWARD", "what goes through a tunnel is not decided"),
+        ),
+        Wanted::ForwardSocket { path } => (
+            CommandKind::Forward,
+            format!("forward to socket {}", shown(path)),
+            by_name("FORWARD SOCKET", "what goes through a tunnel is not decided"),
+        ),
+        Wanted::Listen { address, port } => (
+            CommandKind::Forward,
+            format!("listen on {}:{port}", shown(address.as_bytes())),
+            by_name("LISTEN", "what goes through a tunnel is not decided"),
+        ),
+        Wanted::ListenSocket { path } => (
+            CommandKind::Forward,
+            format!("listen on socket {}", shown(path)),
+            by_name("LISTEN SOCKET", "what goes through a tunnel is not decided"),
+        ),
+        Wanted::X11 => (
+            CommandKind::Forward,
+            "forward X11".into(),
+            by_name("X11", "programs at the target could use the agent's display"),
+        ),
+        Wanted::AgentForward => (
+            CommandKind::Forward,
+            "forward the ssh-agent".into(),
+            by_name("AGENT", "programs at the target could use the agent's keys"),
+        ),
+    };
+    let mut about = serde_json::Map::new();
+    if let Some(parent) = parent {
+        about.insert("in".into(), parent.0.into());
+    }
+    if let Some(terminal) = &ask.terminal {
+        let shown = json!({ "kind": terminal.kind, "columns": terminal.columns, "rows": terminal.rows });
+        about.insert("terminal".into(), shown);
+    }
+    if !ask.environment.is_empty() {
+        about.insert("environment".into(), json!(ask.environment));
+    }
+    let mut command = Command::new(kind, Some(line));
+    command.parameters = (!about.is_empty()).then(|| serde_json::Value::from(about).to_string());
+    command.reading = Some(Arc::new(Reading { statements: vec![statement], disagreement: None }));
+    let mut hash = sha2::Sha256::new();
+    hash.update(format!("{:?}\0{:?}", ask.wanted, ask.environment));
+    Read { command, inner, digest: hash.finalize().into() }
+}
+
+/// Whether a line runs the legacy scp protocol, and nothing else.
+fn legacy_scp(line: &[u8]) -> Option<scp::Direction> {
+    let line = std::str::from_utf8(line).ok()?;
+    // What a shell would make more of is not read here.
+    if line.contains(['|', ';', '&', '$', '`', '<', '>', '(', ')', '\n', '\\']) {
+        return None;
+    }
+    let mut words = line.split_ascii_whitespace();
+    if words.next()? != "scp" {
+        return None;
+    }
+    let mut direction = None;
+    for word in words {
+        match word {
+            "-t" => direction = Some(scp::Direction::ToTarget),
+            "-f" => direction = Some(scp::Direction::FromTarget),
+            "-r" | "-p" | "-d" | "-v" => {}
+            "--" => break,
+            word if word.starts_with('-') => return None,
+            _ => break,
+        }
+    }
+    direction
+}
+
+/// Decides a command.
+pub(super) async fn decide<'a>(
+    session: &'a Session,
+    account: Rc<Account>,
+    ask: Box<Ask>,
+    parent: Parent,
+) -> Decided<'a> {
+    let number = ask.number;
+    let mut found = read(&ask, parent);
+    let decision = asked(session, &account, &found.command);
+    let Decision { verdict, rule, would, .. } = decision;
+    if let Some(objection) = ask.objection {
+        return refuse(session, number, found.command, "protocol".into(), objection).await;
+    }
+    match verdict {
+        Verdict::Deny(message) => {
+            let class = class(&found.command);
+            let told = message.map_or_else(
+                || format!("chaperone does not allow this: {class}"),
+                |message| format!("chaperone does not allow this: {message} ({class})"),
+            );
+            let why = format!("{told} Rule: {rule}.\n");
+            refuse(session, number, found.command, rule, &why).await
+        }
+        Verdict::Allow(permit) => {
+            let kind = would.unwrap_or(VerdictKind::Allow);
+            let inner = found.inner;
+            let intent = intent(session, found.command, kind, rule);
+            go(session, number, permit, intent, inner).await
+        }
+        Verdict::Hold(terms) => {
+            let binding = binding(session, &account, &terms, found.digest);
+            if let Some((hold, permit, _)) = session.shared.approvals.redeem(&binding) {
+                found.command.approval = Some(hold);
+                let inner = found.inner;
+                let intent = intent(session, found.command, VerdictKind::Allow, rule);
+                return go(session, number, permit, intent, inner).await;
+            }
+            hold(session, &account, number, found, terms, binding).await
+        }
+    }
+}
+
+fn asked(session: &Session, account: &Account, command: &Command) -> Decision {
+    let policy = &session.shared.config.policy;
+    let rate = if policy.needs_rate() {
+        session.shared.rates.count(&session.identity.agent, &session.target)
+    } else {
+        0
+    };
+    policy.decide(&Asked {
+        target: &session.target,
+        identity: &session.identity,
+        database: None,
+        user: account.user.as_deref(),
+        kind: command.kind,
+        reading: command.reading.as_deref(),
+        search_path: None,
+        moment: clock::moment(),
+        rate,
+    })
+}
+
+fn intent(
+    session: &Session,
+    command: Command,
+    verdict: VerdictKind,
+    rule: Arc<str>,
+) -> Intent {
+    let reading = command.reading.as_deref();
+    Intent {
+        at: session.shared.clock.now().wall,
+        session: session.id,
+        verdict,
+        rule,
+        rung: reading.map(Reading::rung),
+        summary: reading.map(|reading| summary::of(reading).into()),
+        approval: command.approval,
+        command,
+    }
+}
+
+/// Records, so safe as the command's rung asks for.
+async fn commit(
+    session: &Session,
+    records: Vec<Record>,
+    rung: Rung,
+) -> Result<Vec<Receipt>, AuditError> {
+    let safe = session.shared.config.daemon.durability.of(rung);
+    let committed = session.local.committer.commit(records, safe).await;
+    committed.unwrap_or_else(|_| {
+        Err(AuditError::Database("the thread that records has ended".into()))
+    })
+}
+
+async fn go<'a>(
+    session: &'a Session,
+    ask: u64,
+    permit: Permit,
+    intent: Intent,
+    inner: Inner,
+) -> Decided<'a> {
+    let rung = intent.rung.unwrap_or(Rung::Destructive);
+    match commit(session, vec![Record::Intent(intent)], rung).await {
+        Err(error) => Decided::Unrecorded { error },
+        Ok(mut receipts) => match receipts.pop() {
+            Some(receipt) => Decided::Go { ask, seq: receipt.seq(), permit, receipt, inner },
+            None => Decided::No { ask, why: "chaperone has no receipt of it\n".into() },
+        },
+    }
+}
+
+async fn refuse<'a>(
+    session: &'a Session,
+    ask: u64,
+    command: Command,
+    rule: Arc<str>,
+    why: &str,
+) -> Decided<'a> {
+    session.shared.counters.refused.up();
+    let intent = intent(session, command, VerdictKind::Deny, rule);
+    match commit(session, vec![Record::Intent(intent)], Rung::Read).await {
+        Err(error) => Decided::Unrecorded { error },
+        Ok(receipts) => {
+            if let Some(receipt) = receipts.first() {
+                refused_outcome(session, receipt.seq(), why);
+            }
+            Decided::No { ask, why: why.to_owned() }
+        }
+    }
+}
+
+fn refused_outcome(session: &Session, seq: Seq, why: &str) {
+    let mut outcome = chaperone_model::Outcome::new(
+        seq,
+        chaperone_model::CommandStatus::Refused,
+        clock::wall(),
+    );
+    outcome.error_message = Some(why.trim_end().to_owned());
+    session.shared.log.ride_along(Record::Outcome(outcome));
+}
+
+fn binding(session: &Session, account: &Account, terms: &Terms, digest: [u8; 32]) -> Binding {
+    Binding {
+        digest,
+        rule: terms.rule.clone(),
+        agent: session.identity.agent.clone(),
+        run: terms.run(&session.identity),
+        target: session.target.clone(),
+        database: None,
+        user: account.user.clone(),
+    }
+}
+
+/// A command waits for a person: that is recorded and told. Nothing of it was sent.
+async fn hold<'a>(
+    session: &'a Session,
+    account: &Account,
+    ask: u64,
+    found: Read,
+    terms: Arc<Terms>,
+    binding: Binding,
+) -> Decided<'a> {
+    let shared = &session.shared;
+    let Read { command, inner, .. } = found;
+    let bytes = command.text.as_ref().map_or(0, String::len);
+    if shared.approvals.has_room(&session.identity.agent, bytes).is_err() {
+        let why = "too many commands of this agent wait for a person, and chaperone holds no more\n";
+        return refuse(session, ask, command, terms.rule.clone(), why).await;
+    }
+    if terms.wait == Wait::Retry
+        && let Some(waiting) = shared.approvals.pending(&binding)
+    {
+        return refuse(session, ask, command, terms.rule.clone(), &come_again(waiting)).await;
+    }
+    let at = clock::wall();
+    let deadline = after(at, terms.deadline);
+    let rung = command.reading.as_deref().map_or(Rung::Destructive, Reading::rung);
+    let opened = HoldOpened {
+        at,
+        hold: Ref::InBatch(0),
+        approvers: terms.approver_lines().join(" and "),
+        quorum: terms.quorum_of_all(),
+        deadline,
+        wait: terms.wait.as_str(),
+        digest: chaperone_model::Digest(binding.digest),
+    };
+    let record = intent(session, command.clone(), VerdictKind::Hold, terms.rule.clone());
+    let records = vec![Record::Intent(record), Record::HoldOpened(opened)];
+    let receipts = match commit(session, records, rung).await {
+        Err(error) => return Decided::Unrecorded { error },
+        Ok(receipts) => receipts,
+    };
+    let Some(hold) = receipts.first().map(Receipt::seq) else {
+        return Decided::No { ask, why: "chaperone has no receipt of it\n".into() };
+    };
+    session.commands.add(1);
+    shared.counters.held.up();
+    let identity = &session.identity;
+    let waiting = Hold {
+        id: hold,
+        since: at,
+        deadline,
+        wait: terms.wait.as_str().into(),
+        agent: identity.agent.to_string(),
+        version: identity.version.as_ref().map(|version| version.text.clone()),
+        run: identity.run.name.to_string(),
+        lineage: identity.lineage_line(),
+        doubts: identity.doubts.iter().map(ToString::to_string).collect(),
+        session: session.id,
+        in_transaction: false,
+        target: session.target.to_string(),
+        database: None,
+        user: account.user.clone(),
+        rule: terms.rule.to_string(),
+        approvers: terms.approver_lines(),
+        quorum: terms.quorum_of_all(),
+        approved_by: Vec::new(),
+        lasts: lasts(&terms),
+        statement: command.text.clone(),
+        laid_out: None,
+        parameters: command.parameters.clone(),
+        reading: command.reading.as_deref().cloned(),
+        inspection: None,
+        before: Vec::new(),
+    };
+    let uids = identity.lineage.iter().flat_map(|p| [Some(p.uid), p.login_uid]).flatten();
+    let ballot = Ballot::new(terms.clone(), binding.clone(), uids.collect());
+    let word = shared.approvals.open(waiting, session.place(None), ballot, binding);
+    if terms.wait == Wait::Retry {
+        let why = come_again(hold);
+        refused_outcome(session, hold, &why);
+        return Decided::No { ask, why };
+    }
+    let notice = format!(
+        "chaperone holds this until a person approves it (id {}); it is refused at {}.\n",
+        hold.0,
+        show(deadline)
+    );
+    let then = Box::pin(async move {
+        let word = word
+            .await
+            .unwrap_or_else(|_| Word::Not(WhyNot::Withdrawn("its session ended".into())));
+        heard(session, ask, hold, rung, inner, word).await
+    });
+    Decided::Holding { ask, hold, notice, then }
+}
+
+/// A person, or the lack of one, has decided.
+async fn heard<'a>(
+    session: &'a Session,
+    ask: u64,
+    hold: Seq,
+    rung: Rung,
+    inner: Inner,
+    word: Word,
+) -> Decided<'a> {
+    let ended = |how, detail| {
+        Record::HoldEnded(HoldEnded { at: clock::wall(), hold, how, detail })
+    };
+    let (how, detail, why) = match word {
+        Word::Approved(permit, _) => {
+            let record = ended(HoldEnd::Approved, None);
+            return match commit(session, vec![record], rung).await {
+                Err(error) => Decided::Unrecorded { error },
+                Ok(mut receipts) => match receipts.pop() {
+                    Some(receipt) => Decided::Go { ask, seq: hold, permit, receipt, inner },
+                    None => Decided::No { ask, why: "chaperone has no receipt of it\n".into() },
+                },
+            };
+        }
+        Word::Not(WhyNot::Denied { person, reason }) => {
+            let because = reason.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+            let detail = reason.map_or(person.clone(), |why| format!("{person}: {why}"));
+            let why = format!("{person} denied this command (id {}){because}\n", hold.0);
+            (HoldEnd::Denied, Some(detail), why)
+        }
+        Word::Not(WhyNot::Expired) => {
+            let why = format!("nobody approved this command in time (id {})\n", hold.0);
+            (HoldEnd::Expired, None, why)
+        }
+        Word::Not(WhyNot::Withdrawn(why)) => {
+            let told = format!("this command no longer waits for a person: {why}\n");
+            (HoldEnd::Withdrawn, Some(why), told)
+        }
+    };
+    match commit(session, vec![ended(how, detail)], Rung::Read).await {
+        Err(error) => Decided::Unrecorded { error },
+        Ok(_) => {
+            refused_outcome(session, hold, &why);
+            Decided::No { ask, why }
+        }
+    }
+}
+
+fn come_again(hold: Seq) -> String {
+    format!(
+        "this command needs a person's approval (id {}): run it again once it is approved\n",
+        hold.0
+    )
+}
+
+/// What a command is, in a sentence.
+fn class(command: &Command) -> String {
+    let statement = command.reading.as_deref().and_then(|reading| reading.statements.first());
+    statement.map_or_else(String::new, |one| {
+        format!("{} is {}: {}.", one.kind, one.rung, one.reason)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn legacy_scp_is_known_by_its_line_alone() {
+        use scp::Direction::{FromTarget, ToTarget};
+        for (line, expected) in [
+            ("scp -t /tmp/a", Some(ToTarget)),
+            ("scp -r -p -f -- /a b", Some(FromTarget)),
+            ("scp -t /tmp/a; rm -rf /", None),
+            ("scp -t $(id)", None),
+            ("scp -S /tmp/evil -t x", None),
+            ("scp a b", None),
+            ("scpx -t a", None),
+        ] {
+            assert_eq!(legacy_scp(line.as_bytes()), expected, "{line}");
+        }
+    }
+}

@@ -1,0 +1,416 @@
+//! Both directions of an SSH session in one task: what comes is decided, recorded, and goes on.
+
+use std::{
+    collections::{HashMap, HashSet},
+    future::poll_fn,
+    pin::Pin,
+    rc::Rc,
+    task::Poll,
+    time::Duration,
+};
+
+use chaperone_audit::Receipt;
+use chaperone_model::{
+    Closing, CommandStatus, EventKind, HoldEnd, HoldEnded, Outcome, Record, Seq,
+};
+use chaperone_policy::Permit;
+use chaperone_wire::ssh::{Action, Ask, Conversation, Inner, Taken, Violation, Wanted};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
+
+use super::{
+    BY_APPLICATION, PROTOCOL_ERROR,
+    deciding::{Decided, decide},
+    link::{Link, READ},
+    recording::Running,
+};
+use crate::{
+    clock,
+    relay::{Account, Ended},
+    session::{FAREWELL, Session},
+    shared::Stage,
+};
+
+/// Bytes that may wait to be written to one end before the other is not read.
+const HIGH: usize = 512 * 1024;
+/// Commands that wait at a time.
+const WAITING: usize = 256;
+/// Things that were refused because they are not known, and are recorded.
+const UNKNOWN: u32 = 16;
+
+type Waiting<'a> = Pin<Box<dyn Future<Output = Decided<'a>> + 'a>>;
+
+/// A session both of whose ends are signed on.
+pub(super) struct Relay<'a> {
+    session: &'a Session,
+    agent: Link,
+    target: Link,
+    account: Rc<Account>,
+    conversation: Conversation,
+    waiting: Vec<Waiting<'a>>,
+    /// Commands that run, by the conversation's numbers.
+    running: HashMap<u64, Running>,
+    holds: HashMap<u64, Seq>,
+    /// Commands that are not asked for any more and still wait.
+    withdrawn: HashSet<u64>,
+    unknown: u32,
+    up: u64,
+    down: u64,
+}
+
+/// Why a session ends.
+struct End {
+    closing: Closing,
+    detail: String,
+    /// What each end is told.
+    code: u32,
+    told: String,
+}
+
+impl End {
+    fn new(closing: Closing, code: u32, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        Self { closing, code, told: format!("chaperone: {detail}"), detail }
+    }
+}
+
+impl<'a> Relay<'a> {
+    pub(super) fn new(session: &'a Session, agent: Link, target: Link, account: Rc<Account>) -> Self {
+        Self {
+            session,
+            agent,
+            target,
+            account,
+            conversation: Conversation::new(),
+            waiting: Vec::new(),
+            running: HashMap::new(),
+            holds: HashMap::new(),
+            withdrawn: HashSet::new(),
+            unknown: 0,
+            up: 0,
+            down: 0,
+        }
+    }
+
+    /// Relays until the session ends, and records what was still open.
+    pub(super) async fn run(mut self) -> Ended {
+        let end = self.relay().await;
+        let last = self.conversation.finish();
+        for action in last {
+            // Nobody is told any more; what is known is recorded.
+            let _ = self.act(action);
+        }
+        for (_, running) in self.running.drain() {
+            self.session.shared.log.ride_along(Record::Outcome(running.finish()));
+        }
+        for (_, hold) in self.holds.drain() {
+            withdraw(self.session, hold, "the session ended");
+        }
+        for link in [&mut self.agent, &mut self.target] {
+            link.transport.disconnect(end.code, &end.told);
+            let _ = timeout(FAREWELL, link.farewell()).await;
+        }
+        Ended { closing: end.closing, detail: Some(end.detail), up: self.up, down: self.down }
+    }
+
+    async fn relay(&mut self) -> End {
+        let shared = self.session.shared.clone();
+        let mut stage = shared.stage.clone();
+        let over = self.session.bounds(&self.account).session;
+        let (most, rule) = over.map_or((None, None), |(most, rule)| (Some(most), Some(rule)));
+        let mut over = Box::pin(async move {
+            match most {
+                Some(most) => tokio::time::sleep(most).await,
+                None => std::future::pending().await,
+            }
+        });
+        // What came with the last message before.
+        if let Err(end) = self.read_both() {
+            return end;
+        }
+        loop {
+            let (up, down) = (self.target.transport.out().len(), self.agent.transport.out().len());
+            let reads_agent = up < HIGH
+                && !self.target.transport.is_exchanging()
+                && self.waiting.len() < WAITING;
+            let reads_target = down < HIGH && !self.agent.transport.is_exchanging();
+            self.agent.input.reserve(READ);
+            self.target.input.reserve(READ);
+            let (agent, target, waiting) = (&mut self.agent, &mut self.target, &mut self.waiting);
+            let moved = tokio::select! {
+                read = agent.read.read_buf(&mut agent.input), if reads_agent => match read {
+                    Ok(0) => Err(End::new(Closing::Agent, BY_APPLICATION, "the client closed its connection")),
+                    Ok(_) => Ok(None),
+                    Err(error) => Err(End::new(Closing::Agent, BY_APPLICATION, format!("the client's connection was lost: {error}"))),
+                },
+                read = target.read.read_buf(&mut target.input), if reads_target => match read {
+                    Ok(0) => Err(End::new(Closing::Target, BY_APPLICATION, "the target closed the connection")),
+                    Ok(_) => Ok(None),
+                    Err(error) => Err(End::new(Closing::Target, BY_APPLICATION, format!("the connection to the target was lost: {error}"))),
+                },
+                wrote = agent.write.write_buf(agent.transport.out()), if down > 0 => match wrote {
+                    Ok(count) => { self.down += count as u64; Ok(None) }
+                    Err(error) => Err(End::new(Closing::Agent, BY_APPLICATION, format!("the client's connection was lost: {error}"))),
+                },
+                wrote = target.write.write_buf(target.transport.out()), if up > 0 => match wrote {
+                    Ok(count) => { self.up += count as u64; Ok(None) }
+                    Err(error) => Err(End::new(Closing::Target, BY_APPLICATION, format!("the connection to the target was lost: {error}"))),
+                },
+                decided = next(waiting), if !waiting.is_empty() => Ok(Some(decided)),
+                changed = stage.wait_for(|stage| *stage >= Stage::Draining) => {
+                    let ending = changed.is_ok_and(|stage| *stage >= Stage::Ending);
+                    if ending || self.conversation.is_quiet() {
+                        Err(End::new(Closing::Daemon, BY_APPLICATION, "the daemon is stopping"))
+                    } else {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                        Ok(None)
+                    }
+                },
+                () = &mut over => {
+                    let rule = rule.as_deref().unwrap_or("?");
+                    Err(End::new(Closing::Daemon, BY_APPLICATION, format!("the session is as long as it may be (rule: {rule})")))
+                }
+            };
+            let step = match moved {
+                Err(end) => Err(end),
+                Ok(Some(decided)) => self.decided(decided),
+                Ok(None) => Ok(()),
+            };
+            if let Err(end) = step.and_then(|()| self.read_both()) {
+                return end;
+            }
+        }
+    }
+
+    /// Takes what has come from both ends.
+    fn read_both(&mut self) -> Result<(), End> {
+        loop {
+            let taken = self.agent.transport.take(&mut self.agent.input);
+            match taken.map_err(|broken| self.client_violation(&broken))? {
+                Taken::Need => break,
+                Taken::Payload(payload) => {
+                    if let Some(refusal) = self.session.moved() {
+                        self.session.shared.counters.doubted.up();
+                        return Err(End::new(Closing::Daemon, BY_APPLICATION, refusal.message));
+                    }
+                    let said = self.conversation.agent(payload.freeze());
+                    said.map_err(|broken| self.client_violation(&broken))?;
+                    self.act_all()?;
+                }
+                Taken::Disconnect { text, .. } => {
+                    let detail = if text.is_empty() { "the client said good-bye".into() } else { format!("the client ended it: {text}") };
+                    return Err(End::new(Closing::Agent, BY_APPLICATION, detail));
+                }
+            }
+        }
+        loop {
+            let taken = self.target.transport.take(&mut self.target.input);
+            match taken.map_err(|broken| self.server_violation(&broken))? {
+                Taken::Need => break,
+                Taken::Payload(payload) => {
+                    let said = self.conversation.target(payload.freeze());
+                    said.map_err(|broken| self.server_violation(&broken))?;
+                    self.act_all()?;
+                }
+                Taken::Disconnect { text, code } => {
+                    let mut end = End::new(Closing::Target, code, format!("the target ended it: {text}"));
+                    end.told = text;
+                    return Err(end);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn client_violation(&self, broken: &Violation) -> End {
+        self.session.shared.counters.client_violations.up();
+        self.violation("client", broken)
+    }
+
+    fn server_violation(&self, broken: &Violation) -> End {
+        self.session.shared.counters.server_violations.up();
+        self.violation("target", broken)
+    }
+
+    fn violation(&self, who: &str, broken: &Violation) -> End {
+        let detail = format!("the {who} broke the protocol: {broken}");
+        self.session.shared.event(Some(self.session.id), EventKind::Violation, detail.clone());
+        End::new(Closing::Daemon, PROTOCOL_ERROR, detail)
+    }
+
+    fn act_all(&mut self) -> Result<(), End> {
+        for action in self.conversation.actions() {
+            self.act(action)?;
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, action: Action) -> Result<(), End> {
+        let record = |outcome| self.session.shared.log.ride_along(Record::Outcome(outcome));
+        match action {
+            Action::ToAgent(payload) => {
+                let sent = self.agent.transport.send(&[&payload]);
+                sent.map_err(|broken| self.client_violation(&broken))?;
+            }
+            Action::ToTarget(payload) => {
+                let sent = self.target.transport.send(&[&payload]);
+                sent.map_err(|broken| self.server_violation(&broken))?;
+            }
+            Action::Ask(ask) => self.ask(ask),
+            Action::Withdrawn { ask } => {
+                if let Some(hold) = self.holds.remove(&ask) {
+                    // Whoever waits for the word hears that nobody will say it, and records that.
+                    self.session.shared.approvals.forget(hold, "the client left");
+                }
+                self.withdrawn.insert(ask);
+            }
+            Action::Passed { command, stream, bytes } => {
+                if let Some(running) = self.running.get_mut(&command) {
+                    running.passed(stream, &bytes);
+                }
+            }
+            Action::Resized { command, columns, rows } => {
+                if let Some(running) = self.running.get_mut(&command) {
+                    running.resized(columns, rows);
+                }
+            }
+            Action::Exited { command, exit } => {
+                if let Some(running) = self.running.get_mut(&command) {
+                    running.exited(exit);
+                }
+            }
+            Action::Rejected { command, why } => {
+                if let Some(running) = self.running.get_mut(&command) {
+                    running.rejected(why);
+                }
+                self.close(command);
+            }
+            Action::SftpDone { command, outcome } => {
+                if let Some(running) = self.running.remove(&command) {
+                    record(running.sftp_done(&outcome));
+                }
+            }
+            Action::CopyDone { command, outcome } => {
+                if let Some(running) = self.running.remove(&command) {
+                    record(running.copied(&outcome));
+                }
+            }
+            Action::Closed { command } => self.close(command),
+            Action::Unknown { what } => {
+                self.unknown += 1;
+                if self.unknown <= UNKNOWN {
+                    let detail = format!("refused, because chaperone does not know it: {what}");
+                    self.session.shared.event(Some(self.session.id), EventKind::Violation, detail);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, command: u64) {
+        if let Some(running) = self.running.remove(&command) {
+            self.session.shared.log.ride_along(Record::Outcome(running.finish()));
+        }
+    }
+
+    fn ask(&mut self, ask: Box<Ask>) {
+        let parent = match ask.wanted {
+            Wanted::Sftp { parent, .. } | Wanted::Copy { parent, .. } => {
+                self.running.get(&parent).map(|running| running.seq)
+            }
+            _ => None,
+        };
+        let decide = decide(self.session, self.account.clone(), ask, parent);
+        self.waiting.push(Box::pin(decide));
+    }
+
+    fn decided(&mut self, decided: Decided<'a>) -> Result<(), End> {
+        match decided {
+            Decided::Go { ask, seq, permit, receipt, inner } => {
+                self.holds.remove(&ask);
+                if self.withdrawn.remove(&ask) {
+                    let outcome = Outcome {
+                        error_message: Some("it was no longer asked for".into()),
+                        ..Outcome::new(seq, CommandStatus::Refused, clock::wall())
+                    };
+                    self.session.shared.log.ride_along(Record::Outcome(outcome));
+                    return Ok(());
+                }
+                self.session.commands.add(1);
+                let most = self.session.shared.config.daemon.response;
+                let is_tunnel = inner != Inner::Plain;
+                self.running.insert(ask, Running::new(seq, most, is_tunnel));
+                self.release(ask, permit, receipt, inner)?;
+            }
+            Decided::No { ask, why } => {
+                self.holds.remove(&ask);
+                if !self.withdrawn.remove(&ask) {
+                    let said = self.conversation.refused(ask, &why);
+                    said.map_err(|broken| self.client_violation(&broken))?;
+                }
+            }
+            Decided::Holding { ask, hold, notice, then } => {
+                if self.withdrawn.contains(&ask) {
+                    self.session.shared.approvals.forget(hold, "the client left");
+                } else {
+                    self.holds.insert(ask, hold);
+                    self.conversation.notice(ask, &notice);
+                }
+                self.waiting.push(then);
+            }
+            Decided::Unrecorded { error } => {
+                self.session.shared.counters.unrecorded.up();
+                let detail = format!("the log could not be written: {error}");
+                return Err(End::new(Closing::Daemon, BY_APPLICATION, detail));
+            }
+        }
+        self.act_all()
+    }
+
+    /// The only way of a command to the target: it takes the proof that policy or a person allowed it,
+    /// and the proof that this is in the log.
+    fn release(
+        &mut self,
+        ask: u64,
+        permit: Permit,
+        receipt: Receipt,
+        inner: Inner,
+    ) -> Result<(), End> {
+        // Both are spent here.
+        drop((permit, receipt));
+        self.session.shared.counters.forwarded.up();
+        let said = self.conversation.allowed(ask, inner);
+        said.map_err(|broken| self.client_violation(&broken))
+    }
+}
+
+/// The next of them that is decided.
+async fn next<'a>(waiting: &mut Vec<Waiting<'a>>) -> Decided<'a> {
+    poll_fn(|cx| {
+        for index in 0..waiting.len() {
+            if let Some(one) = waiting.get_mut(index)
+                && let Poll::Ready(decided) = one.as_mut().poll(cx)
+            {
+                drop(waiting.swap_remove(index));
+                return Poll::Ready(decided);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// A hold that the session no longer waits for.
+fn withdraw(session: &Session, hold: Seq, why: &str) {
+    session.shared.approvals.forget(hold, why);
+    session.shared.log.ride_along(Record::HoldEnded(HoldEnded {
+        at: clock::wall(),
+        hold,
+        how: HoldEnd::Withdrawn,
+        detail: Some(why.into()),
+    }));
+    let outcome = Outcome::new(hold, CommandStatus::Refused, clock::wall());
+    session.shared.log.ride_along(Record::Outcome(outcome));
+}

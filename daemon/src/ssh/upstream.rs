@@ -1,0 +1,245 @@
+//! The target's end: what the daemon needs to reach it, and reaching it.
+
+use std::{fs, sync::Arc, time::Duration};
+
+use chaperone_wire::ssh::{
+    Certify, Credential as Shown, KeyError, Known, PublicKey, SecretKey, SignOn, SignOnStep,
+    Transport, Violation,
+};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::{net::TcpStream, time::timeout};
+
+use super::{
+    authority::seconds,
+    link::{Link, LinkError},
+};
+use crate::{
+    config::{Credential, HostKeys, Target},
+    secret::SecretError,
+    session::Session,
+};
+
+/// How long a server may take to answer, and to let us in.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a certificate for a person's account is valid: it is used at once.
+const VALID: u64 = 5 * 60;
+const BACK: u64 = 60;
+/// What such a certificate may be used for (PROTOCOL.certkeys); forwards are decided here.
+const EXTENSIONS: [&str; 5] = [
+    "permit-X11-forwarding",
+    "permit-agent-forwarding",
+    "permit-port-forwarding",
+    "permit-pty",
+    "permit-user-rc",
+];
+
+/// How to reach an SSH target.
+pub(crate) struct SshUpstream {
+    known: Known,
+    /// In the order of the target's credentials.
+    held: Vec<Held>,
+}
+
+/// A credential.
+struct Held {
+    user: String,
+    key: Option<Arc<SecretKey>>,
+    authority: Option<SecretKey>,
+    password: Option<SecretString>,
+}
+
+/// What cannot be used of a target's entry.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SshPrepareError {
+    #[error("cannot read the host keys {path}: {reason}")]
+    HostKeys { path: String, reason: String },
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error("{what}: {error}")]
+    Key { what: String, error: KeyError },
+}
+
+impl SshUpstream {
+    /// Reads all that a target's configuration names. `own`: this host's own authority, which vouches
+    /// for every host towards agents and must vouch for none towards us.
+    pub(crate) fn prepare(
+        target: &Target,
+        own: Option<&PublicKey>,
+    ) -> Result<Self, SshPrepareError> {
+        let mut known = Known::default();
+        for from in &target.host_keys {
+            let (path, added) = match from {
+                HostKeys::Key(text) => (text.clone(), known.add_key(text)),
+                HostKeys::File(path) => {
+                    let text = fs::read_to_string(path).map_err(|error| error.to_string());
+                    (path.display().to_string(), text.and_then(|text| known.add_file(&text)))
+                }
+            };
+            added.map_err(|reason| SshPrepareError::HostKeys { path, reason })?;
+        }
+        if let Some(own) = own {
+            known.forget(own);
+        }
+        let held = target.credentials.iter().map(Held::read).collect::<Result<_, _>>()?;
+        Ok(Self { known, held })
+    }
+}
+
+impl Held {
+    fn read(credential: &Credential) -> Result<Self, SshPrepareError> {
+        let key = |source: &crate::secret::Source| {
+            let mut text = zeroize::Zeroizing::new(source.read()?.expose_secret().to_owned());
+            text.push('\n');
+            SecretKey::from_openssh(&text)
+                .map_err(|error| SshPrepareError::Key { what: source.to_string(), error })
+        };
+        Ok(Self {
+            user: credential.user.clone(),
+            key: credential.key.as_ref().map(key).transpose()?.map(Arc::new),
+            authority: credential.authority.as_ref().map(key).transpose()?,
+            password: credential.password.as_ref().map(crate::secret::Source::read).transpose()?,
+        })
+    }
+
+    /// What a server is shown.
+    fn shown(&self, session: &Session, user: &str) -> Result<Vec<Shown>, KeyError> {
+        let mut shown = Vec::new();
+        if let Some(key) = &self.key {
+            shown.push(Shown::Key(key.clone(), None));
+        }
+        if let Some(authority) = &self.authority {
+            let (key, _) = SecretKey::generate()?;
+            let identity = &session.identity;
+            let version = identity.version.as_ref().map_or("?", |version| &version.text);
+            let now = seconds();
+            let certificate = Certify {
+                key: key.public(),
+                is_host: false,
+                key_id: &format!("{}@{version}/{}", identity.agent, identity.run.name),
+                principals: &[user.to_owned()],
+                valid_after: now.saturating_sub(BACK),
+                valid_before: now + VALID,
+                extensions: &EXTENSIONS,
+            };
+            let certificate = certificate.by(authority)?;
+            shown.push(Shown::Key(Arc::new(key), Some(certificate)));
+        }
+        shown.extend(self.password.clone().map(Shown::Password));
+        Ok(shown)
+    }
+}
+
+/// A target that has let the daemon in.
+pub(super) struct Reached {
+    pub(super) link: Link,
+    pub(super) user: String,
+    pub(super) method: String,
+    pub(super) host_key: String,
+}
+
+/// Why it has not.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReachError {
+    #[error("{0}")]
+    Connect(std::io::Error),
+    #[error("it did not answer in time")]
+    Late,
+    #[error("{0}")]
+    Link(LinkError),
+    #[error("chaperone holds no credential of it for this agent")]
+    NoCredential,
+    #[error("it does not let {0}")]
+    SignOn(String),
+    #[error("it does not take the client's password")]
+    Password,
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+impl Session {
+    /// Whether the daemon has a credential of the target.
+    pub(super) fn ssh_holds(&self) -> bool {
+        !self.target().credentials.is_empty()
+    }
+}
+
+/// Connects to the target that the agent asked for and signs on there.
+pub(super) async fn reach(
+    session: &Session,
+    asked_user: &str,
+    password: Option<SecretString>,
+) -> Result<Reached, ReachError> {
+    let Some(upstream) = session.ssh_upstream() else { return Err(ReachError::NoCredential) };
+    let credential = session.target().credential(&session.identity.agent);
+    let held = match credential.map_err(|_| ReachError::NoCredential)? {
+        Some(index) => Some(upstream.held.get(index).ok_or(ReachError::NoCredential)?),
+        None => None,
+    };
+    let own_user = held.map(|held| held.user.as_str()).filter(|user| *user != "*");
+    let user = own_user.unwrap_or(asked_user).to_owned();
+    let shown = match (held, password.clone()) {
+        (Some(held), _) => held.shown(session, &user)?,
+        (None, password) => password.into_iter().map(Shown::Password).collect(),
+    };
+    timeout(PATIENCE, connect(session, upstream, user, shown, held.is_none()))
+        .await
+        .unwrap_or(Err(ReachError::Late))
+}
+
+async fn connect(
+    session: &Session,
+    upstream: &SshUpstream,
+    user: String,
+    shown: Vec<Shown>,
+    relayed: bool,
+) -> Result<Reached, ReachError> {
+    let to = session.original.0;
+    let names = known_as(session);
+    let stream = TcpStream::connect(to).await.map_err(ReachError::Connect)?;
+    let _ = stream.set_nodelay(true);
+    let known = upstream.known.clone();
+    let algorithms = known.algorithms(&names);
+    let believes = Box::new(move |key: &_| known.believes(&names, key, seconds()));
+    let violated = |broken: Violation| ReachError::Link(broken.into());
+    let transport = Transport::client(algorithms, believes).map_err(violated)?;
+    let mut link = Link::new(stream, transport);
+    while !link.transport.is_open() {
+        link.settle().await.map_err(ReachError::Link)?;
+    }
+    let mut sign_on = SignOn::new(&user, link.transport.session(), shown);
+    link.transport.send(&[&sign_on.begin()]).map_err(violated)?;
+    loop {
+        link.flush().await.map_err(ReachError::Link)?;
+        let payload = link.next().await.map_err(ReachError::Link)?;
+        match sign_on.server(&payload).map_err(violated)? {
+            SignOnStep::Wait => {}
+            SignOnStep::Send(said) => link.transport.send(&[&said]).map_err(violated)?,
+            SignOnStep::Done(method) => {
+                let key = link.transport.host_key().map(|key| key.key.fingerprint());
+                let method = if relayed { "relayed".into() } else { method.to_owned() };
+                return Ok(Reached { link, user, method, host_key: key.unwrap_or_default() });
+            }
+            SignOnStep::Refused(_) if relayed => return Err(ReachError::Password),
+            SignOnStep::Refused(methods) => {
+                return Err(ReachError::SignOn(format!(
+                    "{user} in with the daemon's credential (it takes {methods})"
+                )));
+            }
+        }
+    }
+}
+
+/// The names under which the target's host key may be known.
+fn known_as(session: &Session) -> Vec<String> {
+    let to = session.original.0;
+    let configured = session.target().addresses.iter().filter_map(|address| address.name());
+    let mut names = vec![to.ip().to_string()];
+    names.extend(configured.map(str::to_lowercase));
+    // As OpenSSH writes them (sshd(8)): a port of its own belongs to the name.
+    if to.port() != 22 {
+        let with_port: Vec<_> =
+            names.iter().map(|name| format!("[{name}]:{}", to.port())).collect();
+        names.extend(with_port);
+    }
+    names
+}
