@@ -19,6 +19,7 @@ use serde_json::json;
 use crate::{
     config::Config,
     daemon::{HOST_NAME, read_line},
+    ssh::authority::{SshAuthority, SshAuthorityError},
     tls::authority::{Authority, AuthorityError},
 };
 
@@ -83,6 +84,9 @@ impl Store {
     }
 }
 
+/// OpenSSH's file for all accounts (ssh(1), `GlobalKnownHostsFile`).
+const KNOWN_HOSTS: &str = "/etc/ssh/ssh_known_hosts";
+
 const BEGIN: &str = "# chaperone's authority of this host begins";
 const END: &str = "# chaperone's authority of this host ends";
 
@@ -106,13 +110,17 @@ pub(crate) fn run(config: &Config, what: &Trust, json: bool) -> Result<bool> {
                 }
                 Ok(false)
             }
-            authority => show(&authority?, json).map(|()| true),
+            authority => show(&authority?, folder, json).map(|()| true),
         },
-        Trust::Create => show(&open_or_create()?, json).map(|()| true),
+        Trust::Create => {
+            SshAuthority::open_or_create(folder)?;
+            show(&open_or_create()?, folder, json).map(|()| true)
+        }
         Trust::Install(Whose { user: None }) => {
             let authority = open_or_create()?;
             install_for_system(&authority)?;
-            show(&authority, json).map(|()| true)
+            install_for_ssh(folder)?;
+            show(&authority, folder, json).map(|()| true)
         }
         Trust::Install(Whose { user: Some(account) }) => {
             let authority = open_or_create()?;
@@ -132,6 +140,9 @@ pub(crate) fn run(config: &Config, what: &Trust, json: bool) -> Result<bool> {
         Trust::Remove(Whose { user: None }) => {
             let store = store()?;
             let path = store.path();
+            if Path::new(KNOWN_HOSTS).exists() {
+                edit(Path::new(KNOWN_HOSTS), None)?;
+            }
             let was = path.exists();
             if was {
                 fs::remove_file(&path).with_context(|| cannot("remove", &path))?;
@@ -153,7 +164,12 @@ pub(crate) fn run(config: &Config, what: &Trust, json: bool) -> Result<bool> {
     }
 }
 
-fn show(authority: &Authority, json: bool) -> Result<()> {
+fn show(authority: &Authority, folder: &Path, json: bool) -> Result<()> {
+    let ssh = match SshAuthority::open(folder) {
+        Ok(ssh) => Some(ssh.line()),
+        Err(SshAuthorityError::Missing(_)) => None,
+        Err(error) => return Err(error.into()),
+    };
     let trusted = store().is_ok_and(|store| same(&store.path(), authority.path()));
     let expires = jiff::Timestamp::from_second(authority.expires())?;
     if json {
@@ -162,14 +178,16 @@ fn show(authority: &Authority, json: bool) -> Result<()> {
             "sha256": authority.fingerprint(),
             "expires": expires.to_string(),
             "system": trusted,
+            "known_hosts": ssh,
         })
         .to_string());
     }
     say(&format!(
-        "certificate  {}\nSHA-256      {}\nexpires      {expires}\nsystem       {}",
+        "certificate  {}\nSHA-256      {}\nexpires      {expires}\nsystem       {}\nknown_hosts  {}",
         authority.path().display(),
         authority.fingerprint(),
-        if trusted { "trusts it" } else { "does not trust it: `chaperone trust install`" }
+        if trusted { "trusts it" } else { "does not trust it: `chaperone trust install`" },
+        ssh.as_deref().unwrap_or("-"),
     ))
 }
 
@@ -180,6 +198,20 @@ fn install_for_system(authority: &Authority) -> Result<()> {
     fs::set_permissions(&path, PermissionsExt::from_mode(0o644))
         .with_context(|| cannot("write", &path))?;
     store.update()
+}
+
+/// Where there is OpenSSH, its clients believe what the SSH authority vouches for.
+fn install_for_ssh(folder: &Path) -> Result<()> {
+    let authority = SshAuthority::open_or_create(folder)?;
+    let path = Path::new(KNOWN_HOSTS);
+    if !path.parent().is_some_and(Path::is_dir) {
+        return say(
+            "there is no OpenSSH here: `chaperone trust show` has the line for its known_hosts",
+        );
+    }
+    edit(path, Some(&authority.line()))?;
+    fs::set_permissions(path, PermissionsExt::from_mode(0o644))
+        .with_context(|| cannot("write", path))
 }
 
 fn same(a: &Path, b: &Path) -> bool {

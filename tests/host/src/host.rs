@@ -246,6 +246,14 @@ impl Host {
         agent::start(self.agent_command(UID, program, args))
     }
 
+    /// As [`Host::start_agent`], under another user id.
+    ///
+    /// # Errors
+    /// As [`Host::start_agent`].
+    pub fn start_other(&self, uid: u32, program: &str, args: &[&str]) -> Result<Running> {
+        agent::start(self.agent_command(uid, program, args))
+    }
+
     /// Runs statements by an agent's psql, each in a message of its own; answers unaligned rows.
     ///
     /// # Errors

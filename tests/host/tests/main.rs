@@ -26,6 +26,7 @@ mod regression;
 mod replication;
 mod rules;
 mod sign_on;
+mod ssh;
 mod start_up;
 mod statements;
 mod tls_agent;

@@ -1,0 +1,359 @@
+//! P1–P6 over SSH: what an agent tells another machine is decided and recorded, with OpenSSH on both
+//! sides.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use chaperone_host_tests::{Finished, Host, Process, Scene, wait_until};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+/// An account that has no use here: ssh(1) asks that its user has one.
+const UID: u32 = 5;
+const ACCOUNT: &str = "games";
+
+/// A scene with a server, a key that only the daemon has, and an agent that has none.
+struct Ssh {
+    host: Host,
+    server: Process,
+    known_hosts: PathBuf,
+}
+
+fn call(program: &str, args: &[&str]) -> Result<()> {
+    let output = Command::new(program).args(args).output()?;
+    ensure!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+impl Ssh {
+    fn start(rules: &str) -> Result<Self> {
+        Self::with("host_keys = [\"{folder}/ssh/known\"]", rules)
+    }
+
+    fn with(target: &str, rules: &str) -> Result<Self> {
+        let more = format!(
+            "[[target]]\nname = \"web\"\nprotocol = \"ssh\"\naddress = [\"SSH-ADDRESS:2222\"]\n{target}\n\
+             credential = {{ user = \"root\", key = \"file:{{folder}}/ssh/key\" }}\n{rules}"
+        );
+        let scene = Scene::default()
+            .without_postgres()
+            .select(&format!("{{ user = \"{ACCOUNT}\" }}"))
+            .more(&more);
+        let mut host = scene.prepare()?;
+        let address = host.address();
+        let text = fs::read_to_string(host.config())?.replace("SSH-ADDRESS", &address.to_string());
+        fs::write(host.config(), text)?;
+        let folder = host.folder().join("ssh");
+        fs::create_dir(&folder)?;
+        let path = |name: &str| folder.join(name).display().to_string();
+        for name in ["key", "host"] {
+            call("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &path(name)])?;
+        }
+        fs::copy(path("key.pub"), path("authorized"))?;
+        let key = fs::read_to_string(path("host.pub"))?;
+        fs::write(path("known"), format!("[{address}]:2222 {key}"))?;
+        fs::write(
+            path("config"),
+            format!(
+                "ListenAddress {address}:2222\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
+                 StrictModes no\nUsePAM no\nPermitRootLogin yes\nPasswordAuthentication no\n\
+                 AcceptEnv TOLD\nMaxSessions 50\nX11Forwarding no\n\
+                 Subsystem sftp /usr/lib/openssh/sftp-server\n",
+                path("host"),
+                path("authorized"),
+            ),
+        )?;
+        fs::create_dir_all("/run/sshd")?;
+        let mut command = Command::new("/usr/sbin/sshd");
+        command.args(["-D", "-e", "-f", &path("config")]);
+        command.stderr(fs::File::create(path("log"))?);
+        let server = Process::start("sshd", &mut command, Signal::SIGTERM)?;
+        wait_until("the SSH server", || std::net::TcpStream::connect((address, 2222)).is_ok())?;
+        host.start_daemon()?;
+        let shown: Value =
+            serde_json::from_str(&host.chaperone(&["trust", "show", "--json"])?.ok()?)?;
+        let known_hosts = host.folder().join("known_hosts");
+        let line = shown["known_hosts"].as_str().context("a line for known_hosts")?;
+        fs::write(&known_hosts, format!("{line}\n"))?;
+        Ok(Self { host, server, known_hosts })
+    }
+
+    /// What a client is called with, beside what it is to do.
+    fn options(&self) -> Vec<String> {
+        let known = format!("GlobalKnownHostsFile={}", self.known_hosts.display());
+        ["-F", "none", "-o", &known, "-o", "UserKnownHostsFile=none", "-o", "BatchMode=yes"]
+            .map(str::to_owned)
+            .to_vec()
+    }
+
+    fn place(&self) -> String {
+        format!("deploy@{}", self.host.address())
+    }
+
+    fn agent(&self, program: &str, args: &[&str]) -> Result<Finished> {
+        let mut all = self.options();
+        all.extend(args.iter().map(|&arg| arg.to_owned()));
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        self.host.other(UID, program, &all)
+    }
+
+    fn ssh(&self, args: &[&str]) -> Result<Finished> {
+        let place = self.place();
+        let mut all = vec!["-p", "2222"];
+        let (options, command): (Vec<&str>, Vec<&str>) = {
+            let split = args.iter().position(|arg| *arg == "--").unwrap_or(0);
+            (args[..split].to_vec(), args[if split == 0 { 0 } else { split + 1 }..].to_vec())
+        };
+        all.extend(options);
+        all.push(&place);
+        all.extend(command);
+        self.agent("ssh", &all)
+    }
+
+    /// The commands of one kind that are in the log, once there are so many that are done.
+    fn commands(&self, kind: &str, count: usize) -> Result<Vec<Value>> {
+        let mut found = Vec::new();
+        let waited = wait_until("commands in the log", || {
+            found = self.host.commands().unwrap_or_default();
+            found.retain(|one| one["kind"] == kind && !one["status"].is_null());
+            found.len() >= count
+        });
+        waited.with_context(|| format!("{found:?}\n{}", self.host.daemon_output()))?;
+        Ok(found)
+    }
+
+    fn one(&self, kind: &str) -> Result<Value> {
+        let found = self.commands(kind, 1)?;
+        self.host.command(&found[0]["id"])
+    }
+}
+
+impl Drop for Ssh {
+    fn drop(&mut self) {
+        let _ = self.host.stop_daemon();
+        let _ = self.server.stop(Duration::from_secs(5));
+    }
+}
+
+fn writable(path: &Path) -> Result<()> {
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o777))?)
+}
+
+#[test]
+fn p1_p4_p6_a_command_runs_as_it_would_directly_and_is_recorded() -> Result<()> {
+    let ssh = Ssh::start("")?;
+    let done = ssh.ssh(&["echo out; echo err >&2; cat; whoami; exit 7"])?;
+    assert_eq!(done.code, Some(7), "{done:?}\n{}", ssh.host.daemon_output());
+    assert_eq!((done.out.as_str(), done.err.as_str()), ("out\nroot\n", "err\n"));
+    let command = ssh.one("exec")?;
+    assert_eq!(command["statement"], "echo out; echo err >&2; cat; whoami; exit 7");
+    assert_eq!((&command["status"], &command["tag"]), (&"error".into(), &"exit 7".into()));
+    assert_eq!((&command["bytes"], &command["verdict"]), (&13.into(), &"allow".into()));
+    let text = command.to_string();
+    assert!(text.contains("out\\\\nroot") || text.contains("out\\nroot"), "{text}");
+    let session = ssh.host.last_session()?;
+    assert_eq!((&session["target"], &session["user"]), (&"web".into(), &"root".into()));
+    // The agent has no key, and the server's is not what it believed.
+    let log = fs::read_to_string(ssh.host.folder().join("ssh/log"))?;
+    assert!(log.contains("Accepted publickey for root"), "{log}");
+    Ok(())
+}
+
+#[test]
+fn p2_a_shell_and_tunnels_need_a_rule_that_names_them() -> Result<()> {
+    let ssh = Ssh::start("")?;
+    let shell = ssh.ssh(&["-tt", "--"])?;
+    assert_eq!(shell.code, Some(126), "{shell:?}");
+    assert!(shell.err.contains("chaperone does not allow this: SHELL"), "{shell:?}");
+    let through = format!("{}:2222", ssh.host.address());
+    let tunnel = ssh.ssh(&["-W", &through, "--"])?;
+    assert!(tunnel.err.contains("FORWARD is forbidden"), "{tunnel:?}");
+    let commands = ssh.commands("forward", 1)?;
+    assert_eq!(commands[0]["status"], "refused");
+    assert_eq!(ssh.commands("shell", 1)?[0]["verdict"], "deny");
+
+    let ssh = Ssh::start(
+        "[[rule]]\nname = \"shells\"\nwhen = { kind = [\"SHELL\", \"FORWARD\"] }\nthen = \"allow\"",
+    )?;
+    let place = ssh.place();
+    let mut args = ssh.options();
+    args.extend(["-tt", "-p", "2222", &place].map(str::to_owned));
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let mut shell = ssh.host.start_other(UID, "ssh", &args)?;
+    shell.say("echo in the $((40 + 2)) shell; exit 3")?;
+    let done = shell.finish()?;
+    assert_eq!(done.code, Some(3), "{done:?}");
+    assert!(done.out.contains("in the 42 shell"), "{done:?}");
+    let through = format!("{}:2222", ssh.host.address());
+    let tunnel = ssh.ssh(&["-W", &through, "--"])?;
+    assert!(tunnel.out.starts_with("SSH-2.0-OpenSSH"), "{tunnel:?}");
+    Ok(())
+}
+
+#[test]
+fn p1_a_destructive_command_waits_for_a_person() -> Result<()> {
+    let ssh = Ssh::start(
+        "[[rule]]\nname = \"ask\"\nwhen = { class = \"destructive\" }\nthen = \"hold\"\napprovers = [\"user:root\"]",
+    )?;
+    let marker = ssh.host.folder().join("ssh/marker");
+    let line = format!("echo done > {}", marker.display());
+    for approve in [false, true] {
+        let place = ssh.place();
+        let mut args = ssh.options();
+        args.extend(["-p", "2222", &place, &line].map(str::to_owned));
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let agent = ssh.host.start_other(UID, "ssh", &args)?;
+        let mut id = String::new();
+        wait_until("the command to wait", || {
+            let out = ssh.host.chaperone(&["holds", "--json"]).and_then(Finished::ok);
+            let hold: Option<Value> =
+                out.ok().and_then(|out| serde_json::from_str(out.lines().next()?).ok());
+            id = hold.map_or_else(String::new, |hold| hold["id"].to_string());
+            !id.is_empty()
+        })?;
+        assert!(!marker.exists());
+        let word = if approve { "approve" } else { "deny" };
+        ssh.host.chaperone(&[word, &id])?.ok()?;
+        let done = agent.finish()?;
+        assert!(done.err.contains("chaperone holds this until a person approves"), "{done:?}");
+        assert_eq!(done.code, Some(if approve { 0 } else { 126 }), "{done:?}");
+        assert_eq!(marker.exists(), approve);
+    }
+    let commands = ssh.commands("exec", 2)?;
+    assert_eq!(commands[0]["status"], "refused");
+    assert_eq!(commands[1]["status"], "ok");
+    Ok(())
+}
+
+#[test]
+fn p1_each_operation_of_sftp_is_a_command() -> Result<()> {
+    let ssh = Ssh::start(
+        "[[rule]]\nname = \"nothing goes\"\nwhen = { kind = \"SFTP REMOVE\" }\nthen = \"deny\"",
+    )?;
+    let folder = ssh.host.folder().join("files");
+    fs::create_dir(&folder)?;
+    writable(&folder)?;
+    let content = (0..300_000_u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>();
+    fs::write(folder.join("here"), &content)?;
+    let path = |name: &str| folder.join(name).display().to_string();
+    fs::write(
+        folder.join("batch"),
+        format!(
+            "put {} {}\n-rm {}\nget {} {}\nls {}\n",
+            path("here"),
+            path("there"),
+            path("there"),
+            path("there"),
+            path("back"),
+            folder.display()
+        ),
+    )?;
+    let place = ssh.place();
+    let done = ssh.agent("sftp", &["-P", "2222", "-b", &path("batch"), &place])?;
+    assert_eq!(done.code, Some(0), "{done:?}\n{}", ssh.host.daemon_output());
+    assert_eq!(fs::read(folder.join("there"))?, content);
+    assert_eq!(fs::read(folder.join("back"))?, content);
+    let commands = ssh.commands("sftp", 4)?;
+    let sum = chaperone_host_tests::sha256(&folder.join("here"))?;
+    let with = |text: &str| -> Result<Value> {
+        let has = |one: &&Value| one["statement"].as_str().is_some_and(|s| s.contains(text));
+        let found = commands.iter().find(has).with_context(|| format!("{text}: {commands:?}"))?;
+        ssh.host.command(&found["id"])
+    };
+    let written = with("write")?;
+    assert!(written.to_string().contains(&sum), "{written}");
+    assert_eq!(written["bytes_in"], content.len());
+    let removed = with("remove")?;
+    assert_eq!((&removed["status"], &removed["rule"]), (&"refused".into(), &"nothing goes".into()));
+    Ok(())
+}
+
+#[test]
+fn p4_files_are_carried_by_scp_and_rsync() -> Result<()> {
+    let ssh = Ssh::start("")?;
+    let folder = ssh.host.folder().join("files");
+    fs::create_dir(&folder)?;
+    writable(&folder)?;
+    fs::write(folder.join("a"), "of scp\n".repeat(50_000))?;
+    let path = |name: &str| folder.join(name).display().to_string();
+    for (way, to) in [("-s", "sftp"), ("-O", "legacy")] {
+        let place = format!("{}:{}", ssh.place(), path(to));
+        let done = ssh.agent("scp", &[way, "-P", "2222", &path("a"), &place])?;
+        assert_eq!(done.code, Some(0), "{way}: {done:?}\n{}", ssh.host.daemon_output());
+        assert_eq!(fs::read(folder.join(to))?, fs::read(folder.join("a"))?);
+        let back = format!("{to}.back");
+        let place = format!("{}:{}", ssh.place(), path(to));
+        let done = ssh.agent("scp", &[way, "-P", "2222", &place, &path(&back)])?;
+        assert_eq!(done.code, Some(0), "{way}: {done:?}");
+        assert_eq!(fs::read(folder.join(&back))?, fs::read(folder.join("a"))?);
+    }
+    assert_eq!(ssh.commands("copy", 2)?.len(), 2);
+    let tree = folder.join("tree");
+    fs::create_dir(&tree)?;
+    for number in 0..500 {
+        fs::write(tree.join(number.to_string()), number.to_string())?;
+    }
+    let shell = format!("ssh {} -p 2222", ssh.options().join(" "));
+    let place = format!("{}:{}", ssh.place(), path("copy"));
+    let source = format!("{}/", tree.display());
+    let done = ssh.host.other(UID, "rsync", &["-a", "-e", &shell, &source, &place])?;
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert_eq!(fs::read_dir(folder.join("copy"))?.count(), 500);
+    Ok(())
+}
+
+#[test]
+fn p2_a_server_that_is_not_known_is_not_believed() -> Result<()> {
+    let ssh = Ssh::with("host_keys = [\"{folder}/ssh/authorized-not\"]", "");
+    // The file is not there: the daemon says so and does not start.
+    assert!(ssh.is_err());
+    let ssh = Ssh::with("host_keys = [\"{folder}/ssh/key.pub\"]", "")?;
+    let done = ssh.ssh(&["true"])?;
+    assert_eq!(done.code, Some(255));
+    assert!(done.err.contains("host key"), "{done:?}");
+    assert!(ssh.host.commands()?.is_empty());
+    Ok(())
+}
+
+#[test]
+fn p8_a_channel_that_is_not_read_stops_nobody_else() -> Result<()> {
+    let ssh = Ssh::start("")?;
+    let control = ssh.host.folder().join("control");
+    fs::create_dir(&control)?;
+    writable(&control)?;
+    let socket = format!("ControlPath={}/%C", control.display());
+    let place = ssh.place();
+    let mut args = ssh.options();
+    args.extend(
+        ["-o", &socket, "-o", "ControlMaster=yes", "-p", "2222", "-N", &place].map(str::to_owned),
+    );
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let _master = ssh.host.start_other(UID, "ssh", &words)?;
+    wait_until("the master", || fs::read_dir(&control).is_ok_and(|all| all.count() > 0))?;
+    let through = ["-o", &socket, "-p", "2222", &place];
+    let mut stalled: Vec<String> = ssh.options();
+    stalled.extend(through.iter().map(|&word| word.to_owned()));
+    // Far more than any window takes, and nobody reads it.
+    stalled.push("head -c 200000000 /dev/zero".into());
+    let words: Vec<&str> = stalled.iter().map(String::as_str).collect();
+    let _stalled = ssh.host.start_other(UID, "ssh", &words)?;
+    std::thread::sleep(Duration::from_secs(1));
+    for number in 0..19 {
+        let echo = format!("echo {number}");
+        let mut all = ssh.options();
+        all.extend(through.iter().map(|&word| word.to_owned()));
+        all.push(echo);
+        let words: Vec<&str> = all.iter().map(String::as_str).collect();
+        let done = ssh.host.other(UID, "ssh", &words)?;
+        assert_eq!(done.out, format!("{number}\n"), "{done:?}");
+    }
+    let peak = ssh.host.daemon_peak_kib()?;
+    assert!(peak < 256 * 1024, "{peak} KiB");
+    Ok(())
+}
