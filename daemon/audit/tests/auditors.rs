@@ -263,6 +263,7 @@ fn fill(path: &Path) {
             rung: Some(about.1),
             summary: Some(format!(r#"{{"statements":[{}]}}"#, about.2).into()),
             approval: None,
+            lifted: Vec::new(),
         };
     let end = |intent: Seq, status: CommandStatus, rows: &str| {
         let response = (!rows.is_empty()).then(|| Response {
