@@ -16,7 +16,7 @@ const DOCS: &str = include_str!("../../../docs/auditors.md");
 /// 2026-05-01T10:00:00Z.
 const TEN: i64 = 1_777_629_600_000_000;
 /// The number of the exception's first record.
-const EXCEPTION: Seq = Seq(34);
+const EXCEPTION: Seq = Seq(35);
 
 /// What stands before a query, and its rows, with `|` between values.
 const WANTED: &[(&str, &[&str])] = &[
@@ -136,12 +136,12 @@ const WANTED: &[(&str, &[&str])] = &[
     (
         "Which masks were lifted, for whom, and by whose word?",
         &[
-            r#"34|2026-05-01T10:13:00.000000Z|mail|cleaner|0f6c…|ticket 7|[{"person":"grace","uid":1000,"approves":true,"reason":null,"time":"2026-05-01T10:13:00.000000Z"}]|expired|1"#,
+            r#"35|2026-05-01T10:13:00.000000Z|mail|cleaner|0f6c…|ticket 7|[{"person":"grace","uid":1000,"approves":true,"reason":null,"time":"2026-05-01T10:13:00.000000Z"}]|expired|1"#,
         ],
     ),
     (
         "What was shown although a mask hides it, and by which exception?",
-        &["14|2026-05-01T10:01:00.000000Z|mail|34|SELECT name FROM customers|"],
+        &["14|2026-05-01T10:01:00.000000Z|mail|35|SELECT name FROM customers|"],
     ),
 ];
 

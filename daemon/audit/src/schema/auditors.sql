@@ -20,7 +20,7 @@ SELECT v.seq, strftime('%Y-%m-%dT%H:%M:%S', v.at / 1000000, 'unixepoch') || prin
        iif(v.approves, 'approval', 'denial'), 'success', 'user id ' || v.uid, 'command ' || v.hold, coalesce(v.reason, ''), NULL, v.at
 FROM hold_voted v
 UNION ALL
-SELECT x.seq, strftime('%Y-%m-%dT%H:%M:%S', x.at / 1000000, 'unixepoch') || printf('.%06dZ', x.at % 1000000), coalesce(x.person, 'chaperone'), NULL,
+SELECT x.seq, strftime('%Y-%m-%dT%H:%M:%S', x.at / 1000000, 'unixepoch') || printf('.%06dZ', x.at % 1000000), coalesce(x.person, x.agent), NULL,
        'unmasking ' || x.step, iif(x.step = 'denied', 'failure', 'success'), coalesce('user id ' || x.uid, 'daemon'),
        'mask ' || x.mask || ' for ' || x.agent || ', run ' || x.run || coalesce(', on ' || x.target, ''), coalesce(x.reason, ''), NULL, x.at
 FROM exception x
