@@ -406,7 +406,7 @@ fn fill(path: &Path) {
         kind: EventKind::DaemonStopping,
         detail: "the daemon was told to stop".into(),
     }));
-    let mut step = |step: Step, person: Option<&str>, reason: Option<&str>| {
+    let step = |step: Step, person: Option<&str>, reason: Option<&str>| {
         add(Record::Exception(ExceptionStep {
             at: at(13),
             exception: Ref::To(EXCEPTION),

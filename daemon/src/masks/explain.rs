@@ -36,11 +36,11 @@ impl Traced {
     ) -> Option<Vec<Explained>> {
         match &self.lineage.get(part)?.outputs {
             Outputs::None | Outputs::Of(_) => None,
-            Outputs::Unknown => Some(self.all_unknown(described)),
+            Outputs::Unknown => Some(Self::all_unknown(described)),
             Outputs::Columns(origins) => {
                 let fits = described.is_none_or(|described| described.len() == origins.len());
                 if !fits {
-                    return Some(self.all_unknown(described));
+                    return Some(Self::all_unknown(described));
                 }
                 let column = |(place, origin): (usize, &Origin)| {
                     let described = described.and_then(|described| described.get(place));
@@ -51,7 +51,7 @@ impl Traced {
         }
     }
 
-    fn all_unknown(&self, described: Option<&[(String, Field)]>) -> Vec<Explained> {
+    fn all_unknown(described: Option<&[(String, Field)]>) -> Vec<Explained> {
         let names = described.unwrap_or_default().iter().map(|(name, _)| Some(name.clone()));
         let names: Vec<_> = names.collect();
         let names = if names.is_empty() { vec![None] } else { names };

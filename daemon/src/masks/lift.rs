@@ -71,12 +71,9 @@ impl Traced {
                 }
             }
         }
-        let shown = columns.into_iter().filter(|column| self.lifts(*column));
-        let ways: BTreeSet<u16> = shown
-            .filter_map(|column| self.numbered(column))
-            .flat_map(|c| &c.all)
-            .copied()
-            .collect();
+        columns.retain(|column| self.lifts(*column));
+        let columns = columns.into_iter().filter_map(|column| self.numbered(column));
+        let ways: BTreeSet<u16> = columns.flat_map(|column| &column.all).copied().collect();
         let named = ways
             .into_iter()
             .filter_map(|way| Some((self.masks.way(way)?.mask.name.clone(), lift.of(way)?)));

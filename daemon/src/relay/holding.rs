@@ -164,7 +164,7 @@ impl Relay<'_> {
             "It goes on once approved, and is refused at {until}. Cancel it to withdraw it."
         ));
         self.notice = Some(backend_error(Severity::Notice, &notice));
-        let guessed = guessed(&pending.said);
+        let guessed = asking_masks(&pending.said);
         let reference = Reference { hold, terms, digest, guessed, lifted };
         self.deciding.turn = Turn::Holding(pending, Holding { reference, word });
     }
@@ -222,7 +222,9 @@ impl Relay<'_> {
                 "what its names stand for has changed, or could not be looked up again".into();
             return self.not(batch, &pending, &reference, WhyNot::Withdrawn(why));
         }
-        if guessed(&pending.said) != reference.guessed || pending.said.lifted != reference.lifted {
+        if asking_masks(&pending.said) != reference.guessed
+            || pending.said.lifted != reference.lifted
+        {
             let why = "what is masked for it has changed".into();
             return self.not(batch, &pending, &reference, WhyNot::Withdrawn(why));
         }
@@ -348,7 +350,7 @@ impl Relay<'_> {
 }
 
 /// The masks at whose columns a command guesses, as far as people are asked about it.
-fn guessed(said: &Said) -> BTreeSet<Arc<str>> {
+fn asking_masks(said: &Said) -> BTreeSet<Arc<str>> {
     said.held.iter().map(|held| held.terms.rule.clone()).collect()
 }
 

@@ -68,7 +68,8 @@ fn p5_a_guess_that_nobody_approves_does_not_run() -> Result<()> {
     assert!(out.err.contains("42501: root denied this statement: no need"), "{}", out.err);
     assert_eq!(out.out.trim(), "7");
     let commands = host.commands()?;
-    let command = commands.iter().find(|c| c["id"].to_string() == id).context("it")?;
+    let command =
+        commands.iter().find(|c| c["id"] == id.parse::<u64>().unwrap_or(0)).context("it")?;
     assert_eq!(command["statement"], "SELECT id FROM customers WHERE email LIKE $1");
 
     let host = with_customers(&guessed("deadline = \"1s\""))?;

@@ -38,10 +38,6 @@ impl Describing {
     ///
     /// # Errors
     /// A [`Violation`]: nothing more can be asked.
-    #[expect(
-        clippy::type_complexity,
-        reason = "what is described or the server's error, once there"
-    )]
     pub fn server(
         &mut self,
         bytes: &[u8],

@@ -81,7 +81,10 @@ impl Request {
             REQUEST => {
                 let (user, service) = (read.text()?.to_owned(), read.text()?);
                 if service != CONNECTION {
-                    return Err(Violation::Misplaced { number: REQUEST, place: "for this service" });
+                    return Err(Violation::Misplaced {
+                        number: REQUEST,
+                        place: "for this service",
+                    });
                 }
                 let method = match read.text()? {
                     "none" => Method::None,
@@ -89,7 +92,10 @@ impl Request {
                         let changes = read.bool()?;
                         let password = SecretString::from(read.text()?);
                         if changes {
-                            return Ok(Self::LetIn { user, method: Method::Other("password".into()) });
+                            return Ok(Self::LetIn {
+                                user,
+                                method: Method::Other("password".into()),
+                            });
                         }
                         Method::Password(password)
                     }
