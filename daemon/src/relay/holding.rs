@@ -164,8 +164,8 @@ impl Relay<'_> {
             "It goes on once approved, and is refused at {until}. Cancel it to withdraw it."
         ));
         self.notice = Some(backend_error(Severity::Notice, &notice));
-        let guessed = asking_masks(&pending.said);
-        let reference = Reference { hold, terms, digest, guessed, lifted };
+        let asked = asking_masks(&pending.said);
+        let reference = Reference { hold, terms, digest, guessed: asked, lifted };
         self.deciding.turn = Turn::Holding(pending, Holding { reference, word });
     }
 
