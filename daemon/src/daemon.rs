@@ -112,8 +112,15 @@ pub(crate) fn run(config: Config) -> Result<()> {
     let identities =
         Identities::new(interception.events()?, interception.processes()?, place, log.clone());
     let people = (identities, Approvals::new(log.clone(), listener));
-    let shared =
-        Arc::new(Shared::new(config, log, (acceptor, ssh_host), (upstreams, masks), people, generation, stage));
+    let shared = Arc::new(Shared::new(
+        config,
+        log,
+        (acceptor, ssh_host),
+        (upstreams, masks),
+        people,
+        generation,
+        stage,
+    ));
     shared.identities.reread();
     let mut names = Naming::default();
 
@@ -248,9 +255,14 @@ fn streams(config: &Config) -> Result<Vec<Stream>> {
 }
 
 /// All that the targets' configuration names, read.
-fn prepare(config: &Config, own: &[u8], own_ssh: &chaperone_wire::ssh::PublicKey) -> Result<Vec<Upstream>> {
+fn prepare(
+    config: &Config,
+    own: &[u8],
+    own_ssh: &chaperone_wire::ssh::PublicKey,
+) -> Result<Vec<Upstream>> {
     let prepare = |target: &Target| {
-        Upstream::prepare(target, Some(own), Some(own_ssh)).with_context(|| format!("target {}", target.name))
+        Upstream::prepare(target, Some(own), Some(own_ssh))
+            .with_context(|| format!("target {}", target.name))
     };
     config.targets.iter().map(prepare).collect()
 }

@@ -159,14 +159,7 @@ impl Exceptions {
             return Err(format!("agent {} has {MOST} exceptions already", lift.agent));
         }
         let deadline = after(at, petition.terms().deadline);
-        let approvers: Vec<String> = petition
-            .terms()
-            .panels()
-            .map(|(approvers, quorum)| {
-                let names: Vec<_> = approvers.iter().map(ToString::to_string).collect();
-                format!("{quorum} of {}", names.join(", "))
-            })
-            .collect();
+        let approvers = petition.terms().approver_lines();
         let step = |step, until| Said { at, step, until, person: Some(person), reason: None };
         let mut records = vec![ExceptionStep {
             approvers: Some(approvers.join(" and ")),
@@ -184,7 +177,7 @@ impl Exceptions {
                 reply
             }
             // To ask needs nobody's leave.
-            Err(_) => Reply::Waiting { missing: petition.terms().panels().map(|(_, q)| q).sum() },
+            Err(_) => Reply::Waiting { missing: petition.terms().quorum_of_all() },
         };
         if let Reply::Lifted(lifted) = &reply {
             let granted = Said { person: None, ..step(Step::Granted, Some(lifted.until())) };

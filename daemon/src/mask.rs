@@ -5,7 +5,7 @@ use std::{io::Read as _, net::SocketAddr, rc::Rc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use chaperone_kernel::Watch;
-use chaperone_model::{Lineage, OriginalAddr, Outputs, Reading, TargetName};
+use chaperone_model::{Lineage, OriginalAddr, Outputs, Protocol, Reading, TargetName};
 use chaperone_policy::Asked;
 use chaperone_sql::readers::Readers;
 use chaperone_wire::postgres::{Field, Named};
@@ -136,6 +136,12 @@ async fn test(config: &Config, args: &TestArgs, readers: &Readers) -> Result<Tes
     let place = place
         .with_context(|| format!("the configuration has no target named {:?}", args.target))?;
     let target = &config.targets[place];
+    if target.protocol != Protocol::Postgres {
+        bail!(
+            "masks are of PostgreSQL's results, and target {} speaks something else",
+            target.name
+        );
+    }
     let text = statement(&args.statement)?;
     let reading = Names::default().settle(readers.read(&text, &args.agent).await, Named::default());
     let credential = target.credential(&agent.name).ok().flatten();
@@ -159,7 +165,7 @@ async fn test(config: &Config, args: &TestArgs, readers: &Readers) -> Result<Tes
     })?;
     let own = Authority::open(&config.daemon.authority).ok();
     let own = own.as_ref().map(Authority::public_key);
-    let upstream = Upstream::prepare(target, own)?;
+    let upstream = Upstream::prepare(target, own, None)?;
     let held = upstream.held.get(index).context("the target has no such credential")?;
     let server = server(target, args.server.as_deref()).await?;
     let destination = Destination {

@@ -28,8 +28,6 @@ use deciding::{Batch, Deciding};
 use looking::Looking;
 use masking::Masking;
 
-pub(crate) use holding::show;
-
 mod deciding;
 mod holding;
 mod looking;

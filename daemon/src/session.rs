@@ -5,8 +5,8 @@ use std::{net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 use chaperone_audit::AuditError;
 use chaperone_kernel::{Note, ProcessKey};
 use chaperone_model::{
-    AgentAddr, AgentName, Closing, Doubt, EventKind, Identity, OriginalAddr, Record, Seq,
-    Protocol, SessionClosed, SessionOpened, TargetName,
+    AgentAddr, AgentName, Closing, Doubt, EventKind, Identity, OriginalAddr, Protocol, Record, Seq,
+    SessionClosed, SessionOpened, TargetName,
 };
 use chaperone_wire::postgres::{First, Refusal, Severity, Violation, backend_error};
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};

@@ -183,23 +183,24 @@ async fn enter(
             let why = format!("chaperone could not record this connection: {error}");
             refused(agent, Closing::Daemon, why)
         })?;
-    let reached = match upstream::reach(session, user, password.filter(|_| !session.ssh_holds())).await {
-        Ok(reached) => reached,
-        Err(upstream::ReachError::Password) => return Ok(None),
-        Err(error) => {
-            let counter = match &error {
-                upstream::ReachError::SignOn(_) => &session.shared.counters.sign_ons_failed,
-                _ => &session.shared.counters.unreachable,
-            };
-            counter.up();
-            let why = format!(
-                "chaperone could not connect to target {} at {}: {error}",
-                session.target, session.original
-            );
-            session.shared.event(Some(session.id), EventKind::TargetRefused, why.clone());
-            return Err(refused(agent, Closing::Target, why));
-        }
-    };
+    let reached =
+        match upstream::reach(session, user, password.filter(|_| !session.ssh_holds())).await {
+            Ok(reached) => reached,
+            Err(upstream::ReachError::Password) => return Ok(None),
+            Err(error) => {
+                let counter = match &error {
+                    upstream::ReachError::SignOn(_) => &session.shared.counters.sign_ons_failed,
+                    _ => &session.shared.counters.unreachable,
+                };
+                counter.up();
+                let why = format!(
+                    "chaperone could not connect to target {} at {}: {error}",
+                    session.target, session.original
+                );
+                session.shared.event(Some(session.id), EventKind::TargetRefused, why.clone());
+                return Err(refused(agent, Closing::Target, why));
+            }
+        };
     let signed_on = SessionSignedOn {
         at: clock::wall(),
         session: session.id,
@@ -245,4 +246,3 @@ fn agent_failed(session: &Session, agent: &mut Link, error: &LinkError) -> Box<E
         error => Ended::by(Closing::Agent, error.to_string()),
     })
 }
-

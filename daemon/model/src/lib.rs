@@ -23,7 +23,8 @@ pub use lineage::{
     ColumnRef, How, Lineage, MaskedUse, Origin, Outputs, Schema, Table, TableColumn,
 };
 pub use reading::{
-    Access, BY_NAME, Column, NameUse, PathUse, QualifiedName, Reading, Relation, Rung, Statement, UNREADABLE,
+    Access, BY_NAME, Column, NameUse, PathUse, QualifiedName, Reading, Relation, Rung, Statement,
+    UNREADABLE,
 };
 pub use record::{
     Carried, ClockState, Closing, CommandStatus, DaemonStarted, Erased, Event, EventKind,

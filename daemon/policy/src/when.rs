@@ -5,8 +5,8 @@
 //! does.
 
 use chaperone_model::{
-    Access, BY_NAME, AgentName, Column, Doubt, QualifiedName, Relation, Rung, Statement, TargetName,
-    UNREADABLE, VersionSource,
+    Access, AgentName, BY_NAME, Column, Doubt, QualifiedName, Relation, Rung, Statement,
+    TargetName, UNREADABLE, VersionSource,
 };
 use semver::{Prerelease, Version, VersionReq};
 use wildmatch::WildMatch;

@@ -164,8 +164,10 @@ pub(super) fn check(raw: Vec<Raw>, agents: &[Agent]) -> Result<(Vec<Target>, Def
             return Err((target.name.span(), format!("there is another target named {name:?}")));
         }
         let protocol = target.protocol.get_ref().parse().map_err(|()| {
-            let message =
-                format!("protocol {:?} is not known: use \"postgres\" or \"ssh\"", target.protocol.get_ref());
+            let message = format!(
+                "protocol {:?} is not known: use \"postgres\" or \"ssh\"",
+                target.protocol.get_ref()
+            );
             (target.protocol.span(), message)
         })?;
         if target.address.get_ref().is_empty() {
@@ -182,7 +184,10 @@ pub(super) fn check(raw: Vec<Raw>, agents: &[Agent]) -> Result<(Vec<Target>, Def
         }
         let is_ssh = protocol == Protocol::Ssh;
         if is_ssh && let Some(tls) = &target.tls {
-            return Err((tls.1.clone(), "SSH has no TLS: say which `host_keys` are believed".into()));
+            return Err((
+                tls.1.clone(),
+                "SSH has no TLS: say which `host_keys` are believed".into(),
+            ));
         }
         let host_keys = match (&target.host_keys, is_ssh) {
             (Some(keys), false) => {

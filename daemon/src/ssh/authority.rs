@@ -135,19 +135,13 @@ mod tests {
     #[test]
     fn it_is_made_once_and_its_key_is_nobody_elses() {
         let folder = tempfile::tempdir().expect("a folder");
-        assert!(matches!(
-            SshAuthority::open(folder.path()),
-            Err(SshAuthorityError::Missing(_))
-        ));
+        assert!(matches!(SshAuthority::open(folder.path()), Err(SshAuthorityError::Missing(_))));
         let made = SshAuthority::open_or_create(folder.path()).expect("made");
         let found = SshAuthority::open_or_create(folder.path()).expect("found");
         assert_eq!(made.line(), found.line());
         assert!(made.line().starts_with("@cert-authority * ssh-ed25519 AAAA"));
         let path = SshAuthority::path(folder.path());
         fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).expect("set");
-        assert!(matches!(
-            SshAuthority::open(folder.path()),
-            Err(SshAuthorityError::Open { .. })
-        ));
+        assert!(matches!(SshAuthority::open(folder.path()), Err(SshAuthorityError::Open { .. })));
     }
 }

@@ -148,7 +148,8 @@ fn read(ask: &Ask, parent: Parent) -> Read {
         about.insert("in".into(), parent.0.into());
     }
     if let Some(terminal) = &ask.terminal {
-        let shown = json!({ "kind": terminal.kind, "columns": terminal.columns, "rows": terminal.rows });
+        let shown =
+            json!({ "kind": terminal.kind, "columns": terminal.columns, "rows": terminal.rows });
         about.insert("terminal".into(), shown);
     }
     if !ask.environment.is_empty() {
@@ -250,12 +251,7 @@ fn asked(session: &Session, account: &Account, command: &Command) -> Decision {
     })
 }
 
-fn intent(
-    session: &Session,
-    command: Command,
-    verdict: VerdictKind,
-    rule: Arc<str>,
-) -> Intent {
+fn intent(session: &Session, command: Command, verdict: VerdictKind, rule: Arc<str>) -> Intent {
     let reading = command.reading.as_deref();
     Intent {
         at: session.shared.clock.now().wall,
@@ -265,6 +261,7 @@ fn intent(
         rung: reading.map(Reading::rung),
         summary: reading.map(|reading| summary::of(reading).into()),
         approval: command.approval,
+        lifted: Vec::new(),
         command,
     }
 }
@@ -277,9 +274,8 @@ async fn commit(
 ) -> Result<Vec<Receipt>, AuditError> {
     let safe = session.shared.config.daemon.durability.of(rung);
     let committed = session.local.committer.commit(records, safe).await;
-    committed.unwrap_or_else(|_| {
-        Err(AuditError::Database("the thread that records has ended".into()))
-    })
+    committed
+        .unwrap_or_else(|_| Err(AuditError::Database("the thread that records has ended".into())))
 }
 
 async fn go<'a>(
@@ -320,11 +316,8 @@ async fn refuse<'a>(
 }
 
 fn refused_outcome(session: &Session, seq: Seq, why: &str) {
-    let mut outcome = chaperone_model::Outcome::new(
-        seq,
-        chaperone_model::CommandStatus::Refused,
-        clock::wall(),
-    );
+    let mut outcome =
+        chaperone_model::Outcome::new(seq, chaperone_model::CommandStatus::Refused, clock::wall());
     outcome.error_message = Some(why.trim_end().to_owned());
     session.shared.log.ride_along(Record::Outcome(outcome));
 }
@@ -354,7 +347,8 @@ async fn hold<'a>(
     let Read { command, inner, .. } = found;
     let bytes = command.text.as_ref().map_or(0, String::len);
     if shared.approvals.has_room(&session.identity.agent, bytes).is_err() {
-        let why = "too many commands of this agent wait for a person, and chaperone holds no more\n";
+        let why =
+            "too many commands of this agent wait for a person, and chaperone holds no more\n";
         return refuse(session, ask, command, terms.rule.clone(), why).await;
     }
     if terms.wait == Wait::Retry
@@ -410,6 +404,7 @@ async fn hold<'a>(
         laid_out: None,
         parameters: command.parameters.clone(),
         reading: command.reading.as_deref().cloned(),
+        guesses: Vec::new(),
         inspection: None,
         before: Vec::new(),
     };
@@ -427,9 +422,8 @@ async fn hold<'a>(
         show(deadline)
     );
     let then = Box::pin(async move {
-        let word = word
-            .await
-            .unwrap_or_else(|_| Word::Not(WhyNot::Withdrawn("its session ended".into())));
+        let word =
+            word.await.unwrap_or_else(|_| Word::Not(WhyNot::Withdrawn("its session ended".into())));
         heard(session, ask, hold, rung, inner, word).await
     });
     Decided::Holding { ask, hold, notice, then }
@@ -444,9 +438,7 @@ async fn heard<'a>(
     inner: Inner,
     word: Word,
 ) -> Decided<'a> {
-    let ended = |how, detail| {
-        Record::HoldEnded(HoldEnded { at: clock::wall(), hold, how, detail })
-    };
+    let ended = |how, detail| Record::HoldEnded(HoldEnded { at: clock::wall(), hold, how, detail });
     let (how, detail, why) = match word {
         Word::Approved(permit, _) => {
             let record = ended(HoldEnd::Approved, None);
@@ -492,9 +484,8 @@ fn come_again(hold: Seq) -> String {
 /// What a command is, in a sentence.
 fn class(command: &Command) -> String {
     let statement = command.reading.as_deref().and_then(|reading| reading.statements.first());
-    statement.map_or_else(String::new, |one| {
-        format!("{} is {}: {}.", one.kind, one.rung, one.reason)
-    })
+    statement
+        .map_or_else(String::new, |one| format!("{} is {}: {}.", one.kind, one.rung, one.reason))
 }
 
 #[cfg(test)]

@@ -150,10 +150,11 @@ impl Running {
         let failed = |outcome: &mut Outcome, status: &sftp::Status| {
             if !status.is_ok() {
                 outcome.status = CommandStatus::Error;
-                outcome.error_code = Some(status.name().map_or_else(
-                    || status.code.to_string(),
-                    |name| format!("SSH_FX_{name}"),
-                ));
+                outcome.error_code = Some(
+                    status
+                        .name()
+                        .map_or_else(|| status.code.to_string(), |name| format!("SSH_FX_{name}")),
+                );
                 outcome.error_message = Some(shown(&status.message));
             }
         };

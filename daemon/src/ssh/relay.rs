@@ -77,7 +77,12 @@ impl End {
 }
 
 impl<'a> Relay<'a> {
-    pub(super) fn new(session: &'a Session, agent: Link, target: Link, account: Rc<Account>) -> Self {
+    pub(super) fn new(
+        session: &'a Session,
+        agent: Link,
+        target: Link,
+        account: Rc<Account>,
+    ) -> Self {
         Self {
             session,
             agent,
@@ -132,9 +137,8 @@ impl<'a> Relay<'a> {
         }
         loop {
             let (up, down) = (self.target.transport.out().len(), self.agent.transport.out().len());
-            let reads_agent = up < HIGH
-                && !self.target.transport.is_exchanging()
-                && self.waiting.len() < WAITING;
+            let reads_agent =
+                up < HIGH && !self.target.transport.is_exchanging() && self.waiting.len() < WAITING;
             let reads_target = down < HIGH && !self.agent.transport.is_exchanging();
             self.agent.input.reserve(READ);
             self.target.input.reserve(READ);
@@ -200,7 +204,11 @@ impl<'a> Relay<'a> {
                     self.act_all()?;
                 }
                 Taken::Disconnect { text, .. } => {
-                    let detail = if text.is_empty() { "the client said good-bye".into() } else { format!("the client ended it: {text}") };
+                    let detail = if text.is_empty() {
+                        "the client said good-bye".into()
+                    } else {
+                        format!("the client ended it: {text}")
+                    };
                     return Err(End::new(Closing::Agent, BY_APPLICATION, detail));
                 }
             }
@@ -215,7 +223,8 @@ impl<'a> Relay<'a> {
                     self.act_all()?;
                 }
                 Taken::Disconnect { text, code } => {
-                    let mut end = End::new(Closing::Target, code, format!("the target ended it: {text}"));
+                    let mut end =
+                        End::new(Closing::Target, code, format!("the target ended it: {text}"));
                     end.told = text;
                     return Err(end);
                 }

@@ -117,8 +117,7 @@ impl Known {
         let fingerprint = shown.key.fingerprint();
         let vouched = shown.certificate.as_ref().map(|certificate| &certificate.authority);
         let revoked = |entry: &&&Entry| {
-            entry.kind == Kind::Revoked
-                && (entry.key == shown.key || Some(&entry.key) == vouched)
+            entry.kind == Kind::Revoked && (entry.key == shown.key || Some(&entry.key) == vouched)
         };
         if entries.iter().any(|entry| revoked(&entry)) {
             return Err(format!("its host key {fingerprint} is revoked"));
@@ -157,7 +156,9 @@ impl Known {
         Err(if plain.is_empty() {
             format!("its host key is not known: it shows {kind} {fingerprint}")
         } else {
-            format!("its host key is another than the one that is known: it shows {kind} {fingerprint}")
+            format!(
+                "its host key is another than the one that is known: it shows {kind} {fingerprint}"
+            )
         })
     }
 }
