@@ -2,12 +2,16 @@
 //!
 //! Does not belong here: what is asked, and what comes of the answers.
 
-use chaperone_wire::postgres::{Answer, Row, Startup, question};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use chaperone_wire::postgres::{
+    Answer, Described, Describing, Row, ServerError, Startup, Violation, description_of, question,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::Semaphore,
+};
 
 use crate::{
     inspect::Destination,
-    shared::Shared,
     tls::Stream,
     upstream::{Held, sign_on},
 };
@@ -22,9 +26,10 @@ pub(crate) struct Asking {
 }
 
 impl Asking {
-    /// Signs on; `what_for` is the name by which the server shows the connection.
+    /// Signs on; `what_for` is the name by which the server shows the connection, `deriving` are the
+    /// keys that may be derived at a time.
     pub(crate) async fn connect(
-        shared: &Shared,
+        deriving: &Semaphore,
         place: &Destination,
         held: &Held,
         what_for: &str,
@@ -48,7 +53,7 @@ impl Asking {
         let lost = |error: std::io::Error| crate::tls::target::lost(&error);
         stream.write_all(&startup.encode()).await.map_err(lost)?;
         stream.flush().await.map_err(lost)?;
-        let signed_on = sign_on(&mut stream, &held.account, connected.identified, &shared.deriving)
+        let signed_on = sign_on(&mut stream, &held.account, connected.identified, deriving)
             .await
             .map_err(|error| error.to_string())?;
         let mut asking = Self { stream, bytes: signed_on.said };
@@ -64,11 +69,27 @@ impl Asking {
         self.answer().await
     }
 
+    /// How the server describes the result of a statement, which it parses and does not run.
+    pub(crate) async fn describe(&mut self, text: &str) -> Result<Described, String> {
+        let lost = |error: std::io::Error| crate::tls::target::lost(&error);
+        self.stream.write_all(&description_of(text)).await.map_err(lost)?;
+        self.stream.flush().await.map_err(lost)?;
+        let mut describing = Describing::default();
+        self.heard(|bytes| describing.server(bytes)).await
+    }
+
     async fn answer(&mut self) -> Result<Vec<Row>, String> {
         let mut answer = Answer::default();
+        self.heard(|bytes| answer.server(bytes)).await
+    }
+
+    /// Reads until the answer is there.
+    async fn heard<T>(
+        &mut self,
+        mut take: impl FnMut(&[u8]) -> Result<(usize, Option<Result<T, ServerError>>), Violation>,
+    ) -> Result<T, String> {
         loop {
-            let (used, done) =
-                answer.server(&self.bytes).map_err(|violation| violation.to_string())?;
+            let (used, done) = take(&self.bytes).map_err(|violation| violation.to_string())?;
             self.bytes.drain(..used);
             if let Some(done) = done {
                 return done.map_err(|error| error.message.unwrap_or_default());

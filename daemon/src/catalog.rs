@@ -18,9 +18,10 @@ use std::{
 };
 
 use chaperone_model::Reading;
-use tokio::time::timeout;
+use chaperone_sql::readers::Readers;
+use tokio::{sync::Semaphore, time::timeout};
 
-use crate::{inspect::Destination, local::Local, shared::Shared};
+use crate::{inspect::Destination, local::Local, shared::Shared, upstream::Held};
 
 mod ask;
 mod known;
@@ -200,12 +201,29 @@ impl Place {
         shared.counters.catalog_asked.up();
         let before = before.filter(|known| known.has_room());
         let mut known = before.map_or_else(|| Known::new(generation), |known| Known::clone(&known));
-        let whole = ask::ask(shared, local, place, held, names, &mut known).await?;
+        let whole =
+            ask::ask((&shared.deriving, &local.readers), place, held, names, &mut known).await?;
         let known = Arc::new(known);
         if whole {
             *lock(&self.known) = Some(known.clone());
         }
         Ok(known)
+    }
+}
+
+/// Asks for these names once, of a catalog of which nothing is kept.
+pub(crate) async fn ask_once(
+    deriving: &Semaphore,
+    readers: &Readers,
+    place: &Destination,
+    held: &Held,
+    names: &BTreeSet<String>,
+) -> Result<Known, String> {
+    let mut known = Known::new(0);
+    if ask::ask((deriving, readers), place, held, names, &mut known).await? {
+        Ok(known)
+    } else {
+        Err("somebody is changing what it names just now".into())
     }
 }
 

@@ -21,11 +21,13 @@ use crate::{
     evidence,
     export::{self, ExportArgs},
     holds::{self, HoldsArgs, WordArgs},
+    mask::{self, MaskCommand},
     policy::{self, PolicyCommand},
     replay::{self, ReplayArgs},
     search::{self, SearchArgs},
     show,
     trust::{self, Trust},
+    unmask::{self, UnmaskArgs},
     verify::{self, CheckpointArgs, ProofArgs, VerifyArgs},
 };
 
@@ -74,10 +76,17 @@ enum Command {
     Approve(WordArgs),
     /// Refuse what waits for a person
     Deny(WordArgs),
+    /// Lift a mask for a run of an agent, for a time; show and end what is lifted
+    Unmask(UnmaskArgs),
     /// Ask what the rules say
     Policy {
         #[command(subcommand)]
         what: PolicyCommand,
+    },
+    /// Ask what masks do
+    Mask {
+        #[command(subcommand)]
+        what: MaskCommand,
     },
     /// Show agents, their runs and programs; enrol programs
     Agents(AgentsArgs),
@@ -246,6 +255,7 @@ fn dispatch(cli: &Cli) -> Result<bool> {
             }
             Ok(true)
         }
+        Command::Mask { what } => mask::run(&config()?, what, cli.json),
         Command::Policy { what } => policy::run(&config()?, what, cli.json),
         Command::Holds(args) => {
             let log = || Ok(Reader::open(&config()?.daemon.log)?);
@@ -253,6 +263,10 @@ fn dispatch(cli: &Cli) -> Result<bool> {
         }
         Command::Approve(args) => holds::decide(&socket()?, args, true, cli.json),
         Command::Deny(args) => holds::decide(&socket()?, args, false, cli.json),
+        Command::Unmask(args) => {
+            let log = || Ok(Reader::open(&config()?.daemon.log)?);
+            unmask::run(&socket()?, args, log, cli.json)
+        }
         Command::Agents(args) => agents::run(&config()?, args, cli.json),
         Command::Trust { what } => {
             trust::run(&config()?, what.as_ref().unwrap_or(&Trust::Show), cli.json)

@@ -12,7 +12,7 @@ use std::{
 };
 
 use chaperone_kernel::Host;
-use chaperone_policy::Policy;
+use chaperone_policy::{Approver, Policy};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use toml::Spanned;
@@ -36,7 +36,7 @@ use diagnostic::{point_at, suggest};
 pub(crate) use durability::{Durability, Safe};
 pub(crate) use evidence::Evidence;
 pub(crate) use export::Export;
-pub(crate) use mask::Mask;
+pub(crate) use mask::{Guessing, Mask};
 pub(crate) use target::{
     AgentTls, ClientIdentity, Credential, HostKeys, NoCredential, Roots, Target, TlsMode,
 };
@@ -148,7 +148,7 @@ impl Config {
             .map_err(|(span, message)| at(span, &message))?;
         let masks = mask::check(file.mask, &agents, &targets)
             .map_err(|(span, message)| at(span, &message))?;
-        let warnings = lint::warnings(&rules, &agents, &targets);
+        let warnings = lint::warnings(&rules, &masks, &agents, &targets);
         let rules = rules.into_iter().map(|checked| checked.rule).collect();
         let webhook = file.webhook.map(RawWebhook::check).transpose();
         let webhook = webhook.map_err(|(span, message)| at(span, &message))?;
@@ -172,6 +172,12 @@ impl Config {
             exports,
             warnings,
         })
+    }
+
+    /// All who may approve something.
+    pub(crate) fn approvers(&self) -> impl Iterator<Item = &Approver> {
+        let of_masks = self.masks.iter().flat_map(Mask::terms).flat_map(|terms| &terms.approvers);
+        self.policy.approvers().chain(of_masks)
     }
 
     /// The cgroup to attach to.

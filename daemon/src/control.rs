@@ -119,7 +119,7 @@ impl Desk {
         // Before anything is read: an agent must not be in anybody's way here.
         let Some(caller) = self.caller(&peer).await else {
             let reply = Reply::Refused(
-                "this account may not ask the daemon: root, the socket's group and the approvers of the rules may, agents never".into(),
+                "this account may not ask the daemon: root, the socket's group and the approvers of rules and masks may, agents never".into(),
             );
             stream.write_all(&encode(&reply)).await?;
             return Ok(Some(stream));
@@ -151,7 +151,7 @@ impl Desk {
         let (person, gids) = tokio::task::spawn_blocking(move || person(uid)).await.ok()?;
         let group = folder.and_then(|folder| fs::metadata(folder).ok()).map(|folder| folder.gid());
         let operates = uid == 0 || group.is_some_and(|group| gids.contains(&group));
-        let approves = config.policy.approvers().any(|approver| match approver {
+        let approves = config.approvers().any(|approver| match approver {
             Approver::User(name) => *name == person.name,
             Approver::Group(name) => person.groups.contains(name),
         });
@@ -169,11 +169,22 @@ impl Desk {
                 None => Reply::Refused(format!("nothing waits under {}", id.0)),
             },
             // Whether the caller is one of the rule's approvers is the policy's to say.
+            Action::Decide { hold, approve, reason } if self.shared.exceptions.has(hold) => {
+                let reason = reason.as_deref();
+                decided(self.shared.exceptions.decide(hold, caller, approve, reason))
+            }
             Action::Decide { hold, approve, reason } => {
-                match approvals.decide(hold, caller, approve, reason) {
-                    Ok(done) => Reply::Decided(done),
+                decided(approvals.decide(hold, caller, approve, reason))
+            }
+            Action::Unmask(asked) => {
+                match self.shared.exceptions.ask(&self.shared, &asked, caller) {
+                    Ok((id, done)) => Reply::Unmasked { id, done },
                     Err(why) => Reply::Refused(why),
                 }
+            }
+            Action::Exceptions => Reply::Exceptions(self.shared.exceptions.list()),
+            Action::Revoke { exception, reason } => {
+                decided(self.shared.exceptions.revoke(exception, caller, reason.as_deref()))
             }
             Action::Erase { .. } | Action::Turn if caller.uid != 0 => {
                 Reply::Refused("only root may do this to the log".into())
@@ -301,6 +312,10 @@ impl Desk {
         sessions.sort_by_key(|session| session.id);
         sessions
     }
+}
+
+fn decided(came: Result<String, String>) -> Reply {
+    came.map_or_else(Reply::Refused, Reply::Decided)
 }
 
 /// Takes what a caller still says: it would miss its answer if the connection was closed meanwhile.

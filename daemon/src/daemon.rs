@@ -26,6 +26,7 @@ use crate::{
     clock,
     config::{Attach, Config, Export, Target, VersionRule},
     control, evidence,
+    exceptions::Exceptions,
     export::{Destination, Stream},
     following::Follower,
     identity::{Identities, Place, enrolled, read_version},
@@ -146,6 +147,7 @@ pub(crate) fn run(config: Config) -> Result<()> {
             workers.push(serve::spawn(shared.clone(), index, listeners, interception.notes()?)?);
         }
         tokio::spawn(shared.approvals.clone().expire());
+        tokio::spawn(Exceptions::watch(shared.clone()));
         let attending = Attending::start(&shared.log)?;
         let counters = interception.counters()?;
         tokio::spawn(control::serve(
@@ -197,6 +199,7 @@ pub(crate) fn run(config: Config) -> Result<()> {
         tracing::info!("ending: sessions are given time to finish");
         shared.event(None, EventKind::DaemonStopping, "the daemon was told to stop");
         shared.approvals.withdraw_all("the daemon stops");
+        shared.exceptions.end_all("the daemon stops");
         drain(&shared, &set_stage).await;
         for worker in workers {
             let _ = worker.join();

@@ -64,6 +64,13 @@ pub(crate) fn run(
     };
     let mut shown = list()?;
     show::holds(&shown, json)?;
+    if !json && let Reply::Exceptions(exceptions) = ask(socket, &Action::Exceptions)? {
+        let asked = exceptions.iter().filter(|one| one.until.is_none()).count();
+        if asked > 0 {
+            let what = "requests to lift a mask wait for a person: `chaperone unmask list`";
+            writeln!(io::stdout(), "{asked} {what}")?;
+        }
+    }
     if args.follow {
         loop {
             std::thread::sleep(FOLLOW_EVERY);

@@ -271,6 +271,13 @@ impl Identities {
         found.is_some_and(|found| proc::started(pid) == Some(Id::from(&found.key).ticks))
     }
 
+    /// Whether a process lives that came of this one, which was an agent's first.
+    pub(crate) fn any_of(&self, first: Id) -> bool {
+        let processes = self.tracking().table.all();
+        let of = |key: &ProcessKey| Id::from(key) == first;
+        processes.iter().any(|process| of(&process.key) || of(&process.topmost))
+    }
+
     /// Reads the list of enrolled files again, where it changed. Where it cannot be read it stays as
     /// it was.
     pub(crate) fn reread(&self) {

@@ -53,7 +53,8 @@ async fn ask(
     waiting: &Hold,
 ) -> Result<Inspection, String> {
     let mut asking =
-        Asking::connect(shared, place, held, "chaperone (looking into a held statement)").await?;
+        Asking::connect(&shared.deriving, place, held, "chaperone (looking into a held statement)")
+            .await?;
     for text in
         ["BEGIN READ ONLY", "SET LOCAL statement_timeout = '2s'", "SET LOCAL lock_timeout = '1s'"]
     {

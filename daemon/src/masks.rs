@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use chaperone_model::{Reading, Schema, Table, TableColumn, UNREADABLE};
+use chaperone_model::{Reading, Schema, Seq, Table, TableColumn, UNREADABLE};
 use chaperone_policy::{Asked, mask::Key};
 use secrecy::ExposeSecret;
 
@@ -21,9 +21,13 @@ use crate::{
     secret::SecretError,
 };
 
+mod explain;
+mod lift;
 mod traced;
 
-pub(crate) use traced::{Blind, Guess, Traced};
+pub(crate) use explain::Explained;
+pub(crate) use lift::Lift;
+pub(crate) use traced::{Blind, Guess, Guesses, Held, Traced};
 
 /// Tables that a statement may be about, with those behind its views.
 const TABLES: usize = 256;
@@ -78,6 +82,12 @@ impl Masks {
         Ok(Self { all, equalities: Rates::start() })
     }
 
+    /// Without keys: for those who only ask what is masked.
+    pub(crate) fn without_keys(masks: &[Mask]) -> Self {
+        let all = masks.iter().map(|mask| Arc::new(Loaded { mask: mask.clone(), key: None }));
+        Self { all: all.collect(), equalities: Rates::start() }
+    }
+
     /// Those that are for a session; `None` where none is.
     pub(crate) fn of_session(&self, asked: &Asked<'_>) -> Option<Arc<OfSession>> {
         let all = self.all.iter().filter(|one| one.mask.when.may_match_session(asked));
@@ -87,7 +97,7 @@ impl Masks {
 }
 
 /// The masks of a session.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct OfSession {
     masks: Vec<Arc<Loaded>>,
 }
@@ -116,8 +126,18 @@ pub(crate) struct Columns {
 struct Numbered {
     oid: Oid,
     is_view: bool,
-    /// The number of each column, and the way it is masked.
-    columns: Vec<(i16, Option<u16>)>,
+    columns: Vec<NumberedColumn>,
+}
+
+/// A column by its number.
+#[derive(Debug, PartialEq, Eq)]
+struct NumberedColumn {
+    number: i16,
+    /// The way it is masked.
+    way: Option<u16>,
+    /// All ways in which what stands in it is masked anywhere: all of them must be lifted before it
+    /// is shown.
+    all: BTreeSet<u16>,
 }
 
 /// PostgreSQL's own relations that have other relations' values, and the columns that have them; none
@@ -146,6 +166,11 @@ impl OfSession {
     /// The mask of a way; way 0 is none of them.
     fn way(&self, way: u16) -> Option<&Arc<Loaded>> {
         self.masks.get(usize::from(way).checked_sub(1)?)
+    }
+
+    /// Their names.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.masks.iter().map(|one| one.mask.name.to_string()).collect()
     }
 
     /// Whether code that nobody reads may run.
@@ -218,12 +243,13 @@ impl OfSession {
 
     /// The columns of these relations; `None` where none of them is masked.
     fn columns(&self, known: &Known, family: &[Oid], path_is_known: bool) -> Option<Columns> {
-        let mut masked: HashMap<(Oid, &str), u16> = HashMap::new();
+        let mut masked: HashMap<(Oid, &str), Ways> = HashMap::new();
         for oid in family {
             let relation = known.relation(*oid)?;
             for (_, column) in relation.columns {
-                if let Some(way) = self.way_of(&relation, column) {
-                    masked.insert((*oid, column), way);
+                let all = self.ways_of(&relation, column);
+                if let Some(way) = all.first().copied() {
+                    masked.insert((*oid, column), Ways { way, all });
                 }
             }
         }
@@ -232,31 +258,49 @@ impl OfSession {
         }
         // What a part has its whole shows, and the other way round.
         loop {
-            let before = masked.len();
+            let mut grown = false;
             for oid in family {
                 let Some(relation) = known.relation(*oid) else { continue };
                 for (_, column) in relation.columns {
                     let kin = relation.kin.iter();
-                    let way = kin.filter_map(|kin| masked.get(&(*kin, column.as_str()))).max();
-                    if let Some(way) = way.copied() {
-                        masked.entry((*oid, column)).or_insert(way);
+                    let kin = kin.filter_map(|kin| masked.get(&(*kin, column.as_str())));
+                    let (mut way, mut all) = (None, BTreeSet::new());
+                    for one in kin {
+                        way = way.max(Some(one.way));
+                        all.extend(&one.all);
                     }
+                    let Some(way) = way else { continue };
+                    let known = masked
+                        .entry((*oid, column))
+                        .or_insert_with(|| Ways { way, all: BTreeSet::new() });
+                    let before = known.all.len();
+                    known.all.append(&mut all);
+                    grown |= known.all.len() > before;
                 }
             }
-            if masked.len() == before {
+            if !grown {
                 break;
             }
+        }
+        // A view that is masked itself is not followed to what is behind it: that may be any of these.
+        let is_view = |oid: &Oid| known.relation(*oid).is_some_and(|relation| relation.is_view);
+        let behind: BTreeSet<u16> = masked
+            .iter()
+            .filter(|((oid, _), _)| !is_view(oid))
+            .flat_map(|(_, ways)| ways.all.iter().copied())
+            .collect();
+        for (_, ways) in masked.iter_mut().filter(|((oid, _), _)| is_view(oid)) {
+            ways.all.extend(&behind);
         }
         let (mut schema, mut tables) = (Schema::default(), Vec::new());
         schema.path = path_is_known.then(|| known.path.clone());
         schema.view_path.clone_from(&known.path);
         for oid in family {
             let Some(relation) = known.relation(*oid) else { continue };
-            let way = |name: &str| masked.get(&(*oid, name)).copied();
             let column = |(_, name): &(i16, String)| TableColumn {
                 name: name.clone(),
                 // A view's columns are followed to where they come from.
-                masked: way(name).is_some(),
+                masked: masked.contains_key(&(*oid, name.as_str())),
             };
             schema.tables.push(Table {
                 schema: relation.name.schema.clone().unwrap_or_default(),
@@ -265,26 +309,51 @@ impl OfSession {
                 query: relation.text.map(str::to_owned),
                 unknown: relation.columns.is_empty(),
             });
-            let numbered = relation.columns.iter().map(|(number, name)| (*number, way(name)));
+            let numbered = relation.columns.iter().map(|(number, name)| {
+                let ways = masked.get(&(*oid, name.as_str()));
+                NumberedColumn {
+                    number: *number,
+                    way: ways.map(|ways| ways.way),
+                    all: ways.map(|ways| ways.all.clone()).unwrap_or_default(),
+                }
+            });
             let columns = numbered.collect();
             tables.push(Numbered { oid: *oid, is_view: relation.is_view, columns });
         }
         Some(Columns { schema: Arc::new(schema), tables })
     }
 
-    fn way_of(&self, relation: &crate::catalog::Described<'_>, column: &str) -> Option<u16> {
+    /// The ways in which a column is masked by its own name.
+    fn ways_of(&self, relation: &crate::catalog::Described<'_>, column: &str) -> BTreeSet<u16> {
         let name = relation.name;
         let meant =
             |one: &Arc<Loaded>| one.mask.columns.iter().any(|glob| glob.is_of(name, column));
-        if let Some(place) = self.masks.iter().position(meant) {
-            return u16::try_from(place + 1).ok();
+        let named = self.masks.iter().enumerate().filter(|(_, one)| meant(one));
+        let ways: BTreeSet<u16> =
+            named.filter_map(|(place, _)| u16::try_from(place + 1).ok()).collect();
+        if !ways.is_empty() {
+            return ways;
         }
-        let own = STATISTICS.iter().find(|(own, columns)| {
+        let own = STATISTICS.iter().any(|(own, columns)| {
             let schema = name.schema.as_deref();
             *own == name.name
                 && (schema == Some("pg_catalog") || *own == "pg_stat_statements")
                 && (columns.is_empty() || columns.contains(&column))
         });
-        own.map(|_| WHOLE)
+        own.then_some(WHOLE).into_iter().collect()
     }
+
+    /// What of the session's masks is lifted, where something is.
+    pub(crate) fn lift(&self, exceptions: &[(Arc<str>, Seq)]) -> Option<Arc<Lift>> {
+        let by = self.masks.iter().map(|one| {
+            exceptions.iter().find(|(mask, _)| *mask == one.mask.name).map(|(_, id)| *id)
+        });
+        Lift::new(by.collect()).map(Arc::new)
+    }
+}
+
+/// How a column is masked: see [`NumberedColumn`].
+struct Ways {
+    way: u16,
+    all: BTreeSet<u16>,
 }

@@ -222,7 +222,12 @@ fn name(decision: &Decision) -> &'static str {
 }
 
 /// Somebody of whom so much is known.
-fn identity(agent: &str, version: Option<String>, run: &str, doubts: Option<&str>) -> Identity {
+pub(crate) fn identity(
+    agent: &str,
+    version: Option<String>,
+    run: &str,
+    doubts: Option<&str>,
+) -> Identity {
     let unenrolled = doubts.is_some_and(|doubts| doubts.contains("is not enrolled"));
     let doubt = || Doubt::Unenrolled { path: "?".into(), digest: None, script: false };
     Identity {

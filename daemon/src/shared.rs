@@ -22,6 +22,7 @@ use crate::{
     catalog::Catalog,
     clock::{self, Clock},
     config::Config,
+    exceptions::Exceptions,
     identity::Identities,
     masks::Masks,
     places::{Full, Places},
@@ -55,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) identities: Identities,
     /// Commands that wait for a person.
     pub(crate) approvals: Arc<Approvals>,
+    /// Masks that people lifted.
+    pub(crate) exceptions: Exceptions,
     pub(crate) rates: Rates,
     /// How to reach the targets, in the order of the configuration.
     pub(crate) upstreams: Vec<Upstream>,
@@ -122,6 +125,7 @@ impl Shared {
             deriving: Semaphore::new(cores.div_ceil(2)),
             config,
             approvals: Arc::new(approvals),
+            exceptions: Exceptions::new(log.clone()),
             rates: Rates::start(),
             log,
             ssh_host,

@@ -19,10 +19,14 @@ use crate::{
     daemon,
 };
 
+mod exceptions;
 mod holds;
+mod masks;
 mod policy;
 
+pub(crate) use exceptions::{exceptions, past_exceptions};
 pub(crate) use holds::{hold, holds, past_holds};
+pub(crate) use masks::masks_tested;
 pub(crate) use policy::{replayed, tested};
 
 /// Longest statement in a table; the whole of it is in `log show` and in JSON.
@@ -147,6 +151,7 @@ pub(crate) fn command(detail: &CommandDetail, json: bool) -> Result<()> {
         }
         line("notices", &text(part.notices.as_ref()));
         line("masked", &text(c.masked.as_ref()));
+        line("unmasked", &text(c.unmasked.as_ref()));
         line("columns", &text(part.columns.as_ref()));
         line("rows", &text(part.response.as_ref()));
         if part.truncated {

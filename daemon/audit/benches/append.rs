@@ -208,5 +208,6 @@ fn intent(session: u64, text: &str) -> Record {
         rung: None,
         summary: None,
         approval: None,
+        lifted: Vec::new(),
     })
 }

@@ -47,7 +47,9 @@ fn show(what: &str, text: impl Fn(u64) -> Option<String>, rows: impl Fn(u64) -> 
         }
         let (session, verdict) = (Seq(1), VerdictKind::Allow);
         let (rule, rung, approval) = ("default".into(), Some(Rung::Read), None);
-        let intent = Intent { at, session, command, verdict, rule, rung, summary, approval };
+        let lifted = Vec::new();
+        let intent =
+            Intent { at, session, command, verdict, rule, rung, summary, approval, lifted };
         let committed = log.commit(vec![Record::Intent(intent)]).expect("committed");
         let mut outcome = Outcome::new(committed.receipts()[0].seq(), CommandStatus::Ok, at);
         outcome.tag = Some("SELECT 1".into());

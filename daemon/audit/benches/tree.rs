@@ -26,6 +26,7 @@ fn intent(text: &str) -> Record {
         rung: Some(Rung::Read),
         summary: None,
         approval: None,
+        lifted: Vec::new(),
     })
 }
 

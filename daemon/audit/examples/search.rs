@@ -270,6 +270,7 @@ fn intent(at: Timestamp, number: u64, session: u64, random: &mut Random) -> Reco
         rung: Some(if held { Rung::Destructive } else { Rung::Read }),
         summary: Some(summary.into()),
         approval: None,
+        lifted: Vec::new(),
     })
 }
 

@@ -146,7 +146,10 @@ impl From<rusqlite::Error> for AuditError {
             Some(Code::ReadOnly | Code::PermissionDenied | Code::CannotOpen) => {
                 Self::ReadOnly(text)
             }
-            Some(Code::DatabaseCorrupt | Code::NotADatabase) => Self::Corrupt(text),
+            // What is appended breaks no constraint of a file that is as it was written.
+            Some(Code::DatabaseCorrupt | Code::NotADatabase | Code::ConstraintViolation) => {
+                Self::Corrupt(text)
+            }
             Some(Code::SystemIoFailure) => Self::Io(text),
             Some(Code::DatabaseBusy | Code::DatabaseLocked) => Self::Busy,
             Some(Code::TooBig) => Self::TooLarge,

@@ -35,8 +35,8 @@ pub use error::AuditError;
 pub use files::make_folder;
 pub use proofs::{Canonicalised, Proofs};
 pub use query::{
-    BinaryRow, CommandDetail, CommandRow, EventRow, Filter, Found, HoldRow, Page, Part, Reader,
-    RunRow, SessionRow,
+    BinaryRow, CommandDetail, CommandRow, EventRow, ExceptionRow, Filter, Found, HoldRow, Page,
+    Part, Reader, RunRow, SessionRow,
 };
 pub use retire::Keep;
 pub use writer::{Committed, Log, Options, Receipt, Sealed, Sealing, Stats};

@@ -22,8 +22,10 @@ mod search;
 
 pub use export::Page;
 use files::{Files, command_in};
-pub use rows::{BinaryRow, CommandDetail, CommandRow, EventRow, HoldRow, Part, RunRow, SessionRow};
-use rows::{binary_row, event_row, hold_row, run_row, session_row};
+pub use rows::{
+    BinaryRow, CommandDetail, CommandRow, EventRow, ExceptionRow, HoldRow, Part, RunRow, SessionRow,
+};
+use rows::{binary_row, event_row, exception_row, hold_row, run_row, session_row};
 pub use search::Found;
 
 /// Which commands to show. What is `None` is not asked for.
@@ -193,6 +195,25 @@ impl Reader {
     /// [`AuditError`].
     pub fn holds(&self, limit: u32) -> Result<Vec<HoldRow>, AuditError> {
         self.newest("SELECT * FROM holds ORDER BY id DESC LIMIT ?", limit, hold_row, |row| row.id)
+    }
+
+    /// The newest masks that were lifted, or asked to be, oldest first.
+    ///
+    /// # Errors
+    /// [`AuditError`].
+    pub fn exceptions(&self, limit: u32) -> Result<Vec<ExceptionRow>, AuditError> {
+        let sql = "SELECT * FROM exceptions ORDER BY id DESC LIMIT ?";
+        let mut rows: Vec<ExceptionRow> = Vec::new();
+        for file in self.files()?.newest_first() {
+            for row in file.rows(sql, limit, exception_row)? {
+                match rows.iter_mut().find(|known| known.id == row.id) {
+                    // It went on in the later file.
+                    Some(known) => known.uses += row.uses,
+                    None => rows.push(row),
+                }
+            }
+        }
+        Ok(newest(rows, limit, |row| row.id))
     }
 
     /// The newest runs of agents, oldest first.

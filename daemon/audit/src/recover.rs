@@ -6,9 +6,10 @@
 use std::collections::HashSet;
 
 use chaperone_model::{
-    Closing, CommandStatus, HoldEnd, HoldEnded, Outcome, Record, Seq, SessionClosed, Timestamp,
+    AgentName, Closing, CommandStatus, ExceptionStep, HoldEnd, HoldEnded, Outcome, Record, Ref,
+    Seq, SessionClosed, Step, TargetName, Timestamp,
 };
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 
 /// An outcome for every command without one: `unknown`, or `refused` where it waited for a person;
 /// and an end for every session and hold without one.
@@ -27,6 +28,7 @@ pub(crate) fn left_open(connection: &Connection) -> rusqlite::Result<Vec<Record>
         "SELECT hold FROM hold_opened h WHERE NOT EXISTS (SELECT 1 FROM hold_ended e WHERE e.hold = h.hold)",
     )?;
     let waiting: HashSet<Seq> = holds.iter().copied().collect();
+    let exceptions = exceptions(connection, at)?;
     let sessions = numbers(
         connection,
         "SELECT seq FROM session_opened s
@@ -54,7 +56,31 @@ pub(crate) fn left_open(connection: &Connection) -> rusqlite::Result<Vec<Record>
             bytes_down: 0,
         })
     });
-    Ok(unknown.into_iter().chain(withdrawn).chain(closed).collect())
+    Ok(unknown.into_iter().chain(withdrawn).chain(closed).chain(exceptions).collect())
+}
+
+/// The end of masks that were lifted, or asked to be: a restart lets all of them count again.
+fn exceptions(connection: &Connection, at: Timestamp) -> rusqlite::Result<Vec<Record>> {
+    let open = "SELECT exception, mask, agent, run, target FROM exception a WHERE step = 'asked'
+         AND NOT EXISTS (SELECT 1 FROM exception e WHERE e.exception = a.exception
+                         AND e.step IN ('denied', 'revoked', 'expired', 'ended'))";
+    let end = |row: &Row<'_>| {
+        Ok(Record::Exception(ExceptionStep {
+            at,
+            exception: Ref::To(Seq(row.get::<_, i64>(0)?.cast_unsigned())),
+            step: Step::Ended,
+            mask: row.get::<_, String>(1)?.into(),
+            agent: AgentName(row.get::<_, String>(2)?.into()),
+            run: row.get::<_, String>(3)?.into(),
+            target: row.get::<_, Option<String>>(4)?.map(|name| TargetName(name.into())),
+            approvers: None,
+            until: None,
+            uid: None,
+            person: None,
+            reason: Some("the daemon was restarted".into()),
+        }))
+    };
+    connection.prepare(open)?.query_map([], end)?.collect()
 }
 
 fn numbers(connection: &Connection, sql: &str) -> rusqlite::Result<Vec<Seq>> {

@@ -7,9 +7,9 @@ use chaperone_model::{Record, Ref, Rung, Seq};
 use crate::{
     canonical::Value,
     table::{
-        CARRIED, DAEMON_STARTED, ERASED, EVENT, HEARTBEAT, HOLD_ENDED, HOLD_OPENED, HOLD_VOTED,
-        INTENT, OUTCOME, PROCESS, RUN, SESSION_CLOSED, SESSION_OPENED, SESSION_SIGNED_ON,
-        SESSION_STARTED, Table,
+        CARRIED, DAEMON_STARTED, ERASED, EVENT, EXCEPTION, HEARTBEAT, HOLD_ENDED, HOLD_OPENED,
+        HOLD_VOTED, INTENT, OUTCOME, PROCESS, RUN, SESSION_CLOSED, SESSION_OPENED,
+        SESSION_SIGNED_ON, SESSION_STARTED, Table,
     },
 };
 
@@ -138,6 +138,7 @@ pub(crate) fn row<'a>(
                 optional(r.summary.as_deref().filter(|_| known.summary.is_none())),
                 known.summary.map_or(Value::Null, |seq| int(seq.0)),
                 r.approval.map_or(Value::Null, |hold| int(hold.0)),
+                owned(unmasked(&r.lifted)),
                 optional(r.command.text.as_deref().filter(|_| known.text.is_none())),
                 optional(r.command.parameters.as_deref()),
             ],
@@ -205,6 +206,24 @@ pub(crate) fn row<'a>(
                 int(r.hold.0),
                 text(r.how.as_str()),
                 optional(r.detail.as_deref()),
+            ],
+        ),
+        Record::Exception(r) => (
+            &EXCEPTION,
+            vec![
+                int(seq.0),
+                Value::Integer(r.at.0),
+                number(r.exception),
+                text(r.step.as_str()),
+                text(&r.mask),
+                text(&r.agent.0),
+                text(&r.run),
+                optional(r.target.as_ref().map(|target| &*target.0)),
+                optional(r.approvers.as_deref()),
+                r.until.map_or(Value::Null, |until| Value::Integer(until.0)),
+                r.uid.map_or(Value::Null, int),
+                optional(r.person.as_deref()),
+                optional(r.reason.as_deref()),
             ],
         ),
         Record::SessionClosed(r) => (
@@ -276,10 +295,12 @@ pub(crate) fn weight(record: &Record) -> usize {
             text(&r.command.text)
                 + text(&r.command.parameters)
                 + r.summary.as_ref().map_or(0, |summary| summary.len())
+                + r.lifted.iter().map(|(mask, _)| mask.len() + 24).sum::<usize>()
         }
         Record::HoldOpened(r) => 200 + r.approvers.len(),
         Record::HoldVoted(r) => text(&r.reason) + r.person.len(),
         Record::HoldEnded(r) => text(&r.detail),
+        Record::Exception(r) => 200 + text(&r.reason) + text(&r.approvers) + r.mask.len(),
         Record::Outcome(r) => {
             text(&r.error_message)
                 + text(&r.notices)
@@ -298,6 +319,13 @@ pub(crate) fn weight(record: &Record) -> usize {
         Record::Erased(r) => r.records.len() + r.reason.len(),
         Record::DaemonStarted(_) | Record::Heartbeat(_) | Record::Carried(_) => 0,
     }
+}
+
+/// The masks that are lifted for a command, each with its exception, as a JSON object.
+fn unmasked(lifted: &[(std::sync::Arc<str>, Seq)]) -> Option<String> {
+    let all: serde_json::Map<String, serde_json::Value> =
+        lifted.iter().map(|(mask, exception)| (mask.to_string(), exception.0.into())).collect();
+    (!all.is_empty()).then(|| serde_json::Value::Object(all).to_string())
 }
 
 /// Numbers of 64 bits without a sign are stored by their bits.

@@ -50,7 +50,7 @@ tables! {
     ] [];
     INTENT = "intent" [
         "session", "kind", "statement", "text_of", "parameters_cut", "verdict", "rule", "rung",
-        "summary", "summary_of", "approval"
+        "summary", "summary_of", "approval", "unmasked"
     ] ["text", "parameters"];
     OUTCOME = "outcome" [
         "intent", "part", "status", "tag", "error_code", "duration_us", "rows", "bytes",
@@ -60,6 +60,10 @@ tables! {
     HOLD_OPENED = "hold_opened" ["hold", "approvers", "quorum", "deadline", "wait", "digest"] [];
     HOLD_VOTED = "hold_voted" ["hold", "approves", "uid", "person", "reason"] [];
     HOLD_ENDED = "hold_ended" ["hold", "how", "detail"] [];
+    EXCEPTION = "exception" [
+        "exception", "step", "mask", "agent", "run", "target", "approvers", "until", "uid", "person",
+        "reason"
+    ] [];
     SESSION_CLOSED = "session_closed" ["session", "closed_by", "detail", "bytes_up", "bytes_down"] [];
     EVENT = "event" ["session", "kind", "detail"] [];
     HEARTBEAT = "heartbeat" ["boot_id", "monotonic_us", "clock", "clock_error_us"] [];

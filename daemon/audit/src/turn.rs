@@ -19,7 +19,7 @@ use crate::{
     chain, files,
     note::hex,
     read,
-    table::{DAEMON_STARTED, HOLD_OPENED, INTENT, SESSION_OPENED},
+    table::{DAEMON_STARTED, EXCEPTION, HOLD_OPENED, INTENT, SESSION_OPENED},
     tree::{Frontier, subtrees},
     writer::{Shared, checkpoint, lock_of},
 };
@@ -195,6 +195,12 @@ fn begin(old: &Appender, file: &Path, damaged: Option<&str>) -> Result<Appender,
             &old.connection,
             "SELECT hold FROM hold_opened h WHERE NOT EXISTS (SELECT 1 FROM hold_ended e WHERE e.hold = h.hold)",
         )?;
+        let exceptions = numbers(
+            &old.connection,
+            "SELECT exception FROM exception a WHERE step = 'asked' AND NOT EXISTS (
+                 SELECT 1 FROM exception e WHERE e.exception = a.exception
+                 AND e.step IN ('denied', 'revoked', 'expired', 'ended'))",
+        )?;
         // Under which policy, is told by the daemon's last start.
         let started =
             numbers(&old.connection, "SELECT seq FROM daemon_started ORDER BY seq DESC LIMIT 1")?;
@@ -209,6 +215,9 @@ fn begin(old: &Appender, file: &Path, damaged: Option<&str>) -> Result<Appender,
         }
         for hold in holds {
             new.carry(&HOLD_OPENED, hold, carried)?;
+        }
+        for exception in exceptions {
+            new.carry(&EXCEPTION, exception, carried)?;
         }
         Ok(())
     })?;

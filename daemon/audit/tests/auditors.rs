@@ -5,16 +5,18 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use chaperone_audit::{Log, Options, search};
 use chaperone_model::{
     AgentAddr, AgentName, ClockState, Closing, Command, CommandKind, CommandStatus, DaemonStarted,
-    Digest, Erased, Event, EventKind, Heartbeat, HoldEnd, HoldEnded, HoldOpened, HoldVoted, Intent,
-    OriginalAddr, Outcome, Process, ProcessSeen, Protocol, Record, Ref, Response, Run, RunSeen,
-    Rung, Seq, SessionClosed, SessionOpened, SessionStarted, TargetName, Timestamp, VerdictKind,
-    Version, VersionSource,
+    Digest, Erased, Event, EventKind, ExceptionStep, Heartbeat, HoldEnd, HoldEnded, HoldOpened,
+    HoldVoted, Intent, OriginalAddr, Outcome, Process, ProcessSeen, Protocol, Record, Ref,
+    Response, Run, RunSeen, Rung, Seq, SessionClosed, SessionOpened, SessionStarted, Step,
+    TargetName, Timestamp, VerdictKind, Version, VersionSource,
 };
 use rusqlite::{Connection, types::ValueRef};
 
 const DOCS: &str = include_str!("../../../docs/auditors.md");
 /// 2026-05-01T10:00:00Z.
 const TEN: i64 = 1_777_629_600_000_000;
+/// The number of the exception's first record.
+const EXCEPTION: Seq = Seq(35);
 
 /// What stands before a query, and its rows, with `|` between values.
 const WANTED: &[(&str, &[&str])] = &[
@@ -96,6 +98,7 @@ const WANTED: &[(&str, &[&str])] = &[
             "hold|cleaner|1",
             "outcomes-lost||1",
             "unknown|other|1",
+            "unmasked|cleaner|1",
             "violation|other|1",
         ],
     ),
@@ -129,6 +132,16 @@ const WANTED: &[(&str, &[&str])] = &[
     (
         "Who approved what, and why?",
         &["2026-05-01T10:03:00.000000Z|grace|approval|command 16|as agreed"],
+    ),
+    (
+        "Which masks were lifted, for whom, and by whose word?",
+        &[
+            r#"35|2026-05-01T10:13:00.000000Z|mail|cleaner|0f6c…|ticket 7|[{"person":"grace","uid":1000,"approves":true,"reason":null,"time":"2026-05-01T10:13:00.000000Z"}]|expired|1"#,
+        ],
+    ),
+    (
+        "What was shown although a mask hides it, and by which exception?",
+        &["14|2026-05-01T10:01:00.000000Z|mail|35|SELECT name FROM customers|"],
     ),
 ];
 
@@ -263,6 +276,7 @@ fn fill(path: &Path) {
             rung: Some(about.1),
             summary: Some(format!(r#"{{"statements":[{}]}}"#, about.2).into()),
             approval: None,
+            lifted: Vec::new(),
         };
     let end = |intent: Seq, status: CommandStatus, rows: &str| {
         let response = (!rows.is_empty()).then(|| Response {
@@ -316,6 +330,7 @@ fn fill(path: &Path) {
         "SELECT name FROM customers",
         (VerdictKind::Allow, Rung::Read, r#"{"reads":["public.customers"]}"#),
     );
+    let intent = Intent { lifted: vec![("mail".into(), EXCEPTION)], ..intent };
     end(add(Record::Intent(intent)), CommandStatus::Ok, r#"[["ada"]]"#);
     let held = add(Record::Intent(command(
         cleaner,
@@ -391,5 +406,25 @@ fn fill(path: &Path) {
         kind: EventKind::DaemonStopping,
         detail: "the daemon was told to stop".into(),
     }));
+    let step = |step: Step, person: Option<&str>, reason: Option<&str>| {
+        add(Record::Exception(ExceptionStep {
+            at: at(13),
+            exception: Ref::To(EXCEPTION),
+            step,
+            mask: "mail".into(),
+            agent: AgentName("cleaner".into()),
+            run: "0f6c…".into(),
+            target: None,
+            approvers: None,
+            until: Some(at(43)),
+            uid: person.map(|_| 1000),
+            person: person.map(str::to_owned),
+            reason: reason.map(str::to_owned),
+        }))
+    };
+    assert_eq!(step(Step::Asked, Some("grace"), Some("ticket 7")), EXCEPTION);
+    step(Step::Approved, Some("grace"), None);
+    step(Step::Granted, None, None);
+    step(Step::Expired, None, None);
     search::index(path).expect("indexed");
 }

@@ -72,6 +72,7 @@ fn the_writer() {
             rung: None,
             summary: None,
             approval: None,
+            lifted: Vec::new(),
         };
         let committed = log.commit(vec![Record::Intent(intent)]).expect("committed");
         let seq = committed.receipts()[0].seq();

@@ -43,6 +43,34 @@ pub enum Action {
     },
     /// Begin a new file of the log.
     Turn,
+    /// Lift a mask for a run of an agent.
+    Unmask(Unmask),
+    /// Which masks are lifted, or asked to be?
+    Exceptions,
+    /// The mask counts again.
+    Revoke {
+        /// Which exception.
+        exception: Seq,
+        /// Why, in the caller's words.
+        reason: Option<String>,
+    },
+}
+
+/// A mask that is to be lifted for a run of an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unmask {
+    /// The mask.
+    pub mask: String,
+    /// The agent.
+    pub agent: String,
+    /// Its run; `None` where it has one alone.
+    pub run: Option<String>,
+    /// On this target alone.
+    pub target: Option<String>,
+    /// For how long, in seconds, from when it is granted.
+    pub seconds: u64,
+    /// Why, in the caller's words.
+    pub reason: String,
 }
 
 /// What it answers.
@@ -63,6 +91,15 @@ pub enum Reply {
     Erased(Vec<Seq>),
     /// To [`Action::Turn`]: it is begun.
     Turned,
+    /// To [`Action::Unmask`].
+    Unmasked {
+        /// The number of the exception.
+        id: Seq,
+        /// What came of it, in a sentence.
+        done: String,
+    },
+    /// To [`Action::Exceptions`].
+    Exceptions(Vec<Exception>),
     /// It cannot; a sentence says why.
     Refused(String),
 }
@@ -208,10 +245,44 @@ pub struct Hold {
     pub parameters: Option<String>,
     /// What was read out of it.
     pub reading: Option<Reading>,
+    /// What it tells of masked columns, a sentence each.
+    #[serde(default)]
+    pub guesses: Vec<String>,
     /// What the target expects of it; for [`Action::Hold`] alone.
     pub inspection: Option<Inspection>,
     /// What the same run did just before, the newest last; for [`Action::Hold`] alone.
     pub before: Vec<Before>,
+}
+
+/// A mask that is lifted for a run of an agent, or asked to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exception {
+    /// Its id.
+    pub id: Seq,
+    /// Since when it is asked for.
+    pub since: Timestamp,
+    /// The mask.
+    pub mask: String,
+    /// The agent.
+    pub agent: String,
+    /// Its run.
+    pub run: String,
+    /// On this target alone.
+    pub target: Option<String>,
+    /// Who asked for it.
+    pub asked_by: String,
+    /// Why, in their words.
+    pub reason: String,
+    /// Who must be for it: `1 of group:…`.
+    pub approvers: Vec<String>,
+    /// Who is.
+    pub approved_by: Vec<String>,
+    /// Until when it holds; `None` where it is not granted yet.
+    pub until: Option<Timestamp>,
+    /// Until when it can be granted, where it is not yet.
+    pub deadline: Option<Timestamp>,
+    /// For how long it is asked for, in seconds.
+    pub seconds: u64,
 }
 
 /// What the target itself says of a statement, without running it.

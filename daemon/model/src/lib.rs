@@ -6,6 +6,7 @@
 
 mod address;
 mod command;
+mod exception;
 mod identity;
 mod lineage;
 mod reading;
@@ -14,6 +15,7 @@ mod time;
 
 pub use address::{AgentAddr, OriginalAddr, Protocol, TargetName};
 pub use command::{Command, CommandKind};
+pub use exception::{ExceptionStep, Step};
 pub use identity::{
     AgentName, Digest, Doubt, Identity, Process, Run, STEP, Script, Version, VersionSource,
 };

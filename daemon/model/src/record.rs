@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AgentAddr, AgentName, Command, Digest, OriginalAddr, Process, Protocol, Run, Rung, TargetName,
-    Timestamp, Version,
+    AgentAddr, AgentName, Command, Digest, ExceptionStep, OriginalAddr, Process, Protocol, Run,
+    Rung, TargetName, Timestamp, Version,
 };
 
 /// A record's place in the log: 1, 2, 3 … without gaps, over all kinds of records.
@@ -60,6 +60,8 @@ pub enum Record {
     HoldVoted(HoldVoted),
     /// It waits no longer.
     HoldEnded(HoldEnded),
+    /// A mask is lifted for a run of an agent, or asked to be, or counts again.
+    Exception(ExceptionStep),
     /// The session ended.
     SessionClosed(SessionClosed),
     /// Something else that an auditor wants to know.
@@ -191,6 +193,8 @@ pub struct Intent {
     pub summary: Option<Arc<str>>,
     /// The hold whose approval let it through.
     pub approval: Option<Seq>,
+    /// The masks that are lifted for what it does, and by which exception.
+    pub lifted: Vec<(Arc<str>, Seq)>,
 }
 
 /// See [`Record::HoldOpened`].

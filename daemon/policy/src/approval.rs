@@ -2,7 +2,7 @@
 //!
 //! Does not belong here: clocks, who waits, and how people are reached.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use chaperone_model::{AgentName, TargetName, Timestamp};
 
@@ -41,7 +41,7 @@ pub struct Binding {
 /// Why a person's word does not count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Objection {
-    /// The rule does not name them.
+    /// The rule or the mask does not name them.
     NoApprover {
         /// They.
         person: String,
@@ -58,7 +58,7 @@ impl fmt::Display for Objection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoApprover { person, approvers } => {
-                write!(f, "{person} is none of this rule's approvers, who are {approvers}")
+                write!(f, "{person} is none of its approvers, who are {approvers}")
             }
             Self::OwnAgent(person) => {
                 write!(f, "{person} started this agent: it takes somebody else's eyes")
@@ -70,45 +70,27 @@ impl fmt::Display for Objection {
     }
 }
 
-/// What people have said of a hold.
+/// Who is for something that people are asked.
 #[derive(Debug)]
-pub struct Ballot {
+pub(crate) struct Count {
     terms: Arc<Terms>,
-    binding: Binding,
     /// Accounts that the agent runs under, or was started from.
     askers: Vec<u32>,
     /// Who is for it, and which of the panels they belong to.
     approved: Vec<(u32, Vec<bool>)>,
 }
 
-/// Where it stands.
-#[derive(Debug)]
-pub enum Standing {
-    /// More are needed.
-    Waiting {
-        /// So many.
-        missing: u32,
-    },
-    /// It is enough.
-    Approved(Grant),
-}
-
-impl Ballot {
-    /// Nobody has said anything yet.
-    pub fn new(terms: Arc<Terms>, binding: Binding, askers: Vec<u32>) -> Self {
-        Self { terms, binding, askers, approved: Vec::new() }
+impl Count {
+    pub(crate) fn new(terms: Arc<Terms>, askers: Vec<u32>) -> Self {
+        Self { terms, askers, approved: Vec::new() }
     }
 
-    /// Under which terms.
-    pub fn terms(&self) -> &Terms {
+    pub(crate) fn terms(&self) -> &Terms {
         &self.terms
     }
 
     /// Whether a person's word counts.
-    ///
-    /// # Errors
-    /// An [`Objection`].
-    pub fn may(&self, person: &Person, approve: bool) -> Result<(), Objection> {
+    pub(crate) fn may(&self, person: &Person, approve: bool) -> Result<(), Objection> {
         if !self.seats(person).contains(&true) {
             let all = self.terms.panels().flat_map(|(approvers, _)| approvers);
             let approvers: Vec<_> = all.map(ToString::to_string).collect();
@@ -126,6 +108,17 @@ impl Ballot {
         Ok(())
     }
 
+    /// A person is for it. Answers how many more it takes.
+    pub(crate) fn approve(&mut self, person: &Person) -> Result<u32, Objection> {
+        self.may(person, true)?;
+        self.approved.push((person.uid, self.seats(person)));
+        let missing = self.terms.panels().enumerate().map(|(panel, (_, quorum))| {
+            let seated = self.approved.iter().filter(|(_, seats)| seats.get(panel) == Some(&true));
+            quorum.max(1).saturating_sub(u32::try_from(seated.count()).unwrap_or(u32::MAX))
+        });
+        Ok(missing.fold(0, u32::saturating_add))
+    }
+
     /// To which panels a person belongs.
     fn seats(&self, person: &Person) -> Vec<bool> {
         let is = |approver: &Approver| match approver {
@@ -134,35 +127,68 @@ impl Ballot {
         };
         self.terms.panels().map(|(approvers, _)| approvers.iter().any(is)).collect()
     }
+}
+
+/// What people have said of a hold.
+#[derive(Debug)]
+pub struct Ballot {
+    count: Count,
+    binding: Binding,
+}
+
+/// Where it stands.
+#[derive(Debug)]
+pub enum Standing {
+    /// More are needed.
+    Waiting {
+        /// So many.
+        missing: u32,
+    },
+    /// It is enough.
+    Approved(Grant),
+}
+
+impl Ballot {
+    /// Nobody has said anything yet.
+    pub fn new(terms: Arc<Terms>, binding: Binding, askers: Vec<u32>) -> Self {
+        Self { count: Count::new(terms, askers), binding }
+    }
+
+    /// Under which terms.
+    pub fn terms(&self) -> &Terms {
+        self.count.terms()
+    }
+
+    /// Whether a person's word counts.
+    ///
+    /// # Errors
+    /// An [`Objection`].
+    pub fn may(&self, person: &Person, approve: bool) -> Result<(), Objection> {
+        self.count.may(person, approve)
+    }
 
     /// A person is for it.
     ///
     /// # Errors
     /// An [`Objection`]: it does not count.
     pub fn approve(&mut self, person: &Person, now: Timestamp) -> Result<Standing, Objection> {
-        self.may(person, true)?;
-        self.approved.push((person.uid, self.seats(person)));
-        let missing = self
-            .terms
-            .panels()
-            .enumerate()
-            .map(|(panel, (_, quorum))| {
-                let seated =
-                    self.approved.iter().filter(|(_, seats)| seats.get(panel) == Some(&true));
-                quorum.max(1).saturating_sub(u32::try_from(seated.count()).unwrap_or(u32::MAX))
-            })
-            .fold(0, u32::saturating_add);
+        let missing = self.count.approve(person)?;
         if missing > 0 {
             return Ok(Standing::Waiting { missing });
         }
-        let lifetime = i64::try_from(self.terms.lifetime.as_micros()).unwrap_or(i64::MAX);
+        let terms = self.count.terms();
         Ok(Standing::Approved(Grant {
-            rule: self.terms.rule.clone(),
+            rule: terms.rule.clone(),
             binding: self.binding.clone(),
-            until: Timestamp(now.0.saturating_add(lifetime)),
-            left: self.terms.uses,
+            until: after(now, terms.lifetime),
+            left: terms.uses,
         }))
     }
+}
+
+/// A moment so long after another.
+pub(crate) fn after(at: Timestamp, time: Duration) -> Timestamp {
+    Timestamp(at.0.saturating_add(i64::try_from(time.as_micros()).unwrap_or(i64::MAX)))
 }
 
 /// What was approved, as long and as often as it can be used. It cannot be copied.
@@ -218,8 +244,6 @@ impl Running {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use chaperone_model::{Identity, Run, Version, VersionSource};
 
     use super::*;
@@ -275,7 +299,7 @@ mod tests {
         for (who, approve, objection) in [
             (person(7, "anna", &[]), true, None),
             (person(8, "ben", &["staff", "dba"]), true, None),
-            (person(9, "eve", &["dba2"]), true, Some("is none of this rule's approvers")),
+            (person(9, "eve", &["dba2"]), true, Some("is none of its approvers")),
             (person(9, "eve", &["dba2"]), false, Some("who are group:dba, user:anna")),
             (person(9, "dba", &["anna"]), true, Some("none of")),
             (person(0, "root", &["root"]), true, Some("none of")),

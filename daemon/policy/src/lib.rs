@@ -10,6 +10,7 @@ use chaperone_model::{
 };
 
 pub mod approval;
+pub mod lifting;
 pub mod mask;
 mod rule;
 mod terms;

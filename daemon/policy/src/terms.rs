@@ -6,10 +6,10 @@ use chaperone_model::Identity;
 
 use crate::Permit;
 
-/// What a rule says of a hold.
+/// What a rule, or a mask, says of what people are asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// The rule.
+    /// The rule, or the mask.
     pub rule: Arc<str>,
     /// Who may approve.
     pub approvers: Vec<Approver>,
@@ -40,8 +40,8 @@ pub struct Panel {
 
 impl Terms {
     /// What several rules say of one command: all whom they ask must be for it, on the narrowest
-    /// terms of any.
-    pub(crate) fn together(all: &[&Arc<Self>]) -> Option<Arc<Self>> {
+    /// terms of any. `None` where nobody says anything.
+    pub fn together(all: &[&Arc<Self>]) -> Option<Arc<Self>> {
         let (first, rest) = all.split_first()?;
         if rest.is_empty() {
             return Some(Arc::clone(first));

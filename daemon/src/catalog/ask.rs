@@ -6,14 +6,14 @@
 use std::{collections::BTreeSet, fmt::Write as _};
 
 use chaperone_model::QualifiedName;
+use chaperone_sql::readers::Readers;
 use chaperone_wire::postgres::Row;
+use tokio::sync::Semaphore;
 
 use super::known::{Edge, Known, Node, Oid, Others};
 use crate::{
     asking::Asking,
     inspect::{Destination, literal},
-    local::Local,
-    shared::Shared,
     upstream::Held,
 };
 
@@ -31,14 +31,13 @@ const FIRST_OF_USERS: Oid = 16_384;
 /// Asks for these names, and for what is behind them. Answers whether all of it could be seen: what
 /// somebody is changing just now is locked.
 pub(super) async fn ask(
-    shared: &Shared,
-    local: &Local,
+    (deriving, readers): (&Semaphore, &Readers),
     place: &Destination,
     held: &Held,
     names: &BTreeSet<String>,
     known: &mut Known,
 ) -> Result<bool, String> {
-    let mut asking = Asking::connect(shared, place, held, "chaperone (catalog)").await?;
+    let mut asking = Asking::connect(deriving, place, held, "chaperone (catalog)").await?;
     asking.ask("SET statement_timeout = '2s'").await?;
     asking.ask("SET lock_timeout = '300ms'").await?;
     asking.ask("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
@@ -76,7 +75,7 @@ pub(super) async fn ask(
         if known.path.first().is_none_or(|first| first != "pg_catalog") {
             asking.ask("SET search_path = pg_catalog").await?;
         }
-        whole = queries(&mut asking, local, place, known, views).await?;
+        whole = queries(&mut asking, readers, place, known, views).await?;
     }
     asking.goodbye().await;
     Ok(whole)
@@ -145,7 +144,7 @@ async fn behind(
 /// Reads the queries of views, as the account would write them.
 async fn queries(
     asking: &mut Asking,
-    local: &Local,
+    readers: &Readers,
     place: &Destination,
     known: &mut Known,
     views: Vec<Oid>,
@@ -157,7 +156,7 @@ async fn queries(
             let rows = asking.ask(&format!("SELECT pg_catalog.pg_get_viewdef({view})")).await;
             let text = rows.ok().and_then(|rows| rows.into_iter().next()?.into_iter().next()?);
             if let Some(text) = text {
-                query = Some(local.readers.read(&text, &place.agent.0).await);
+                query = Some(readers.read(&text, &place.agent.0).await);
                 said = Some(text.into());
             }
         }

@@ -3,14 +3,19 @@
 //! Does not belong here: what is wrong, which is refused.
 
 use chaperone_model::Rung;
-use chaperone_policy::{Approver, Mode, Then};
+use chaperone_policy::{Approver, Mode, Terms, Then};
 use nix::unistd::{Group, User};
 
-use super::{Agent, Binaries, Scope, Target, rule::Checked};
+use super::{Agent, Binaries, Mask, Scope, Target, rule::Checked};
 use crate::addresses::TargetAddress;
 
 /// Sentences for operations.
-pub(super) fn warnings(rules: &[Checked], agents: &[Agent], targets: &[Target]) -> Vec<String> {
+pub(super) fn warnings(
+    rules: &[Checked],
+    masks: &[Mask],
+    agents: &[Agent],
+    targets: &[Target],
+) -> Vec<String> {
     let mut found = Vec::new();
     for checked in rules {
         let name = &checked.rule.name;
@@ -25,27 +30,12 @@ pub(super) fn warnings(rules: &[Checked], agents: &[Agent], targets: &[Target]) 
             ));
         }
         if let Some(terms) = checked.rule.terms() {
-            let mut all_agents = true;
-            for approver in &terms.approvers {
-                let (exists, uids) = people(approver);
-                match exists {
-                    Some(false) => found.push(format!(
-                        "rule {name:?} asks {approver}, and this host has none of that name"
-                    )),
-                    Some(true) if uids.is_empty() => {
-                        found.push(format!("rule {name:?} asks {approver}, which has no members"));
-                    }
-                    _ => {}
-                }
-                let is_agent =
-                    |uid: &u32| agents.iter().any(|agent| agent.select.scope == Scope::User(*uid));
-                all_agents &= exists == Some(true) && !uids.is_empty() && uids.iter().all(is_agent);
-            }
-            if all_agents {
-                found.push(format!(
-                    "rule {name:?} can be approved by nobody: its approvers are accounts of agents"
-                ));
-            }
+            found.extend(asked(&format!("rule {name:?}"), terms, agents));
+        }
+    }
+    for mask in masks {
+        for terms in mask.terms() {
+            found.extend(asked(&format!("mask {:?}", mask.name), terms, agents));
         }
     }
     for target in targets {
@@ -58,6 +48,33 @@ pub(super) fn warnings(rules: &[Checked], agents: &[Agent], targets: &[Target]) 
                 ));
             }
         }
+    }
+    found
+}
+
+/// What is odd about whom a rule or a mask asks.
+fn asked(what: &str, terms: &Terms, agents: &[Agent]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut all_agents = true;
+    for approver in &terms.approvers {
+        let (exists, uids) = people(approver);
+        match exists {
+            Some(false) => {
+                found.push(format!("{what} asks {approver}, and this host has none of that name"));
+            }
+            Some(true) if uids.is_empty() => {
+                found.push(format!("{what} asks {approver}, which has no members"));
+            }
+            _ => {}
+        }
+        let is_agent =
+            |uid: &u32| agents.iter().any(|agent| agent.select.scope == Scope::User(*uid));
+        all_agents &= exists == Some(true) && !uids.is_empty() && uids.iter().all(is_agent);
+    }
+    if all_agents {
+        found.push(format!(
+            "{what} can be approved by nobody: its approvers are accounts of agents"
+        ));
     }
     found
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use chaperone_model::Protocol;
 use chaperone_policy::{
-    ColumnGlob, When,
+    ColumnGlob, Terms, When,
     mask::{Form, Keep},
 };
 use serde::Deserialize;
@@ -18,6 +18,8 @@ use super::{
     rule::{RawWhen, column, strings, when_of, word},
 };
 use crate::secret::Source;
+
+mod people;
 
 /// Comparisons of a masked column with a value that an agent may make in a minute, where the mask
 /// does not say.
@@ -36,11 +38,33 @@ pub(crate) struct Mask {
     pub(crate) key: Option<Source>,
     /// Whether a masked column may decide which rows come, and in which order, or be written
     /// elsewhere.
-    pub(crate) guessing: bool,
+    pub(crate) guessing: Guessing,
     /// Statements a minute that may compare one with a value by `=`.
     pub(crate) equality: u64,
     /// Whether code that nobody reads may run.
     pub(crate) unread: bool,
+    /// Who may lift it for a run, and for how long at most (`lifetime`); `None` is nobody.
+    pub(crate) unmask: Option<Arc<Terms>>,
+}
+
+/// What becomes of a statement that tells something of a masked column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Guessing {
+    Refuse,
+    /// It waits for a person.
+    Hold(Arc<Terms>),
+    Allow,
+}
+
+impl Mask {
+    /// The terms of all that people are asked because of it.
+    pub(crate) fn terms(&self) -> impl Iterator<Item = &Arc<Terms>> {
+        let held = match &self.guessing {
+            Guessing::Hold(terms) => Some(terms),
+            Guessing::Refuse | Guessing::Allow => None,
+        };
+        held.into_iter().chain(&self.unmask)
+    }
 }
 
 #[derive(Deserialize)]
@@ -58,6 +82,14 @@ pub(super) struct Raw {
     guessing: Option<Spanned<String>>,
     equality: Option<u64>,
     unread: Option<Spanned<String>>,
+    approvers: Option<Spanned<Value>>,
+    deadline: Option<Spanned<String>>,
+    quorum: Option<Spanned<u32>>,
+    wait: Option<Spanned<String>>,
+    lifetime: Option<Spanned<String>>,
+    uses: Option<Spanned<Value>>,
+    bind: Option<Spanned<String>>,
+    unmask: Option<Spanned<people::RawUnmask>>,
 }
 
 /// Checks all masks, against what they may name.
@@ -110,11 +142,9 @@ fn mask(raw: &Raw, agents: &[Agent], targets: &[Target]) -> Result<Mask, Misplac
             return Err((raw.name.span(), message));
         }
     }
-    let allows = |text: &Option<Spanned<String>>| {
-        Ok(word(text.as_ref(), &[("refuse", false), ("allow", true)])?.unwrap_or(false))
-    };
+    let name: Arc<str> = name.into();
+    let unread = word(raw.unread.as_ref(), &[("refuse", false), ("allow", true)])?;
     Ok(Mask {
-        name: name.into(),
         columns: columns.iter().map(column).collect::<Result<_, _>>()?,
         when,
         form: form(raw)?,
@@ -123,9 +153,11 @@ fn mask(raw: &Raw, agents: &[Agent], targets: &[Target]) -> Result<Mask, Misplac
             .as_ref()
             .map(|text| text.get_ref().parse().map_err(|message: String| (text.span(), message)))
             .transpose()?,
-        guessing: allows(&raw.guessing)?,
+        guessing: people::guessing(raw, &name)?,
         equality: raw.equality.unwrap_or(EQUALITY),
-        unread: allows(&raw.unread)?,
+        unread: unread.unwrap_or(false),
+        unmask: people::unmask(raw, &name)?,
+        name,
     })
 }
 
@@ -179,18 +211,20 @@ mod tests {
     use super::super::tests::{GOOD, parse};
 
     /// A configuration whose target the daemon can ask.
-    fn with(lines: &str) -> Result<Vec<super::Mask>, String> {
+    pub(in crate::config::mask) fn with(lines: &str) -> Result<Vec<super::Mask>, String> {
         let good = GOOD.replace("[[target]]", "[[target]]\ncredential = { user = \"app\" }");
         parse(&format!("{good}[[mask]]\n{lines}\n")).map(|config| config.masks)
     }
 
-    const MASK: &str = "name = \"mail\"\ncolumns = [\"public.customers.email\", \"*.cards.pan\"]\n";
+    pub(in crate::config::mask) const MASK: &str =
+        "name = \"mail\"\ncolumns = [\"public.customers.email\", \"*.cards.pan\"]\n";
 
     #[test]
     fn a_mask_is_read() {
         let masks = with(&format!("{MASK}with = \"partial\"\nlast = 4")).expect("good");
         assert_eq!(masks[0].form, Form::Partial(Keep::Last(4)));
-        assert!(!masks[0].guessing && !masks[0].unread);
+        assert_eq!(masks[0].guessing, super::Guessing::Refuse);
+        assert!(!masks[0].unread && masks[0].unmask.is_none());
         assert_eq!(masks[0].equality, super::EQUALITY);
         let key = format!("{MASK}with = \"pseudonym\"\nkey = \"systemd:mask\"");
         assert_eq!(with(&key).expect("good")[0].form, Form::Pseudonym("".into()));
@@ -209,7 +243,7 @@ mod tests {
             ("with = \"constant\"", "which constant"),
             ("with = \"null\"\nlast = 4", "for with = \"partial\" alone"),
             ("with = \"null\"\nwhen = { class = \"read\" }", "cannot speak of statements"),
-            ("with = \"null\"\nguessing = \"hold\"", "\"refuse\" or \"allow\""),
+            ("with = \"null\"\nguessing = \"ask\"", "\"refuse\" or \"hold\" or \"allow\""),
             ("with = \"null\"\nhidden = true", "hidden"),
         ] {
             let told = with(&format!("{MASK}{lines}")).expect_err(lines);

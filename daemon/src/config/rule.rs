@@ -123,7 +123,7 @@ fn then_of(raw: &Raw, name: &Arc<str>, when: &When) -> Result<Then, Misplaced> {
         }
     };
     let holds = then.get_ref() == "hold";
-    if !holds && let Some(span) = only_for_holds(raw) {
+    if !holds && let Some(span) = raw.written().any() {
         return Err((span, "this is for rules that say \"hold\" alone".into()));
     }
     if let (Some(message), true) = (&raw.message, then.get_ref() != "deny") {
@@ -132,7 +132,7 @@ fn then_of(raw: &Raw, name: &Arc<str>, when: &When) -> Result<Then, Misplaced> {
     match then.get_ref().as_str() {
         "allow" => Ok(Then::Allow),
         "deny" => Ok(Then::Deny(raw.message.as_ref().map(|text| text.get_ref().as_str().into()))),
-        "hold" => Ok(Then::Hold(Arc::new(terms(raw, name, then.span())?))),
+        "hold" => Ok(Then::Hold(Arc::new(terms(&raw.written(), name, then.span())?))),
         other => Err((
             then.span(),
             format!("{other:?} is no verdict: use \"allow\", \"deny\" or \"hold\""),
@@ -140,20 +140,48 @@ fn then_of(raw: &Raw, name: &Arc<str>, when: &When) -> Result<Then, Misplaced> {
     }
 }
 
-fn only_for_holds(raw: &Raw) -> Option<Range<usize>> {
-    raw.approvers
-        .as_ref()
-        .map(Spanned::span)
-        .or(raw.deadline.as_ref().map(Spanned::span))
-        .or(raw.quorum.as_ref().map(Spanned::span))
-        .or(raw.wait.as_ref().map(Spanned::span))
-        .or(raw.lifetime.as_ref().map(Spanned::span))
-        .or(raw.uses.as_ref().map(Spanned::span))
-        .or(raw.bind.as_ref().map(Spanned::span))
+impl Raw {
+    fn written(&self) -> Written<'_> {
+        Written {
+            approvers: self.approvers.as_ref(),
+            deadline: self.deadline.as_ref(),
+            quorum: self.quorum.as_ref(),
+            wait: self.wait.as_ref(),
+            lifetime: self.lifetime.as_ref(),
+            uses: self.uses.as_ref(),
+            bind: self.bind.as_ref(),
+        }
+    }
+}
+
+/// What is written of a hold's terms, of whatever asks for one.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Written<'a> {
+    pub(super) approvers: Option<&'a Spanned<Value>>,
+    pub(super) deadline: Option<&'a Spanned<String>>,
+    pub(super) quorum: Option<&'a Spanned<u32>>,
+    pub(super) wait: Option<&'a Spanned<String>>,
+    pub(super) lifetime: Option<&'a Spanned<String>>,
+    pub(super) uses: Option<&'a Spanned<Value>>,
+    pub(super) bind: Option<&'a Spanned<String>>,
+}
+
+impl Written<'_> {
+    /// Where the first of them stands, where one does.
+    pub(super) fn any(&self) -> Option<Range<usize>> {
+        self.approvers
+            .map(Spanned::span)
+            .or(self.deadline.map(Spanned::span))
+            .or(self.quorum.map(Spanned::span))
+            .or(self.wait.map(Spanned::span))
+            .or(self.lifetime.map(Spanned::span))
+            .or(self.uses.map(Spanned::span))
+            .or(self.bind.map(Spanned::span))
+    }
 }
 
 fn limit_of(raw: &Raw, limit: &Spanned<RawLimit>, when: &When) -> Result<Then, Misplaced> {
-    if let Some(span) = only_for_holds(raw).or(raw.message.as_ref().map(Spanned::span)) {
+    if let Some(span) = raw.written().any().or(raw.message.as_ref().map(Spanned::span)) {
         return Err((span, "a limit has nothing of this".into()));
     }
     let RawLimit { statements, rows, session } = limit.get_ref();
@@ -171,8 +199,13 @@ fn limit_of(raw: &Raw, limit: &Spanned<RawLimit>, when: &When) -> Result<Then, M
     Ok(Then::Limit { statements: *statements, rows: *rows, session })
 }
 
-fn terms(raw: &Raw, name: &Arc<str>, span: Range<usize>) -> Result<Terms, Misplaced> {
-    let Some(written) = &raw.approvers else {
+/// The terms of a hold, named after what asks for it; `span` is where it is said that it does.
+pub(super) fn terms(
+    raw: &Written<'_>,
+    name: &Arc<str>,
+    span: Range<usize>,
+) -> Result<Terms, Misplaced> {
+    let Some(written) = raw.approvers else {
         let message = "who may approve it? Say so by approvers = [\"group:dba\", \"user:anna\"]";
         return Err((span, message.into()));
     };
@@ -189,7 +222,7 @@ fn terms(raw: &Raw, name: &Arc<str>, span: Range<usize>) -> Result<Terms, Mispla
     if approvers.is_empty() {
         return Err((written.span(), "this names nobody who could approve it".into()));
     }
-    let quorum = match &raw.quorum {
+    let quorum = match raw.quorum {
         None => 1,
         Some(quorum) => {
             let users = approvers.iter().all(|approver| matches!(approver, Approver::User(_)));
@@ -201,9 +234,9 @@ fn terms(raw: &Raw, name: &Arc<str>, span: Range<usize>) -> Result<Terms, Mispla
             *quorum.get_ref()
         }
     };
-    let wait = word(raw.wait.as_ref(), &[("stay", Wait::Stay), ("retry", Wait::Retry)])?;
-    let bind = word(raw.bind.as_ref(), &[("run", Bind::Run), ("version", Bind::Version)])?;
-    let uses = match &raw.uses {
+    let wait = word(raw.wait, &[("stay", Wait::Stay), ("retry", Wait::Retry)])?;
+    let bind = word(raw.bind, &[("run", Bind::Run), ("version", Bind::Version)])?;
+    let uses = match raw.uses {
         None => Some(1),
         Some(uses) => match uses.get_ref() {
             Value::String(any) if any == "any" => None,
@@ -219,10 +252,10 @@ fn terms(raw: &Raw, name: &Arc<str>, span: Range<usize>) -> Result<Terms, Mispla
     Ok(Terms {
         rule: name.clone(),
         approvers,
-        deadline: time(raw.deadline.as_ref(), DEADLINE)?,
+        deadline: time(raw.deadline, DEADLINE)?,
         quorum,
         wait: wait.unwrap_or_default(),
-        lifetime: time(raw.lifetime.as_ref(), LIFETIME)?,
+        lifetime: time(raw.lifetime, LIFETIME)?,
         uses,
         bind: bind.unwrap_or_default(),
         also: Vec::new(),

@@ -100,6 +100,7 @@ pub(crate) const COLUMNS: &[Column] = &[
         i.outcome_leaf.as_ref().map_or(Cell::Null, |leaf| Cell::Text(hex(leaf).into()))
     }),
     text("masked", |i| some(i.part.command.masked.as_ref())),
+    text("unmasked", |i| some(i.part.command.unmasked.as_ref())),
 ];
 
 type Value = for<'a> fn(&'a Item) -> Cell<'a>;

@@ -107,6 +107,7 @@ pub(crate) fn command(item: &Item) -> Value {
         ("bytes_in", row.bytes_in.map(Value::from)),
         ("transaction_state", row.transaction_state.as_deref().map(Value::from)),
         ("masked", row.masked.as_deref().map(Value::from)),
+        ("unmasked", row.unmasked.as_deref().map(Value::from)),
         ("doubts", row.doubts.as_deref().map(Value::from)),
         ("intent_leaf", item.intent_leaf.as_ref().map(hex).map(Value::from)),
         ("outcome_leaf", item.outcome_leaf.as_ref().map(hex).map(Value::from)),

@@ -36,6 +36,12 @@ impl From<&ProcessKey> for Id {
     }
 }
 
+impl From<&chaperone_model::Process> for Id {
+    fn from(process: &chaperone_model::Process) -> Self {
+        Self { pid: process.pid, ticks: process.started_ns / TICK_NS }
+    }
+}
+
 /// What a process began to run.
 #[derive(Debug)]
 pub(crate) struct Program {

@@ -1,19 +1,25 @@
 //! A statement whose columns were followed: what it may do, and what becomes of its results.
 
-use std::sync::Arc;
+use std::{rc::Rc, sync::Arc};
 
-use chaperone_model::{How, Lineage, Origin, Outputs};
-use chaperone_policy::mask::{Format, Masked};
+use chaperone_model::{ColumnRef, How, Lineage, Origin, Outputs};
+use chaperone_policy::{
+    Terms,
+    mask::{Format, Masked},
+};
 use chaperone_wire::postgres::{Field, Masks, Plan};
 
-use super::{Columns, Loaded, OfSession, WHOLE};
+use super::{Columns, Lift, Loaded, NumberedColumn, OfSession, WHOLE};
+use crate::config::Guessing;
 
 /// See the module's comment.
 #[derive(Clone, Debug)]
 pub(crate) struct Traced {
-    masks: Arc<OfSession>,
+    pub(super) masks: Arc<OfSession>,
     pub(crate) columns: Arc<Columns>,
     pub(crate) lineage: Arc<Vec<Lineage>>,
+    /// What is lifted of the masks.
+    pub(super) lift: Option<Arc<Lift>>,
 }
 
 /// What becomes of the results of what is run by a name that is not known.
@@ -21,12 +27,40 @@ pub(crate) struct Traced {
 pub(crate) struct Blind;
 
 /// What a statement does that a mask does not let it do.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Guess {
     /// Which mask; `None` where it cannot be said of which column it is.
     pub(crate) mask: Option<Arc<str>>,
     /// In words that follow "it".
     pub(crate) what: &'static str,
+    /// Which column, where that can be said.
+    pub(crate) column: Option<String>,
+}
+
+/// A guess that a person is asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) guess: Guess,
+    pub(crate) terms: Arc<Terms>,
+}
+
+impl Guess {
+    /// For people: what it does, with which column, and of which mask that is.
+    pub(crate) fn sentence(&self) -> String {
+        let Self { mask, what, column } = self;
+        let column = column.as_ref().map_or_else(String::new, |column| format!(" ({column})"));
+        let mask = mask.as_ref().map_or_else(String::new, |mask| format!(": mask {mask}"));
+        format!("it {what}{column}{mask}")
+    }
+}
+
+/// What a statement tells of masked columns.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Guesses {
+    /// So much may not be told.
+    Refused(Guess),
+    /// So much may be told once people have said so; nothing where it is empty.
+    Held(Vec<Held>),
 }
 
 impl Traced {
@@ -35,7 +69,7 @@ impl Traced {
         columns: Arc<Columns>,
         lineage: Arc<Vec<Lineage>>,
     ) -> Self {
-        Self { masks, columns, lineage }
+        Self { masks, columns, lineage, lift: None }
     }
 
     /// One statement of the text alone.
@@ -49,9 +83,11 @@ impl Traced {
         self.columns == other.columns && self.lineage == other.lineage
     }
 
-    /// What it does that is not allowed.
-    pub(crate) fn guess(&self) -> Option<Guess> {
-        for lineage in &*self.lineage {
+    /// What it tells of masked columns. `later`: of a statement at such a place that is asked when it
+    /// runs.
+    pub(crate) fn guesses(&self, later: impl Fn(usize) -> bool) -> Guesses {
+        let mut held: Vec<Held> = Vec::new();
+        for (place, lineage) in self.lineage.iter().enumerate() {
             for one in &lineage.uses {
                 let what = match one.how {
                     How::Written | How::Equality => continue,
@@ -61,31 +97,41 @@ impl Traced {
                     How::Computed => "computes with a masked column",
                     How::Copied => "writes a masked column elsewhere",
                 };
-                let mask = one.column.map(|column| self.mask_of(column.table, column.column));
-                match mask {
-                    Some(Some(loaded)) if loaded.mask.guessing => {}
-                    Some(Some(loaded)) => {
-                        return Some(Guess { mask: Some(loaded.mask.name.clone()), what });
+                if one.column.is_some_and(|column| self.lifts(column)) {
+                    continue;
+                }
+                let loaded = one.column.and_then(|column| self.mask_of(column));
+                let guess = Guess {
+                    mask: loaded.map(|loaded| loaded.mask.name.clone()),
+                    what,
+                    column: one.column.and_then(|column| self.name_of(column)),
+                };
+                match loaded.map(|loaded| &loaded.mask.guessing) {
+                    Some(Guessing::Allow) => {}
+                    Some(Guessing::Hold(terms)) => {
+                        let one = Held { guess, terms: terms.clone() };
+                        if !later(place) && !held.contains(&one) {
+                            held.push(one);
+                        }
                     }
-                    _ => return Some(Guess { mask: None, what }),
+                    Some(Guessing::Refuse) | None => return Guesses::Refused(guess),
                 }
             }
             if lineage.copies && !is_clear(&lineage.outputs) {
                 let what = "copies a masked column out: SELECT shows what may be seen of it";
-                return Some(Guess { mask: None, what });
+                return Guesses::Refused(Guess { mask: None, what, column: None });
             }
         }
-        None
+        Guesses::Held(held)
     }
 
     /// How many statements a minute may compare a masked column with a value, where this does.
     pub(crate) fn equality(&self) -> Option<(u64, Option<Arc<str>>)> {
         let uses = self.lineage.iter().flat_map(|lineage| &lineage.uses);
-        let equal = uses.filter(|one| one.how == How::Equality);
-        let most = equal.map(|one| {
-            let column = one.column?;
-            self.mask_of(column.table, column.column)
+        let equal = uses.filter(|one| {
+            one.how == How::Equality && !one.column.is_some_and(|column| self.lifts(column))
         });
+        let most = equal.map(|one| one.column.and_then(|column| self.mask_of(column)));
         most.map(|loaded| match loaded {
             Some(loaded) => (loaded.mask.equality, Some(loaded.mask.name.clone())),
             None => (0, None),
@@ -98,18 +144,24 @@ impl Traced {
         self.lineage.iter().any(|lineage| !lineage.uses.is_empty())
     }
 
-    fn mask_of(&self, table: u32, column: u32) -> Option<&Arc<Loaded>> {
-        self.masks.way(self.way_of(table, column)?)
+    pub(super) fn mask_of(&self, column: ColumnRef) -> Option<&Arc<Loaded>> {
+        self.masks.way(self.way_of(column)?)
     }
 
-    fn way_of(&self, table: u32, column: u32) -> Option<u16> {
-        let table = self.columns.tables.get(usize::try_from(table).ok()?)?;
-        table.columns.get(usize::try_from(column).ok()?)?.1
+    fn way_of(&self, column: ColumnRef) -> Option<u16> {
+        self.numbered(column)?.way
+    }
+
+    /// A column, as people call it.
+    pub(super) fn name_of(&self, column: ColumnRef) -> Option<String> {
+        let table = self.columns.schema.tables.get(usize::try_from(column.table).ok()?)?;
+        let name = &table.columns.get(usize::try_from(column.column).ok()?)?.name;
+        Some(format!("{}.{}.{name}", table.schema, table.name))
     }
 
     /// What is done with a column, by what the server says of it and by what the text says: it passes
     /// where both say that it is not masked.
-    fn way(&self, field: Field, origin: &Origin) -> Option<u16> {
+    pub(super) fn way(&self, field: Field, origin: &Origin) -> Option<u16> {
         let table = self.columns.tables.iter().find(|table| table.oid == field.table);
         let passes = match table {
             // An expression, or a column of a union: the text alone tells.
@@ -117,18 +169,16 @@ impl Traced {
             // Of something else than what the text was taken to name.
             None => false,
             Some(table) if table.is_view => true,
-            Some(table) => match table.columns.iter().find(|(n, _)| *n == field.number) {
-                Some((_, Some(way))) => return Some(*way),
-                Some((_, None)) => true,
+            Some(table) => match table.columns.iter().find(|one| one.number == field.number) {
+                Some(NumberedColumn { way: Some(way), .. }) => return Some(*way),
+                Some(_) => true,
                 // System columns; 0 is the whole row.
                 None => field.number < 0,
             },
         };
         match origin {
             Origin::Clear if passes => None,
-            Origin::Column(column) => {
-                Some(self.way_of(column.table, column.column).unwrap_or(WHOLE))
-            }
+            Origin::Column(column) => Some(self.way_of(*column).unwrap_or(WHOLE)),
             Origin::Clear | Origin::Made(_) | Origin::Unknown => Some(WHOLE),
         }
     }
@@ -144,18 +194,7 @@ fn is_clear(outputs: &Outputs) -> bool {
 
 impl Masks for Traced {
     fn plan(&self, part: u32, fields: Option<&[Field]>, count: usize) -> Plan {
-        let lineage = usize::try_from(part).ok().and_then(|part| self.lineage.get(part));
-        let (Some(Outputs::Columns(origins)), Some(fields)) =
-            (lineage.map(|lineage| &lineage.outputs), fields)
-        else {
-            return whole(count);
-        };
-        if origins.len() != count || fields.len() != count {
-            return whole(count);
-        }
-        let ways = fields.iter().zip(origins).map(|(field, origin)| self.way(*field, origin));
-        let ways: Vec<_> = ways.collect();
-        if ways.iter().all(Option::is_none) { Plan::Pass } else { Plan::Each(ways) }
+        plan(&self.lineage, part, fields, count, |field, origin| self.way(field, origin))
     }
 
     fn value(
@@ -179,6 +218,10 @@ impl Masks for Traced {
 
     fn hides_messages(&self) -> bool {
         true
+    }
+
+    fn shown(&self) -> Option<Rc<dyn Masks>> {
+        self.for_client()
     }
 
     fn report(&self, masked: &[u64]) -> String {
@@ -220,4 +263,26 @@ impl Masks for Blind {
 
 fn whole(count: usize) -> Plan {
     Plan::Each(vec![Some(WHOLE); count])
+}
+
+/// What is done with the columns of a result, each by its own way.
+pub(super) fn plan(
+    lineage: &[Lineage],
+    part: u32,
+    fields: Option<&[Field]>,
+    count: usize,
+    way: impl Fn(Field, &Origin) -> Option<u16>,
+) -> Plan {
+    let lineage = usize::try_from(part).ok().and_then(|part| lineage.get(part));
+    let (Some(Outputs::Columns(origins)), Some(fields)) =
+        (lineage.map(|lineage| &lineage.outputs), fields)
+    else {
+        return whole(count);
+    };
+    if origins.len() != count || fields.len() != count {
+        return whole(count);
+    }
+    let ways = fields.iter().zip(origins).map(|(field, origin)| way(*field, origin));
+    let ways: Vec<_> = ways.collect();
+    if ways.iter().all(Option::is_none) { Plan::Pass } else { Plan::Each(ways) }
 }

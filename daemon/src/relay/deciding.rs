@@ -14,7 +14,7 @@ use std::{
 use chaperone_model::{
     Command, CommandKind, Intent, Reading, Record, Rung, Seq, Statement, VerdictKind,
 };
-use chaperone_policy::{Asked, Decision, Permit, Verdict, Wait, approval::Running};
+use chaperone_policy::{Asked, Decision, Permit, Terms, Verdict, Wait, approval::Running};
 use chaperone_wire::postgres::{Allowed, Asks, Refusal};
 use sha2::Digest as _;
 
@@ -345,6 +345,7 @@ impl Relay<'_> {
             self.refuse(batch, pending, VerdictKind::Deny, mask, refusal);
             return true;
         }
+        let (verdict, rule) = with_guesses(verdict, rule, &pending.said);
         match verdict {
             Verdict::Allow(permit) => {
                 let kind = would.unwrap_or(VerdictKind::Allow);
@@ -358,8 +359,9 @@ impl Relay<'_> {
             }
             Verdict::Hold(terms) if pending.command.kind == CommandKind::Prepare => {
                 // Nothing of it runs before it has its parameters.
-                let asks = pending.command.text.as_deref().map(|text| Asks {
-                    text: text.into(),
+                let text = pending.original.as_ref().or(pending.command.text.as_ref());
+                let asks = text.map(|text| Asks {
+                    text: text.as_str().into(),
                     digest: holding::origin(self.up.rest(), pending.length),
                 });
                 let allowed = Allowed { asks, ..Allowed::default() };
@@ -461,7 +463,7 @@ impl Relay<'_> {
         allowed: Allowed,
     ) {
         self.let_pass(&pending, permit, allowed);
-        self.intend(batch, pending.command, verdict, rule);
+        self.intend(batch, pending.command, verdict, rule, pending.said.lifted);
     }
 
     pub(super) fn let_pass(&mut self, pending: &Pending, permit: Permit, allowed: Allowed) {
@@ -519,7 +521,7 @@ impl Relay<'_> {
     ) {
         let Pending { length, command, .. } = pending;
         self.stand_in(length, refusal);
-        self.intend(batch, command, verdict, rule);
+        self.intend(batch, command, verdict, rule, Vec::new());
     }
 
     pub(super) fn stand_in(&mut self, length: usize, refusal: Refusal) {
@@ -534,8 +536,9 @@ impl Relay<'_> {
         command: Command,
         verdict: VerdictKind,
         rule: Arc<str>,
+        lifted: Vec<(Arc<str>, Seq)>,
     ) {
-        let intent = self.intent(command, verdict, rule);
+        let intent = self.intent(command, verdict, rule, lifted);
         let rung = intent.rung.unwrap_or(Rung::Destructive);
         batch.add(Record::Intent(intent), None, rung);
     }
@@ -545,6 +548,7 @@ impl Relay<'_> {
         command: Command,
         verdict: VerdictKind,
         rule: Arc<str>,
+        lifted: Vec<(Arc<str>, Seq)>,
     ) -> Intent {
         let reading = command.reading.as_ref().filter(|_| command.text.is_some());
         let summary = reading.map(|reading| self.deciding.summary(reading));
@@ -557,8 +561,30 @@ impl Relay<'_> {
             // With the statement's text, once.
             summary,
             approval: command.approval,
+            lifted,
             command,
         }
+    }
+}
+
+/// What is said of a command with what its guesses at masked columns ask: all whom rules and masks ask
+/// must be for it. Masks count on targets that are only observed, too.
+fn with_guesses(verdict: Verdict, rule: Arc<str>, said: &Said) -> (Verdict, Arc<str>) {
+    let mut all: Vec<&Arc<Terms>> = Vec::new();
+    if let Verdict::Hold(terms) = &verdict {
+        all.push(terms);
+    }
+    for held in &said.held {
+        if !all.iter().any(|known| Arc::ptr_eq(known, &held.terms)) {
+            all.push(&held.terms);
+        }
+    }
+    match Terms::together(&all) {
+        Some(terms) if !matches!(verdict, Verdict::Deny(_)) => {
+            let rule = terms.rule.clone();
+            (Verdict::Hold(terms), rule)
+        }
+        _ => (verdict, rule),
     }
 }
 

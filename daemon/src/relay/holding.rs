@@ -3,6 +3,7 @@
 //! Does not belong here: who may say what (`approvals`, and the policy behind it).
 
 use std::{
+    collections::BTreeSet,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -25,6 +26,7 @@ use tokio::sync::oneshot;
 use super::{
     Relay,
     deciding::{Batch, Pending, Turn, class},
+    masking::Said,
 };
 use crate::{
     approvals::{WhyNot, Word, after},
@@ -50,6 +52,10 @@ pub(super) struct Reference {
     terms: Arc<Terms>,
     /// What an approval of it is for.
     digest: [u8; 32],
+    /// The masks at whose columns it guesses.
+    guessed: BTreeSet<Arc<str>>,
+    /// The masks that were lifted for it.
+    lifted: Vec<(Arc<str>, Seq)>,
 }
 
 /// What a person's yes brought.
@@ -65,7 +71,11 @@ impl Relay<'_> {
         let at = clock::wall();
         let deadline = after(at, terms.deadline);
         let verdict = chaperone_model::VerdictKind::Hold;
-        let intent = self.intent(pending.command.clone(), verdict, terms.rule.clone());
+        let lifted = pending.said.lifted.clone();
+        let intent =
+            self.intent(pending.command.clone(), verdict, terms.rule.clone(), lifted.clone());
+        let guesses: Vec<String> =
+            pending.said.held.iter().map(|held| held.guess.sentence()).collect();
         let quorum: u32 = terms.panels().map(|(_, quorum)| quorum).sum();
         let approvers: Vec<String> = terms
             .panels()
@@ -119,6 +129,7 @@ impl Relay<'_> {
             laid_out: None,
             parameters: pending.command.parameters.clone(),
             reading: pending.command.reading.as_deref().cloned(),
+            guesses: guesses.clone(),
             inspection: None,
             before: Vec::new(),
         };
@@ -148,13 +159,14 @@ impl Relay<'_> {
             HELD,
             format!("chaperone holds this statement until a person approves it (id {})", hold.0),
         )
-        .detail(format!("Rule: {}. {}", terms.rule, class(&pending.command, None)))
+        .detail(format!("Rule: {}. {}", terms.rule, why(&pending, &guesses)))
         .hint(format!(
             "It goes on once approved, and is refused at {until}. Cancel it to withdraw it."
         ));
         self.notice = Some(backend_error(Severity::Notice, &notice));
-        self.deciding.turn =
-            Turn::Holding(pending, Holding { reference: Reference { hold, terms, digest }, word });
+        let asked = asking_masks(&pending.said);
+        let reference = Reference { hold, terms, digest, guessed: asked, lifted };
+        self.deciding.turn = Turn::Holding(pending, Holding { reference, word });
     }
 
     /// Between two messages of the server's, tells the client what it is to be told.
@@ -208,6 +220,12 @@ impl Relay<'_> {
         if !same {
             let why =
                 "what its names stand for has changed, or could not be looked up again".into();
+            return self.not(batch, &pending, &reference, WhyNot::Withdrawn(why));
+        }
+        if asking_masks(&pending.said) != reference.guessed
+            || pending.said.lifted != reference.lifted
+        {
+            let why = "what is masked for it has changed".into();
             return self.not(batch, &pending, &reference, WhyNot::Withdrawn(why));
         }
         pending.command.approval = Some(hold);
@@ -264,6 +282,7 @@ impl Relay<'_> {
                 reference.hold
             }
             Turn::Looking(Pending { approved: Some(approved), .. }, _)
+            | Turn::Following(Pending { approved: Some(approved), .. }, ..)
             | Turn::Read(Pending { approved: Some(approved), .. }) => approved.reference.hold,
             other => {
                 self.deciding.turn = other;
@@ -328,6 +347,18 @@ impl Relay<'_> {
             user: account.user.clone(),
         }
     }
+}
+
+/// The masks at whose columns a command guesses, as far as people are asked about it.
+fn asking_masks(said: &Said) -> BTreeSet<Arc<str>> {
+    said.held.iter().map(|held| held.terms.rule.clone()).collect()
+}
+
+/// What is asked about: what the statement is, or what it tells of masked columns.
+fn why(pending: &Pending, guesses: &[String]) -> String {
+    let class = class(&pending.command, None);
+    let guesses: Vec<String> = guesses.iter().map(|guess| format!(" Guess: {guess}.")).collect();
+    format!("{class}{}", guesses.concat())
 }
 
 /// Tells a `Parse` at the front from others, whatever name it gives to its statement.

@@ -4,7 +4,7 @@
 
 use std::{collections::HashMap, rc::Rc, sync::Arc};
 
-use chaperone_model::{CommandKind, Lineage, NameUse, Outputs, Reading};
+use chaperone_model::{CommandKind, Lineage, NameUse, Outputs, Reading, Seq};
 use chaperone_wire::postgres::{Masks, Refusal};
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
     deciding::{Pending, Turn},
 };
 use crate::catalog::Known;
-use crate::masks::{Blind, Columns, Concern, Guess, OfSession, Traced};
+use crate::masks::{Blind, Columns, Concern, Guess, Guesses, Held, Lift, OfSession, Traced};
 
 /// Statements, and names, of which it is remembered what comes of them.
 const REMEMBERED: usize = 1000;
@@ -70,6 +70,10 @@ pub(super) struct Said {
     masks: Option<Rc<Traced>>,
     /// Why it does not go on, and the mask that says so.
     pub(super) refusal: Option<(Arc<str>, Refusal)>,
+    /// What a person is asked about before it goes on.
+    pub(super) held: Vec<Held>,
+    /// The masks that are lifted for what it does, and by which exception.
+    pub(super) lifted: Vec<(Arc<str>, Seq)>,
     /// Its text and parameters in the log are without values.
     pub(super) withheld: bool,
 }
@@ -77,7 +81,8 @@ pub(super) struct Said {
 impl Said {
     /// It is to be found out once more. What was withheld stays so.
     pub(super) fn forget(&mut self) {
-        (self.masks, self.refusal) = (None, None);
+        let withheld = self.withheld;
+        *self = Self { withheld, ..Self::default() };
     }
 
     pub(super) fn masks(&self) -> Option<Rc<dyn Masks>> {
@@ -162,7 +167,7 @@ impl Relay<'_> {
         let text = pending.original.as_ref().or(pending.command.text.as_ref());
         let Some(text) = text.cloned() else {
             pending.followed = Followed::Done;
-            self.runs_again(&mut pending, &columns);
+            self.runs_again(&mut pending, &of, &columns);
             return Some(pending);
         };
         let local = self.session.local.clone();
@@ -227,6 +232,8 @@ impl Relay<'_> {
             return;
         };
         let mut traced = Traced::new(of.clone(), columns, lineage);
+        let names: Vec<_> = pending.raw.iter().flat_map(|raw| &raw.statements).collect();
+        let names: Vec<_> = names.into_iter().map(|one| one.name.clone()).collect();
         if let Some(name) = traced.runs() {
             let known = self.deciding.masking.named.get(&name).cloned().flatten();
             let Some(known) = known.filter(|_| traced.lineage.len() == 1) else {
@@ -236,27 +243,46 @@ impl Relay<'_> {
                 return;
             };
             traced = Traced::clone(&known);
-        } else if let Some(guess) = traced.guess() {
-            pending.said.refusal = Some(guessed(guess));
+        } else {
+            for (place, name) in names.iter().enumerate() {
+                if let Some(NameUse::Prepares(name) | NameUse::Declares(name)) = name {
+                    // What runs by that name later is a text of its own.
+                    self.deciding.masking.name(name, &Rc::new(traced.only(place)));
+                }
+            }
+        }
+        let shown = traced.lifting(self.lift(of));
+        // A prepared statement is asked about whenever it runs, a cursor when it is declared.
+        let later = |place: usize| {
+            matches!(
+                names.get(place).and_then(Option::as_ref),
+                Some(NameUse::Prepares(_) | NameUse::Fetches(_))
+            )
+        };
+        match shown.guesses(later) {
+            Guesses::Refused(guess) => pending.said.refusal = Some(guessed(guess)),
+            Guesses::Held(held) => pending.said.held = held,
         }
         if pending.said.refusal.is_none() && pending.command.kind == CommandKind::Query {
-            pending.said.refusal = self.too_often(&traced);
+            pending.said.refusal = self.too_often(&shown);
         }
         if traced.holds_values() {
             withhold(pending, without_values);
         }
-        let statements = pending.raw.iter().flat_map(|raw| &raw.statements);
-        for (place, one) in statements.enumerate() {
-            if let Some(NameUse::Prepares(name) | NameUse::Declares(name)) = &one.name {
-                // What runs by that name later is a text of its own.
-                self.deciding.masking.name(name, &Rc::new(traced.only(place)));
-            }
-        }
-        pending.said.masks = Some(Rc::new(traced));
+        let runs = pending.command.kind == CommandKind::Query;
+        pending.said.lifted = shown.lifted(runs);
+        // What is prepared may run when nothing is lifted any more.
+        pending.said.masks = Some(Rc::new(if runs { shown } else { traced }));
+    }
+
+    /// What is lifted of the session's masks now.
+    fn lift(&self, of: &OfSession) -> Option<Arc<Lift>> {
+        let session = self.session;
+        of.lift(&session.shared.exceptions.of(&session.identity, &session.target))
     }
 
     /// A prepared statement runs, which may be about masked columns.
-    fn runs_again(&mut self, pending: &mut Pending, columns: &Arc<Columns>) {
+    fn runs_again(&mut self, pending: &mut Pending, of: &OfSession, columns: &Arc<Columns>) {
         let Some(traced) = pending.prepared.take() else {
             let why = "which statement it is, is not known here: prepare it again";
             pending.said.refusal = Some(unclear(why));
@@ -268,11 +294,28 @@ impl Relay<'_> {
             pending.said.refusal = Some(unclear(why));
             return;
         }
-        if pending.command.kind == CommandKind::Execute {
-            pending.said.refusal = self.too_often(&traced);
+        let lift = self.lift(of);
+        let is_lifted = lift.is_some();
+        let shown = traced.lifting(lift);
+        match shown.guesses(|_| false) {
+            Guesses::Refused(guess) => pending.said.refusal = Some(guessed(guess)),
+            Guesses::Held(held) if held.is_empty() => {}
+            // Nobody was asked when it got its parameters.
+            Guesses::Held(_) => {
+                let why =
+                    "a person is asked about it when it gets its parameters: prepare it again";
+                pending.said.refusal = Some(unclear(why));
+            }
+        }
+        if pending.said.refusal.is_none() && pending.command.kind == CommandKind::Execute {
+            pending.said.refusal = self.too_often(&shown);
         }
         if traced.holds_values() {
             withhold_parameters(pending);
+        }
+        if is_lifted {
+            pending.said.lifted = shown.lifted(true);
+            pending.said.masks = Some(Rc::new(shown));
         }
     }
 
@@ -284,7 +327,7 @@ impl Relay<'_> {
         let count = equalities.count(&session.identity.agent, &session.target);
         (count > most).then(|| {
             let what = "compares a masked column with a value too often";
-            let (rule, refusal) = guessed(Guess { mask, what });
+            let (rule, refusal) = guessed(Guess { mask, what, column: None });
             (rule, refusal.hint(format!("{most} such statements may run in a minute.")))
         })
     }
@@ -325,7 +368,7 @@ fn unclear(why: &str) -> (Arc<str>, Refusal) {
     ("masks".into(), refusal)
 }
 
-fn guessed(Guess { mask, what }: Guess) -> (Arc<str>, Refusal) {
+fn guessed(Guess { mask, what, column: _ }: Guess) -> (Arc<str>, Refusal) {
     let refusal =
         Refusal::new("42501", format!("chaperone does not allow this statement: it {what}"));
     let refusal = match &mask {

@@ -64,6 +64,7 @@ impl Session {
             rung: Some(Rung::Read),
             summary: None,
             approval: None,
+            lifted: Vec::new(),
         };
         let records = vec![Record::Intent(intent)];
         let receipt = match self.local.committer.commit(records, Safe::FromCrash).await {

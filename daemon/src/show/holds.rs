@@ -99,6 +99,9 @@ pub(crate) fn hold(hold: &Hold, json: bool) -> Result<()> {
     line("approvers", &hold.approvers.join(" and "));
     line("approved by", &hold.approved_by.join(", "));
     line("lasts", &hold.lasts);
+    for guess in &hold.guesses {
+        line("guess", guess);
+    }
     line("statement", hold.statement.as_deref().unwrap_or("(text not known)"));
     line("laid out", &text(hold.laid_out.as_ref()));
     line("parameters", &text(hold.parameters.as_ref()));

@@ -261,6 +261,7 @@ fn intent(session: &Session, command: Command, verdict: VerdictKind, rule: Arc<s
         rung: reading.map(Reading::rung),
         summary: reading.map(|reading| summary::of(reading).into()),
         approval: command.approval,
+        lifted: Vec::new(),
         command,
     }
 }
@@ -403,6 +404,7 @@ async fn hold<'a>(
         laid_out: None,
         parameters: command.parameters.clone(),
         reading: command.reading.as_deref().cloned(),
+        guesses: Vec::new(),
         inspection: None,
         before: Vec::new(),
     };

@@ -34,7 +34,7 @@ pub(super) fn waiting(host: &Host) -> Result<Vec<Value>> {
 }
 
 /// The ids of what waits, once there are so many.
-fn ids(host: &Host, count: usize) -> Result<Vec<String>> {
+pub(super) fn ids(host: &Host, count: usize) -> Result<Vec<String>> {
     let mut found = Vec::new();
     wait_until("so many to wait", || {
         found = waiting(host).unwrap_or_default();
@@ -43,13 +43,13 @@ fn ids(host: &Host, count: usize) -> Result<Vec<String>> {
     Ok(found.iter().map(|hold| hold["id"].to_string()).collect())
 }
 
-fn past(host: &Host) -> Result<Vec<Value>> {
+pub(super) fn past(host: &Host) -> Result<Vec<Value>> {
     let out = host.chaperone(&["holds", "--all", "--json"])?.ok()?;
     out.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
 }
 
 /// The state and the detail of the only hold, once it is over.
-fn ended(host: &Host) -> Result<(String, String)> {
+pub(super) fn ended(host: &Host) -> Result<(String, String)> {
     let mut last = Vec::new();
     wait_until("the hold to be over", || {
         last = past(host).unwrap_or_default();

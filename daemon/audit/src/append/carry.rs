@@ -13,7 +13,7 @@ use crate::{
     canonical::{Canonical, Value},
     chain, files, read,
     table::{
-        HOLD_OPENED, INTENT, OUTCOME, PROCESS, RUN, SESSION_OPENED, SESSION_SIGNED_ON,
+        EXCEPTION, HOLD_OPENED, INTENT, OUTCOME, PROCESS, RUN, SESSION_OPENED, SESSION_SIGNED_ON,
         SESSION_STARTED, Table,
     },
 };
@@ -49,6 +49,9 @@ impl Appender {
                 if let Some(hold) = r.approval {
                     to(&INTENT, Ref::To(hold))?;
                 }
+                for (_, exception) in &r.lifted {
+                    to(&EXCEPTION, Ref::To(*exception))?;
+                }
                 match r.command.statement {
                     Some(number) if r.session < self.first => {
                         self.carry_prepared(r.session, number, carried)
@@ -60,6 +63,7 @@ impl Appender {
             Record::HoldOpened(r) => to(&INTENT, r.hold),
             Record::HoldVoted(r) => to(&HOLD_OPENED, Ref::To(r.hold)),
             Record::HoldEnded(r) => to(&HOLD_OPENED, Ref::To(r.hold)),
+            Record::Exception(r) => to(&EXCEPTION, r.exception),
             Record::DaemonStarted(_)
             | Record::RunSeen(_)
             | Record::Heartbeat(_)
@@ -69,7 +73,7 @@ impl Appender {
     }
 
     /// Puts a record of an earlier file here, with its number and all that it refers to. For
-    /// `hold_opened` the number is the hold's.
+    /// `hold_opened` the number is the hold's, for `exception` that of its first step: all go along.
     pub(crate) fn carry(
         &self,
         table: &'static Table,
@@ -79,7 +83,11 @@ impl Appender {
         if seq >= self.first || self.nowhere.borrow().contains(&(table.name, seq)) {
             return Ok(());
         }
-        let column = if table.is(&HOLD_OPENED) { "hold" } else { "seq" };
+        let column = match table.name {
+            "hold_opened" => "hold",
+            "exception" => "exception",
+            _ => "seq",
+        };
         let is_here = format!("SELECT 1 FROM {} WHERE {column} = ?", table.name);
         if self.connection.prepare_cached(&is_here)?.exists([seq.0.cast_signed()])? {
             return Ok(());

@@ -48,6 +48,8 @@ pub struct CommandRow {
     pub summary: Option<String>,
     /// The hold whose approval let it through.
     pub approval: Option<u64>,
+    /// The masks that are lifted for what it does, each with its exception, as a JSON object.
+    pub unmasked: Option<String>,
     /// SHA-256 of the policy in force.
     pub policy: Option<String>,
     /// `ok`, `error`, `suspended`, `skipped`, `refused`, `unknown`, `pending`.
@@ -196,6 +198,45 @@ pub struct SessionRow {
     pub bytes_up: Option<u64>,
     /// Bytes to the agent that were forwarded; nothing while it is live.
     pub bytes_down: Option<u64>,
+}
+
+/// A row of the view `exceptions`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ExceptionRow {
+    /// Number of its first record.
+    pub id: u64,
+    /// When it was asked for, in UTC.
+    pub time: String,
+    /// The mask.
+    pub mask: String,
+    /// The agent.
+    pub agent: String,
+    /// Its run.
+    pub run: String,
+    /// On this target alone.
+    pub target: Option<String>,
+    /// Who asked for it.
+    pub asked_by: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+    /// Who had to be for it.
+    pub approvers: Option<String>,
+    /// `asked`, `granted`, `denied`, `revoked`, `expired`, `ended`.
+    pub state: String,
+    /// When it was granted.
+    pub granted: Option<String>,
+    /// Until when it was to hold then.
+    pub until: Option<String>,
+    /// When it was over.
+    pub ended: Option<String>,
+    /// Who ended it, where somebody did.
+    pub ended_by: Option<String>,
+    /// Why it was over.
+    pub detail: Option<String>,
+    /// Who said what, when and why, as a JSON array.
+    pub words: Option<String>,
+    /// Commands that were shown something by it.
+    pub uses: u64,
 }
 
 /// A row of the view `holds`.
@@ -367,6 +408,7 @@ pub(super) fn command_row(row: &Row<'_>) -> rusqlite::Result<CommandRow> {
         class: row.get("class")?,
         summary: row.get("summary")?,
         approval: row.get("approval")?,
+        unmasked: row.get("unmasked")?,
         policy: row.get("policy")?,
         status: row.get("status")?,
         tag: row.get("tag")?,
@@ -406,6 +448,28 @@ pub(super) fn hold_row(row: &Row<'_>) -> rusqlite::Result<HoldRow> {
         deadline: row.get("deadline")?,
         state: row.get("state")?,
         ended: row.get("ended")?,
+        detail: row.get("detail")?,
+        words: row.get("words")?,
+        uses: row.get("uses")?,
+    })
+}
+
+pub(super) fn exception_row(row: &Row<'_>) -> rusqlite::Result<ExceptionRow> {
+    Ok(ExceptionRow {
+        id: row.get("id")?,
+        time: row.get("time")?,
+        mask: row.get("mask")?,
+        agent: row.get("agent")?,
+        run: row.get("run")?,
+        target: row.get("target")?,
+        asked_by: row.get("asked_by")?,
+        reason: row.get("reason")?,
+        approvers: row.get("approvers")?,
+        state: row.get("state")?,
+        granted: row.get("granted")?,
+        until: row.get("until")?,
+        ended: row.get("ended")?,
+        ended_by: row.get("ended_by")?,
         detail: row.get("detail")?,
         words: row.get("words")?,
         uses: row.get("uses")?,

@@ -78,6 +78,7 @@ fn intent(session: u64, kind: CommandKind, text: Option<&str>, statement: Option
         rung: None,
         summary: None,
         approval: None,
+        lifted: Vec::new(),
     })
 }
 

@@ -20,6 +20,11 @@ SELECT v.seq, strftime('%Y-%m-%dT%H:%M:%S', v.at / 1000000, 'unixepoch') || prin
        iif(v.approves, 'approval', 'denial'), 'success', 'user id ' || v.uid, 'command ' || v.hold, coalesce(v.reason, ''), NULL, v.at
 FROM hold_voted v
 UNION ALL
+SELECT x.seq, strftime('%Y-%m-%dT%H:%M:%S', x.at / 1000000, 'unixepoch') || printf('.%06dZ', x.at % 1000000), coalesce(x.person, x.agent), NULL,
+       'unmasking ' || x.step, iif(x.step = 'denied', 'failure', 'success'), coalesce('user id ' || x.uid, 'daemon'),
+       'mask ' || x.mask || ' for ' || x.agent || ', run ' || x.run || coalesce(', on ' || x.target, ''), coalesce(x.reason, ''), NULL, x.at
+FROM exception x
+UNION ALL
 SELECT e.seq, strftime('%Y-%m-%dT%H:%M:%S', e.at / 1000000, 'unixepoch') || printf('.%06dZ', e.at % 1000000), e.person, NULL,
        'erasure', 'success', 'user id ' || e.uid, 'command ' || e.command, e.reason, NULL, e.at
 FROM erased e
@@ -32,6 +37,10 @@ CREATE VIEW anomalies AS
 SELECT c.id, c.time, iif(c.verdict <> 'allow', c.verdict, c.status) AS kind, c.agent, c.session,
        coalesce(c.rule, '') || ': ' || coalesce(c.statement, '(text not known)') AS detail, c.time_us
 FROM commands c WHERE c.verdict <> 'allow' OR c.status IN ('refused', 'unknown')
+UNION ALL
+SELECT x.seq, strftime('%Y-%m-%dT%H:%M:%S', x.at / 1000000, 'unixepoch') || printf('.%06dZ', x.at % 1000000), 'unmasked', x.agent, NULL,
+       'mask ' || x.mask || ' for run ' || x.run || coalesce(' on ' || x.target, ''), x.at
+FROM exception x WHERE x.step = 'granted'
 UNION ALL
 SELECT s.id, s.opened, 'doubt', s.agent, s.id, s.doubts, s.opened_us FROM sessions s WHERE s.doubts IS NOT NULL
 UNION ALL

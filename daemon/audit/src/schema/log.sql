@@ -98,6 +98,7 @@ CREATE TABLE intent (
     summary        TEXT,
     summary_of     INTEGER,
     approval       INTEGER,
+    unmasked       TEXT,
     text           TEXT,
     parameters     TEXT,
     content_key    BLOB,
@@ -106,6 +107,7 @@ CREATE TABLE intent (
 CREATE INDEX intent_session ON intent (session);
 CREATE INDEX intent_prepare ON intent (session, statement) WHERE kind = 'prepare';
 CREATE INDEX intent_approval ON intent (approval) WHERE approval IS NOT NULL;
+CREATE INDEX intent_unmasked ON intent (seq) WHERE unmasked IS NOT NULL;
 
 -- What came of a command. `response_of` is an earlier outcome with the same rows.
 CREATE TABLE outcome (
@@ -166,6 +168,24 @@ CREATE TABLE hold_ended (
     detail TEXT
 ) STRICT;
 CREATE INDEX hold_ended_hold ON hold_ended (hold);
+
+-- A step of an exception from a mask; `exception` is the number of its first one.
+CREATE TABLE exception (
+    seq       INTEGER PRIMARY KEY,
+    at        INTEGER NOT NULL,
+    exception INTEGER NOT NULL,
+    step      TEXT NOT NULL,
+    mask      TEXT NOT NULL,
+    agent     TEXT NOT NULL,
+    run       TEXT NOT NULL,
+    target    TEXT,
+    approvers TEXT,
+    until     INTEGER,
+    uid       INTEGER,
+    person    TEXT,
+    reason    TEXT
+) STRICT;
+CREATE INDEX exception_exception ON exception (exception);
 
 CREATE TABLE session_closed (
     seq        INTEGER PRIMARY KEY,

@@ -28,7 +28,7 @@ SELECT i.seq AS id,
        coalesce(i.text, e.text, (SELECT x.text FROM intent x WHERE x.seq = coalesce(i.text_of, e.text_of))) AS statement,
        i.parameters, i.parameters_cut,
        i.verdict, i.rule,
-       coalesce(i.rung, e.rung) AS class, coalesce(i.summary, e.summary, (SELECT x.summary FROM intent x WHERE x.seq = coalesce(i.summary_of, e.summary_of))) AS summary, i.approval,
+       coalesce(i.rung, e.rung) AS class, coalesce(i.summary, e.summary, (SELECT x.summary FROM intent x WHERE x.seq = coalesce(i.summary_of, e.summary_of))) AS summary, i.approval, i.unmasked,
        coalesce(r.status, 'pending') AS status,
        r.tag, r.rows, r.bytes, r.bytes_in, r.duration_us / 1000.0 AS duration_ms,
        r.error_code, r.error_message, r.transaction_state, r.masked,
@@ -70,6 +70,27 @@ LEFT JOIN process p ON p.seq = o.process
 LEFT JOIN run u ON u.seq = p.run
 LEFT JOIN session_started s ON s.session = i.session
 LEFT JOIN session_signed_on t ON t.session = i.session;
+
+-- One row a mask that was lifted for a run of an agent, or asked to be. `state` is `asked`, `granted`,
+-- `denied`, `revoked`, `expired` or `ended`; `until` is when it ends or ended by itself, once it was
+-- granted; `uses` counts the commands that were shown something by it.
+CREATE VIEW exceptions AS
+SELECT a.exception AS id, strftime('%Y-%m-%dT%H:%M:%S', a.at / 1000000, 'unixepoch') || printf('.%06dZ', a.at % 1000000) AS time,
+       a.mask, a.agent, a.run, a.target, a.person AS asked_by, a.reason, a.approvers,
+       coalesce(e.step, g.step, 'asked') AS state,
+       strftime('%Y-%m-%dT%H:%M:%S', g.at / 1000000, 'unixepoch') || printf('.%06dZ', g.at % 1000000) AS granted,
+       strftime('%Y-%m-%dT%H:%M:%S', g.until / 1000000, 'unixepoch') || printf('.%06dZ', g.until % 1000000) AS until,
+       strftime('%Y-%m-%dT%H:%M:%S', e.at / 1000000, 'unixepoch') || printf('.%06dZ', e.at % 1000000) AS ended,
+       e.person AS ended_by, e.reason AS detail,
+       (SELECT json_group_array(json_object('person', v.person, 'uid', v.uid, 'approves', json(iif(v.step = 'approved', 'true', 'false')), 'reason', v.reason,
+               'time', strftime('%Y-%m-%dT%H:%M:%S', v.at / 1000000, 'unixepoch') || printf('.%06dZ', v.at % 1000000)))
+        FROM exception v WHERE v.exception = a.exception AND v.step IN ('approved', 'denied')) AS words,
+       (SELECT count(*) FROM intent i, json_each(i.unmasked) j WHERE i.unmasked IS NOT NULL AND j.value = a.exception) AS uses,
+       a.at AS time_us
+FROM exception a
+LEFT JOIN exception g ON g.exception = a.exception AND g.step = 'granted'
+LEFT JOIN exception e ON e.exception = a.exception AND e.step IN ('denied', 'revoked', 'expired', 'ended')
+WHERE a.step = 'asked';
 
 -- One row a run of an agent, with what it opened; a run that several daemons saw is one.
 CREATE VIEW runs AS

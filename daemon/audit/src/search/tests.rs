@@ -124,6 +124,7 @@ fn intent(session: u64, text: &str) -> Intent {
         rung: Some(Rung::Read),
         summary: None,
         approval: None,
+        lifted: Vec::new(),
     }
 }
 

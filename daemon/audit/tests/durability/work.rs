@@ -62,6 +62,7 @@ pub(crate) fn intent(session: u64, text: &str) -> Record {
         rung: None,
         summary: None,
         approval: None,
+        lifted: Vec::new(),
     })
 }
 

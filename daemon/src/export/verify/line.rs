@@ -159,6 +159,7 @@ impl Known {
             ("verdict", intent.get("verdict")),
             ("rule", intent.get("rule")),
             ("approval", intent.get("approval")),
+            ("unmasked", intent.get("unmasked")),
             ("parameters", intent.get("parameters")),
             ("parameters_cut", truth(&intent.get("parameters_cut"))),
             ("statement", asked.get("text", "text_of")),

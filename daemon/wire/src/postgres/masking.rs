@@ -52,6 +52,12 @@ pub trait Masks: Debug {
     /// errors and notices keep their code alone.
     fn hides_messages(&self) -> bool;
 
+    /// What becomes of the values that the client gets, where that is another thing than what is
+    /// recorded. It masks no more than this does.
+    fn shown(&self) -> Option<Rc<dyn Masks>> {
+        None
+    }
+
     /// What is recorded of it: how many values were masked by each way.
     fn report(&self, masked: &[u64]) -> String;
 }
@@ -69,32 +75,55 @@ pub(crate) struct Masking {
     plan: Option<Plan>,
     /// Values masked by each way.
     masked: Vec<u64>,
+    /// What the client gets, where that is another thing than what is recorded.
+    shown: Option<Box<Self>>,
 }
 
 impl Masking {
     /// Of results that are described before they come.
     pub(crate) fn new(masks: Rc<dyn Masks>) -> Self {
-        Self {
-            masks,
-            description: None,
-            formats: None,
-            columns: None,
-            plan: None,
-            masked: Vec::new(),
-        }
+        Self::with(masks, None, None)
     }
 
     /// Of the run of a portal.
     pub(crate) fn of(masks: Rc<dyn Masks>, description: Description, formats: Formats) -> Self {
-        Self { description: Some(description), formats: Some(formats), ..Self::new(masks) }
+        Self::with(masks, Some(description), Some(formats))
+    }
+
+    fn with(
+        masks: Rc<dyn Masks>,
+        description: Option<Description>,
+        formats: Option<Formats>,
+    ) -> Self {
+        let shown = masks.shown().map(|shown| {
+            Box::new(Self {
+                masks: shown,
+                description: description.clone(),
+                formats: formats.clone(),
+                columns: None,
+                plan: None,
+                masked: Vec::new(),
+                shown: None,
+            })
+        });
+        let (columns, plan, masked) = (None, None, Vec::new());
+        Self { masks, description, formats, columns, plan, masked, shown }
     }
 
     /// Others count.
     pub(crate) fn replace(&mut self, masks: Rc<dyn Masks>) {
-        (self.masks, self.plan) = (masks, None);
+        let new = Self::with(masks, self.description.take(), self.formats.take());
+        let columns = self.columns.take();
+        *self = Self { masked: std::mem::take(&mut self.masked), ..new };
+        if let Some(columns) = columns {
+            self.set_columns(columns);
+        }
     }
 
     pub(crate) fn set_columns(&mut self, columns: Rc<Columns>) {
+        if let Some(shown) = &mut self.shown {
+            shown.set_columns(columns.clone());
+        }
         (self.columns, self.plan) = (Some(columns), None);
     }
 
@@ -110,6 +139,9 @@ impl Masking {
     pub(crate) fn finish(&mut self) -> Option<String> {
         // A portal's description stands for all of its runs.
         (self.columns, self.plan) = (None, None);
+        if let Some(shown) = &mut self.shown {
+            let _ = shown.finish();
+        }
         let masked = std::mem::take(&mut self.masked);
         masked.iter().any(|count| *count > 0).then(|| self.masks.report(&masked))
     }
@@ -118,6 +150,20 @@ impl Masking {
     /// cannot be said before the first.
     pub(crate) fn passes(&self) -> Option<bool> {
         self.plan.as_ref().map(|plan| *plan == Plan::Pass)
+    }
+
+    /// What goes to the client in a whole `DataRow`'s stead, if anything does; `kept` is what is
+    /// recorded in its stead.
+    pub(crate) fn shown_row(
+        &mut self,
+        part: u32,
+        message: &[u8],
+        kept: Option<Vec<u8>>,
+    ) -> Result<Option<Vec<u8>>, Violation> {
+        match &mut self.shown {
+            Some(shown) => shown.row(part, message),
+            None => Ok(kept),
+        }
     }
 
     /// A whole `DataRow` of the statement at this place; what goes in its stead, if anything does.
@@ -218,6 +264,78 @@ mod tests {
         fn report(&self, masked: &[u64]) -> String {
             format!("{masked:?}")
         }
+    }
+
+    /// Records what [`Second`] leaves, and shows all.
+    #[derive(Debug)]
+    struct Lifted;
+
+    impl Masks for Lifted {
+        fn plan(&self, part: u32, fields: Option<&[Field]>, count: usize) -> Plan {
+            Second.plan(part, fields, count)
+        }
+
+        fn value(&self, way: u16, oid: u32, binary: bool, value: &[u8], out: &mut Vec<u8>) -> bool {
+            Second.value(way, oid, binary, value, out)
+        }
+
+        fn copies(&self, part: u32) -> bool {
+            Second.copies(part)
+        }
+
+        fn hides_messages(&self) -> bool {
+            true
+        }
+
+        fn shown(&self) -> Option<Rc<dyn Masks>> {
+            Some(Rc::new(All))
+        }
+
+        fn report(&self, masked: &[u64]) -> String {
+            Second.report(masked)
+        }
+    }
+
+    #[derive(Debug)]
+    struct All;
+
+    impl Masks for All {
+        fn plan(&self, _: u32, _: Option<&[Field]>, _: usize) -> Plan {
+            Plan::Pass
+        }
+
+        fn value(&self, _: u16, _: u32, _: bool, _: &[u8], _: &mut Vec<u8>) -> bool {
+            false
+        }
+
+        fn copies(&self, _: u32) -> bool {
+            true
+        }
+
+        fn hides_messages(&self) -> bool {
+            true
+        }
+
+        fn report(&self, _: &[u64]) -> String {
+            String::new()
+        }
+    }
+
+    #[test]
+    fn p5_what_is_lifted_is_shown_and_recorded_masked() {
+        let mut masking = Masking::new(Rc::new(Lifted));
+        masking.set_columns(described(&[1, 2], 25, false));
+        let sent = row(&[Some(b"a"), Some(b"secret")]);
+        let kept = masking.row(0, &sent).expect("a row");
+        assert_eq!(kept, Some(row(&[Some(b"a"), Some(b"x")])));
+        assert_eq!(masking.shown_row(0, &sent, kept).expect("a row"), None, "as it is");
+        assert_eq!(masking.finish().as_deref(), Some("[0, 1]"));
+        // From here on nothing is lifted.
+        masking.replace(Rc::new(Second));
+        masking.set_columns(described(&[1, 2], 25, false));
+        let kept = masking.row(0, &sent).expect("a row");
+        assert!(kept.is_some());
+        assert_eq!(masking.shown_row(0, &sent, kept.clone()).expect("a row"), kept);
     }
 
     fn row(values: &[Option<&[u8]>]) -> Vec<u8> {

@@ -4,6 +4,7 @@
 mod backend;
 mod budget;
 mod conversation;
+mod describe;
 mod expect;
 mod frame;
 mod frontend;
@@ -25,6 +26,7 @@ mod value;
 pub use conversation::{
     Allowed, Asks, ClientStep, Conversation, Limits, Named, Now, Rules, ServerStep, SigningOn,
 };
+pub use describe::{Described, Describing, description_of};
 pub use expect::{Event, ServerError};
 pub use frame::Violation;
 pub use masking::{Field, Masks, Plan};

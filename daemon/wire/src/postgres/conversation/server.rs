@@ -365,6 +365,7 @@ fn masked(running: &mut Running, header: Header, bytes: &[u8]) -> Result<Seen, V
     if let Some(capture) = &mut running.capture {
         capture.row(with.as_deref().unwrap_or(message))?;
     }
+    let with = masking.shown_row(part, message, with)?;
     Ok(with.map_or(Seen::Whole, Seen::Replace))
 }
 
