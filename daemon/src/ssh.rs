@@ -63,7 +63,7 @@ pub(crate) async fn run(session: &Session, client: TcpStream) -> Ended {
         Ok(Ok(inside)) => inside,
         Ok(Err(ended)) => {
             let _ = timeout(FAREWELL, agent.farewell()).await;
-            return *ended;
+            return ended;
         }
         Err(_) => return Ended::by(Closing::Daemon, "the client did not sign on in time"),
     };
@@ -98,7 +98,7 @@ fn names(session: &Session) -> Vec<String> {
 
 /// Lets a client in: whom the kernel knows needs no key. Where the target has no credential, the
 /// client's own password is tried there.
-async fn let_in(session: &Session, agent: &mut Link) -> Result<In, Box<Ended>> {
+async fn let_in(session: &Session, agent: &mut Link) -> Result<In, Ended> {
     let (mut tries, mut messages) = (0, 0);
     let mut asking: Option<String> = None;
     loop {
@@ -115,13 +115,13 @@ async fn let_in(session: &Session, agent: &mut Link) -> Result<In, Box<Ended>> {
                 say(session, agent, &answer::service()).await?;
                 continue;
             }
-            Request::Answers(mut answers) => match asking.take() {
-                Some(user) => (user, answers.pop()),
-                None => {
+            Request::Answers(mut answers) => {
+                let Some(user) = asking.take() else {
                     let broken = Violation::Misplaced { number: 61, place: "without a question" };
                     return Err(agent_failed(session, agent, &LinkError::Violation(broken)));
-                }
-            },
+                };
+                (user, answers.pop())
+            }
             Request::LetIn { user, method } => match method {
                 Method::Offer { algorithm, key } if session.ssh_holds() => {
                     say(session, agent, &answer::key_would_do(&algorithm, &key)).await?;
@@ -145,17 +145,15 @@ async fn let_in(session: &Session, agent: &mut Link) -> Result<In, Box<Ended>> {
             say(session, agent, &answer::failure("password,keyboard-interactive")).await?;
             continue;
         }
-        match enter(session, agent, &user, password).await? {
-            Some(inside) => return Ok(inside),
-            None => {
-                tries += 1;
-                if tries >= TRIES {
-                    let why = format!("target {} did not take the password", session.target);
-                    return Err(refused(agent, Closing::Target, why));
-                }
-                say(session, agent, &answer::failure("password,keyboard-interactive")).await?;
-            }
+        if let Some(inside) = enter(session, agent, &user, password).await? {
+            return Ok(inside);
         }
+        tries += 1;
+        if tries >= TRIES {
+            let why = format!("target {} did not take the password", session.target);
+            return Err(refused(agent, Closing::Target, why));
+        }
+        say(session, agent, &answer::failure("password,keyboard-interactive")).await?;
     }
 }
 
@@ -165,7 +163,7 @@ async fn enter(
     agent: &mut Link,
     user: &str,
     password: Option<SecretString>,
-) -> Result<Option<In>, Box<Ended>> {
+) -> Result<Option<In>, Ended> {
     session
         .shared
         .log
@@ -218,7 +216,7 @@ async fn enter(
     Ok(Some(In { user: reached.user.clone(), reached }))
 }
 
-async fn say(session: &Session, agent: &mut Link, payload: &[u8]) -> Result<(), Box<Ended>> {
+async fn say(session: &Session, agent: &mut Link, payload: &[u8]) -> Result<(), Ended> {
     let sent = agent.transport.send(&[payload]).map_err(LinkError::Violation);
     let flushed = match sent {
         Ok(()) => agent.flush().await,
@@ -228,14 +226,14 @@ async fn say(session: &Session, agent: &mut Link, payload: &[u8]) -> Result<(), 
 }
 
 /// The client is told why it is not let in.
-fn refused(agent: &mut Link, closing: Closing, why: String) -> Box<Ended> {
+fn refused(agent: &mut Link, closing: Closing, why: String) -> Ended {
     agent.transport.disconnect(BY_APPLICATION, &why);
-    Box::new(Ended::by(closing, why))
+    Ended::by(closing, why)
 }
 
 /// The agent's connection cannot go on.
-fn agent_failed(session: &Session, agent: &mut Link, error: &LinkError) -> Box<Ended> {
-    Box::new(match error {
+fn agent_failed(session: &Session, agent: &mut Link, error: &LinkError) -> Ended {
+    match error {
         LinkError::Violation(broken) => {
             session.shared.counters.client_violations.up();
             let why = format!("the client broke the protocol: {broken}");
@@ -244,5 +242,5 @@ fn agent_failed(session: &Session, agent: &mut Link, error: &LinkError) -> Box<E
             Ended::by(Closing::Daemon, why)
         }
         error => Ended::by(Closing::Agent, error.to_string()),
-    })
+    }
 }

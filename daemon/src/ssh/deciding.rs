@@ -189,12 +189,12 @@ fn legacy_scp(line: &[u8]) -> Option<scp::Direction> {
 }
 
 /// Decides a command.
-pub(super) async fn decide<'a>(
-    session: &'a Session,
+pub(super) async fn decide(
+    session: &Session,
     account: Rc<Account>,
     ask: Box<Ask>,
     parent: Parent,
-) -> Decided<'a> {
+) -> Decided<'_> {
     let number = ask.number;
     let mut found = read(&ask, parent);
     let decision = asked(session, &account, &found.command);
@@ -278,13 +278,13 @@ async fn commit(
         .unwrap_or_else(|_| Err(AuditError::Database("the thread that records has ended".into())))
 }
 
-async fn go<'a>(
-    session: &'a Session,
+async fn go(
+    session: &Session,
     ask: u64,
     permit: Permit,
     intent: Intent,
     inner: Inner,
-) -> Decided<'a> {
+) -> Decided<'_> {
     let rung = intent.rung.unwrap_or(Rung::Destructive);
     match commit(session, vec![Record::Intent(intent)], rung).await {
         Err(error) => Decided::Unrecorded { error },
@@ -430,14 +430,14 @@ async fn hold<'a>(
 }
 
 /// A person, or the lack of one, has decided.
-async fn heard<'a>(
-    session: &'a Session,
+async fn heard(
+    session: &Session,
     ask: u64,
     hold: Seq,
     rung: Rung,
     inner: Inner,
     word: Word,
-) -> Decided<'a> {
+) -> Decided<'_> {
     let ended = |how, detail| Record::HoldEnded(HoldEnded { at: clock::wall(), hold, how, detail });
     let (how, detail, why) = match word {
         Word::Approved(permit, _) => {
@@ -465,13 +465,11 @@ async fn heard<'a>(
             (HoldEnd::Withdrawn, Some(why), told)
         }
     };
-    match commit(session, vec![ended(how, detail)], Rung::Read).await {
-        Err(error) => Decided::Unrecorded { error },
-        Ok(_) => {
-            refused_outcome(session, hold, &why);
-            Decided::No { ask, why }
-        }
+    if let Err(error) = commit(session, vec![ended(how, detail)], Rung::Read).await {
+        return Decided::Unrecorded { error };
     }
+    refused_outcome(session, hold, &why);
+    Decided::No { ask, why }
 }
 
 fn come_again(hold: Seq) -> String {

@@ -116,7 +116,7 @@ impl Conversation {
     /// # Errors
     /// A [`Violation`] of the client's.
     pub fn agent(&mut self, payload: Bytes) -> Result<(), Violation> {
-        self.from_agent(payload)
+        self.hear_agent(payload)
     }
 
     /// A message of the target's server.
@@ -124,7 +124,7 @@ impl Conversation {
     /// # Errors
     /// A [`Violation`] of the server's.
     pub fn target(&mut self, payload: Bytes) -> Result<(), Violation> {
-        self.from_target(payload)
+        self.hear_target(payload)
     }
 
     /// A command may go on. `inner`: what is spoken on its channel from here on.

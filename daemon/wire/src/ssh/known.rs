@@ -1,4 +1,4 @@
-//! Which host keys are believed: OpenSSH's `known_hosts` (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT"), and
+//! Which host keys are believed: OpenSSH's `known_hosts` (sshd(8)), and
 //! keys that are named one by one.
 //!
 //! Does not belong here: reading files, and clocks.
@@ -138,8 +138,8 @@ impl Known {
             if !(certificate.valid_after..certificate.valid_before).contains(&now) {
                 return Err("its host certificate is not valid now".into());
             }
-            let named = |principal: &String| names.contains(principal);
-            if !certificate.principals.iter().any(named) {
+            let asked = |principal: &String| names.contains(principal);
+            if !certificate.principals.iter().any(asked) {
                 return Err(format!(
                     "its host certificate is for {}, and not for {}",
                     certificate.principals.join(", "),

@@ -342,17 +342,13 @@ impl SignOn {
                     }
                     let mut said = self.request("publickey");
                     said.put_bool(true);
-                    match &certificate {
-                        Some(blob) => {
-                            said.put_string(
-                                format!("{}-cert-v01@openssh.com", key.algorithm()).as_bytes(),
-                            );
-                            said.put_string(blob);
-                        }
-                        None => {
-                            said.put_string(key.algorithm().as_bytes());
-                            said.put_string(key.public().blob());
-                        }
+                    if let Some(blob) = &certificate {
+                        let name = format!("{}-cert-v01@openssh.com", key.algorithm());
+                        said.put_string(name.as_bytes());
+                        said.put_string(blob);
+                    } else {
+                        said.put_string(key.algorithm().as_bytes());
+                        said.put_string(key.public().blob());
                     }
                     let mut signed = Vec::new();
                     signed.put_string(&self.session);

@@ -68,6 +68,9 @@ enum Exchange {
     Waiting(Box<Material>),
 }
 
+/// What both agreed on, the two offers, and the client's half.
+type Offers = (Box<Agreed>, Vec<u8>, Vec<u8>, Option<Box<Asked>>);
+
 /// What came.
 #[derive(Debug)]
 pub enum Taken {
@@ -358,10 +361,7 @@ impl Transport {
         Ok(())
     }
 
-    fn take_agreed(
-        &mut self,
-        number: u8,
-    ) -> Result<(Box<Agreed>, Vec<u8>, Vec<u8>, Option<Box<Asked>>), Violation> {
+    fn take_agreed(&mut self, number: u8) -> Result<Offers, Violation> {
         match std::mem::replace(&mut self.exchange, Exchange::Idle) {
             Exchange::Agreed { agreed, client, server, asked } => {
                 Ok((agreed, client, server, asked))
@@ -390,7 +390,7 @@ impl Transport {
         reply.put_string(&public);
         reply.put_string(&signature);
         self.sealer.seal(&[&reply], &mut self.out)?;
-        self.keys(&agreed, &secret, hash)
+        self.keys(&agreed, &secret, &hash)
     }
 
     /// A server's half came.
@@ -409,7 +409,7 @@ impl Transport {
         let host_key = HostKey::read(&agreed.host_key, shown, &hash, signature)?;
         believes(&host_key).map_err(Violation::HostKey)?;
         self.host_key = Some(host_key);
-        self.keys(&agreed, &secret, hash)
+        self.keys(&agreed, &secret, &hash)
     }
 
     /// This side's new keys are used from here on.
@@ -417,12 +417,12 @@ impl Transport {
         &mut self,
         agreed: &Agreed,
         secret: &exchange::Secret,
-        hash: Vec<u8>,
+        hash: &[u8],
     ) -> Result<(), Violation> {
         let first = self.session.is_none();
-        let session = self.session.get_or_insert_with(|| hash.clone()).clone();
-        let up = secret.material(b'A', agreed.up, &hash, &session);
-        let down = secret.material(b'B', agreed.down, &hash, &session);
+        let session = self.session.get_or_insert_with(|| hash.to_vec()).clone();
+        let up = secret.material(b'A', agreed.up, hash, &session);
+        let down = secret.material(b'B', agreed.down, hash, &session);
         self.sealer.seal(&[&[NEWKEYS]], &mut self.out)?;
         let (ours, theirs) = if self.is_server() { (down, up) } else { (up, down) };
         self.sealer.rekey(&ours, self.strict)?;

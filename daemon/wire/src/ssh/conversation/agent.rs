@@ -15,11 +15,11 @@ use super::{
     Violation, WAITING, Wanted,
     channel::Reading,
     flow::Flow,
-    scp, sftp,
+    scp,
 };
 
 impl Conversation {
-    pub(super) fn from_agent(&mut self, payload: Bytes) -> Result<(), Violation> {
+    pub(super) fn hear_agent(&mut self, payload: Bytes) -> Result<(), Violation> {
         let mut read = Reader::new(&payload);
         let number = read.u8()?;
         match number {
@@ -204,7 +204,7 @@ impl Conversation {
                 actions.extend(out.into_iter().map(Action::ToAgent));
                 channel.grant(actions);
             }
-            SUCCESS | FAILURE => channel.to_target(payload, actions),
+            SUCCESS | FAILURE => channel.tell_target(payload, actions),
             DATA | EXTENDED_DATA => {
                 let length = read_data(&payload)?.1.len();
                 if let Some(up) = &mut channel.up {
@@ -274,7 +274,7 @@ impl Conversation {
                         self.actions.push(Action::Passed { command, stream: Stream::In, bytes });
                     }
                 }
-                EOF => channel.to_target(payload, &mut self.actions),
+                EOF => channel.tell_target(payload, &mut self.actions),
                 _ => self.request(key, payload)?,
             }
         }
@@ -328,7 +328,7 @@ impl Conversation {
                 if let (true, Some(agent)) = (wants_reply, channel.agent) {
                     let failure = message::of_channel(FAILURE, agent).into();
                     for said in channel.replies.ours(vec![failure]) {
-                        channel.to_agent(said, &mut self.actions);
+                        channel.tell_agent(said, &mut self.actions);
                     }
                 }
                 return Ok(());
@@ -344,7 +344,7 @@ impl Conversation {
         if wants_reply {
             channel.replies.theirs();
         }
-        channel.to_target(payload, &mut self.actions);
+        channel.tell_target(payload, &mut self.actions);
         Ok(())
     }
 
@@ -361,13 +361,13 @@ impl Conversation {
                 (channel.command, channel.started) = (Some(ask), true);
                 channel.reading = match inner {
                     Inner::Plain => Reading::Plain,
-                    Inner::Sftp => Reading::Sftp(Box::new(sftp::Sftp::new())),
+                    Inner::Sftp => Reading::Sftp(Box::default()),
                     Inner::Scp(direction) => Reading::Scp(Box::new(scp::Scp::new(direction))),
                 };
                 if wants_reply {
                     channel.replies.theirs();
                 }
-                channel.to_target(payload, &mut self.actions);
+                channel.tell_target(payload, &mut self.actions);
             }
             Some(Pending::Request(payload, wants_reply)) => {
                 if wants_reply {
@@ -378,7 +378,7 @@ impl Conversation {
                 } else {
                     b"auth-agent@openssh.com"
                 };
-                channel.to_target(payload, &mut self.actions);
+                channel.tell_target(payload, &mut self.actions);
                 self.listening.push((kind.to_vec(), ask));
             }
             Some(Pending::Up(length)) => {
@@ -415,7 +415,7 @@ impl Conversation {
                 if let (true, Some(agent)) = (wants_reply, channel.agent) {
                     let failure = message::of_channel(FAILURE, agent).into();
                     for said in channel.replies.ours(vec![failure]) {
-                        channel.to_agent(said, &mut self.actions);
+                        channel.tell_agent(said, &mut self.actions);
                     }
                 }
             }

@@ -123,7 +123,7 @@ impl Channel {
         actions.extend(out.into_iter().map(Action::ToAgent));
     }
 
-    pub(super) fn to_agent(&mut self, payload: Bytes, actions: &mut Vec<Action>) {
+    pub(super) fn tell_agent(&mut self, payload: Bytes, actions: &mut Vec<Action>) {
         let mut out = Vec::new();
         match &mut self.down {
             Some(down) => down.message(payload, &mut out),
@@ -132,7 +132,7 @@ impl Channel {
         actions.extend(out.into_iter().map(Action::ToAgent));
     }
 
-    pub(super) fn to_target(&mut self, payload: Bytes, actions: &mut Vec<Action>) {
+    pub(super) fn tell_target(&mut self, payload: Bytes, actions: &mut Vec<Action>) {
         let mut out = Vec::new();
         match &mut self.up {
             Some(up) => up.message(payload, &mut out),
@@ -146,7 +146,7 @@ impl Channel {
             && !std::mem::replace(&mut self.told_target, true)
         {
             let close = message::of_channel(message::CLOSE, number);
-            self.to_target(close.into(), actions);
+            self.tell_target(close.into(), actions);
         }
     }
 
@@ -155,7 +155,7 @@ impl Channel {
             && !std::mem::replace(&mut self.told_agent, true)
         {
             let close = message::of_channel(message::CLOSE, number);
-            self.to_agent(close.into(), actions);
+            self.tell_agent(close.into(), actions);
         }
     }
 
@@ -167,12 +167,12 @@ impl Channel {
         if wants_reply {
             let said = self.replies.ours(vec![message::of_channel(message::SUCCESS, agent).into()]);
             for one in said {
-                self.to_agent(one, actions);
+                self.tell_agent(one, actions);
             }
         }
         self.say(why, actions);
-        self.to_agent(message::exit_status(agent, REFUSED).into(), actions);
-        self.to_agent(message::of_channel(message::EOF, agent).into(), actions);
+        self.tell_agent(message::exit_status(agent, REFUSED).into(), actions);
+        self.tell_agent(message::of_channel(message::EOF, agent).into(), actions);
         self.close_agent(actions);
         self.close_target(actions);
     }

@@ -50,13 +50,13 @@ impl Channel {
 
     fn pass_down(&mut self, length: usize, actions: &mut Vec<Action>) {
         let bytes = self.down_rest.split_to(length.min(self.down_rest.len()));
-        self.add_down(bytes, actions);
+        self.add_down(&bytes, actions);
     }
 
-    fn add_down(&mut self, bytes: Bytes, actions: &mut Vec<Action>) {
+    fn add_down(&mut self, bytes: &Bytes, actions: &mut Vec<Action>) {
         let mut out = Vec::new();
         if let Some(down) = &mut self.down {
-            down.data(None, &bytes, None, &mut out);
+            down.data(None, bytes, None, &mut out);
         }
         actions.extend(out.into_iter().map(Action::ToAgent));
     }
@@ -94,7 +94,7 @@ impl Channel {
             Reading::Sftp(sftp) => sftp.refused(why),
             Reading::Scp(scp) => {
                 let scp::Refused { to_client, to_server } = scp.refused(why);
-                self.add_down(to_client.into(), actions);
+                self.add_down(&to_client.into(), actions);
                 let mut out = Vec::new();
                 if let Some(up) = &mut self.up {
                     up.data(None, &to_server.into(), None, &mut out);
@@ -149,7 +149,7 @@ impl Channel {
                 let step = step.map_err(|broken| Violation::Inside(broken.to_string()))?;
                 let moved = step.pass > 0 || !step.insert.is_empty();
                 self.pass_down(step.pass, actions);
-                self.add_down(step.insert.into(), actions);
+                self.add_down(&step.insert.into(), actions);
                 self.tell_sftp(events, actions);
                 Ok(if moved || step.need == 0 && !self.down_rest.is_empty() {
                     Step::Moved

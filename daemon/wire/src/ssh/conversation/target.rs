@@ -18,7 +18,7 @@ use super::{
 };
 
 impl Conversation {
-    pub(super) fn from_target(&mut self, payload: Bytes) -> Result<(), Violation> {
+    pub(super) fn hear_target(&mut self, payload: Bytes) -> Result<(), Violation> {
         let mut read = Reader::new(&payload);
         let number = read.u8()?;
         match number {
@@ -145,7 +145,7 @@ impl Conversation {
                 };
                 for one in said {
                     if !channel.told_agent {
-                        channel.to_agent(one, actions);
+                        channel.tell_agent(one, actions);
                     }
                 }
             }
@@ -173,7 +173,7 @@ impl Conversation {
                 }
             }
             EOF if channel.told_agent => {}
-            EOF => channel.to_agent(payload, actions),
+            EOF => channel.tell_agent(payload, actions),
             CLOSE => {
                 channel.target_closed = true;
                 if let Some(ask) = channel.ask.take() {
@@ -197,7 +197,7 @@ impl Conversation {
                     _ => {}
                 }
                 if !channel.told_agent {
-                    channel.to_agent(payload, actions);
+                    channel.tell_agent(payload, actions);
                 }
             }
             number => return Err(Violation::Misplaced { number, place: "on a channel" }),

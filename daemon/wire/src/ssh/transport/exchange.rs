@@ -96,7 +96,7 @@ impl Asked {
                 (Some(Zeroizing::new(secret.as_ref().to_vec())), point)
             }
         };
-        Secret::new(self.method, self.private, point, first)
+        Secret::new(self.method, self.private, point, first.as_ref())
     }
 }
 
@@ -115,7 +115,7 @@ pub(crate) fn answer(method: Method, asked: &[u8]) -> Result<(Vec<u8>, Secret), 
         point = rest;
     }
     public.put(own.as_ref());
-    Ok((public, Secret::new(method, private, point, first)?))
+    Ok((public, Secret::new(method, private, point, first.as_ref())?))
 }
 
 impl Secret {
@@ -123,7 +123,7 @@ impl Secret {
         method: Method,
         private: EphemeralPrivateKey,
         point: &[u8],
-        first: Option<Zeroizing<Vec<u8>>>,
+        first: Option<&Zeroizing<Vec<u8>>>,
     ) -> Result<Self, Violation> {
         let point = UnparsedPublicKey::new(method.curve(), point);
         let encoded = agreement::agree_ephemeral(private, point, FAILED, |shared| {
@@ -132,7 +132,7 @@ impl Secret {
                 return Err(FAILED);
             }
             let mut encoded = Zeroizing::new(Vec::new());
-            match &first {
+            match first {
                 None => encoded.put_mpint(shared),
                 Some(first) => {
                     let both = Zeroizing::new([first.as_slice(), shared].concat());
