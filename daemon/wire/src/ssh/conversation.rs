@@ -250,6 +250,3 @@ fn listened(payload: &[u8]) -> Vec<u8> {
     };
     read().unwrap_or_default()
 }
-
-#[cfg(test)]
-mod tests;
