@@ -19,6 +19,7 @@ mod evidence;
 mod exceptions;
 mod export;
 mod following;
+mod held;
 mod holds;
 mod identity;
 mod inspect;

@@ -113,8 +113,9 @@ pub(crate) fn run(config: &Config, what: &Trust, json: bool) -> Result<bool> {
             authority => show(&authority?, folder, json).map(|()| true),
         },
         Trust::Create => {
+            let authority = open_or_create()?;
             SshAuthority::open_or_create(folder)?;
-            show(&open_or_create()?, folder, json).map(|()| true)
+            show(&authority, folder, json).map(|()| true)
         }
         Trust::Install(Whose { user: None }) => {
             let authority = open_or_create()?;

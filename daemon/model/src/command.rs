@@ -80,6 +80,26 @@ pub enum CommandKind {
 }
 
 impl CommandKind {
+    /// Whether it is of a database: relations and columns are nothing that other commands name, and
+    /// files nothing that these do.
+    pub fn is_sql(self) -> bool {
+        match self {
+            Self::Query
+            | Self::Prepare
+            | Self::Bind
+            | Self::Execute
+            | Self::Fetch
+            | Self::Cancel
+            | Self::Call => true,
+            Self::Exec
+            | Self::Shell
+            | Self::Subsystem
+            | Self::Sftp
+            | Self::Copy
+            | Self::Forward => false,
+        }
+    }
+
     /// The name that the log uses.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -5,8 +5,8 @@
 //! does.
 
 use chaperone_model::{
-    Access, AgentName, BY_NAME, Column, Doubt, QualifiedName, Relation, Rung, Statement,
-    TargetName, UNREADABLE, VersionSource,
+    Access, AgentName, BY_NAME, Column, CommandKind, Doubt, QualifiedName, Relation, Rung,
+    Statement, TargetName, UNREADABLE, VersionSource,
 };
 use semver::{Prerelease, Version, VersionReq};
 use wildmatch::WildMatch;
@@ -200,16 +200,32 @@ fn is_whole(statement: &Statement, relation: &Relation) -> bool {
 impl When {
     /// Whether it may apply.
     pub(crate) fn may_match(&self, asked: &Asked<'_>, statement: &Statement) -> bool {
-        self.of_session(asked) > Match::No
+        self.is_of(asked.kind)
+            && self.of_session(asked) > Match::No
             && self.of_moment(asked.moment, asked.rate)
             && self.may_match_statement(statement, asked.search_path)
     }
 
     /// Whether it certainly applies.
     pub(crate) fn surely_matches(&self, asked: &Asked<'_>, statement: &Statement) -> bool {
-        self.of_session(asked) == Match::Surely
+        self.is_of(asked.kind)
+            && self.of_session(asked) == Match::Surely
             && self.of_moment(asked.moment, asked.rate)
             && self.surely_matches_statement(statement, asked.search_path)
+    }
+
+    /// Whether it speaks of such commands at all.
+    fn is_of(&self, kind: CommandKind) -> bool {
+        if kind.is_sql() {
+            self.paths.is_empty()
+        } else {
+            self.databases.is_empty()
+                && self.relations.is_empty()
+                && self.columns.is_empty()
+                && self.functions.is_empty()
+                && self.selective.is_none()
+                && self.cascade.is_none()
+        }
     }
 
     /// Whether it may apply to a session as a whole.
@@ -374,10 +390,7 @@ impl When {
                 || shown
                     && !statement.paths.is_empty()
                     && statement.paths.iter().all(|one| {
-                        touches(one.access)
-                            // Another name for it may be in there.
-                            && !one.path.split('/').any(|part| part == "..")
-                            && self.paths.iter().any(|glob| glob.matches(&one.path))
+                        touches(one.access) && self.paths.iter().any(|glob| glob.matches(&one.path))
                     }))
             && (self.functions.is_empty()
                 || !statement.functions.is_empty()

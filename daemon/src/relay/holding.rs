@@ -10,10 +10,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use chaperone_control::Hold;
 use chaperone_model::{
-    CommandStatus, Digest, HoldEnd, HoldEnded, HoldOpened, Outcome, Record, Ref, Rung, Seq,
-    Statement, Timestamp,
+    CommandStatus, HoldEnd, HoldEnded, Outcome, Record, Rung, Seq, Statement, Timestamp,
 };
 use chaperone_policy::{
     Permit, Terms, Wait,
@@ -29,8 +27,9 @@ use super::{
     masking::Said,
 };
 use crate::{
-    approvals::{WhyNot, Word, after},
+    approvals::{WhyNot, Word},
     clock,
+    held::Held,
 };
 
 /// The statement waits for a person, or an approver's word is awaited by the agent itself.
@@ -69,30 +68,23 @@ impl Relay<'_> {
     /// The command waits for a person: that is recorded, and told to both. Nothing of it was sent.
     pub(super) fn hold(&mut self, pending: Pending, terms: Arc<Terms>, binding: Binding) {
         let at = clock::wall();
-        let deadline = after(at, terms.deadline);
         let verdict = chaperone_model::VerdictKind::Hold;
         let lifted = pending.said.lifted.clone();
         let intent =
             self.intent(pending.command.clone(), verdict, terms.rule.clone(), lifted.clone());
         let guesses: Vec<String> =
             pending.said.held.iter().map(|held| held.guess.sentence()).collect();
-        let quorum: u32 = terms.panels().map(|(_, quorum)| quorum).sum();
-        let approvers: Vec<String> = terms
-            .panels()
-            .map(|(approvers, quorum)| {
-                let names: Vec<_> = approvers.iter().map(ToString::to_string).collect();
-                format!("{quorum} of {}", names.join(", "))
-            })
-            .collect();
-        let opened = HoldOpened {
+        let held = Held {
+            session: self.session,
+            account: &self.deciding.account,
+            terms: &terms,
+            command: &pending.command,
             at,
-            hold: Ref::InBatch(0),
-            approvers: approvers.join(" and "),
-            quorum,
-            deadline,
-            wait: wait(terms.wait),
-            digest: Digest(binding.digest),
+            in_transaction: self.conversation.in_transaction(),
+            guesses: &guesses,
         };
+        let opened = held.opened(binding.digest);
+        let (askers, deadline) = (held.askers(), held.deadline());
         // Committed here: it is known under its number, and its flush can wait for the approval's.
         let records = vec![Record::Intent(intent), Record::HoldOpened(opened)];
         let mut receipts = match self.shared.log.commit(records) {
@@ -103,45 +95,11 @@ impl Relay<'_> {
         let Some(hold) = receipts.first().map(chaperone_audit::Receipt::seq) else { return };
         self.session.commands.add(1);
         self.shared.counters.held.up();
-        let identity = &self.session.identity;
-        let account = &self.deciding.account;
-        let shown = Hold {
-            id: hold,
-            since: at,
-            deadline,
-            wait: wait(terms.wait).into(),
-            agent: identity.agent.to_string(),
-            version: identity.version.as_ref().map(|version| version.text.clone()),
-            run: identity.run.name.to_string(),
-            lineage: identity.lineage_line(),
-            doubts: identity.doubts.iter().map(ToString::to_string).collect(),
-            session: self.session.id,
-            in_transaction: self.conversation.in_transaction(),
-            target: self.session.target.to_string(),
-            database: account.database.clone(),
-            user: account.user.clone(),
-            rule: terms.rule.to_string(),
-            approvers,
-            quorum,
-            approved_by: Vec::new(),
-            lasts: lasts(&terms),
-            statement: pending.command.text.clone(),
-            laid_out: None,
-            parameters: pending.command.parameters.clone(),
-            reading: pending.command.reading.as_deref().cloned(),
-            guesses: guesses.clone(),
-            inspection: None,
-            before: Vec::new(),
-        };
-        let uids = identity.lineage.iter().flat_map(|p| [Some(p.uid), p.login_uid]).flatten();
+        let shown = held.shown(hold);
+        let database = self.deciding.account.database.as_deref();
         let digest = binding.digest;
-        let ballot = Ballot::new(terms.clone(), binding.clone(), uids.collect());
-        let word = self.shared.approvals.open(
-            shown,
-            self.session.place(account.database.as_deref()),
-            ballot,
-            binding,
-        );
+        let ballot = Ballot::new(terms.clone(), binding.clone(), askers);
+        let word = self.shared.approvals.open(shown, self.session.place(database), ballot, binding);
         if let Some(text) = pending.command.text.clone() {
             let (local, shared) = (self.session.local.clone(), self.shared.clone());
             tokio::task::spawn_local(async move {
@@ -387,13 +345,6 @@ pub(super) fn come_again(hold: Seq, terms: &Terms, command: &chaperone_model::Co
 
 fn ended(hold: Seq, how: HoldEnd, detail: Option<String>) -> Record {
     Record::HoldEnded(HoldEnded { at: clock::wall(), hold, how, detail })
-}
-
-fn wait(wait: Wait) -> &'static str {
-    match wait {
-        Wait::Stay => "stay",
-        Wait::Retry => "retry",
-    }
 }
 
 pub(crate) fn lasts(terms: &Terms) -> String {

@@ -4,10 +4,9 @@
 use std::{pin::Pin, rc::Rc, sync::Arc};
 
 use chaperone_audit::{AuditError, Receipt};
-use chaperone_control::Hold;
 use chaperone_model::{
-    Access, Command, CommandKind, HoldEnd, HoldEnded, HoldOpened, Intent, Reading, Record, Ref,
-    Rung, Seq, Statement, VerdictKind,
+    Access, Command, CommandKind, HoldEnd, HoldEnded, Intent, PathUse, Reading, Record, Rung, Seq,
+    Statement, VerdictKind,
 };
 use chaperone_policy::{
     Asked, Decision, Permit, Terms, Verdict, Wait,
@@ -18,9 +17,10 @@ use serde_json::json;
 use sha2::Digest as _;
 
 use crate::{
-    approvals::{WhyNot, Word, after},
+    approvals::{WhyNot, Word},
     clock,
-    relay::{Account, lasts, show},
+    held::Held,
+    relay::{Account, show},
     session::Session,
     summary,
 };
@@ -96,8 +96,10 @@ fn read(ask: &Ask, parent: Parent) -> Read {
             statement.paths = operation
                 .paths()
                 .into_iter()
-                .map(|(path, access)| chaperone_model::PathUse { path: text(path), access })
+                .map(|(path, access)| PathUse { path: text(path), access })
                 .collect();
+            // Another file than it seems to be.
+            statement.opaque |= statement.paths.iter().any(|one| !is_plain(&one.path));
             (CommandKind::Sftp, operation.to_string(), statement)
         }
         Wanted::Copy { operation, .. } => {
@@ -109,7 +111,9 @@ fn read(ask: &Ask, parent: Parent) -> Read {
             };
             let access = if puts { Access::Write } else { Access::Read };
             let path = text(&operation.path);
-            statement.paths.push(chaperone_model::PathUse { path, access });
+            statement.paths.push(PathUse { path, access });
+            // Where it begins, the command line says.
+            statement.opaque = true;
             (CommandKind::Copy, operation.to_string(), statement)
         }
         Wanted::Forward { host, port } => (
@@ -159,8 +163,18 @@ fn read(ask: &Ask, parent: Parent) -> Read {
     command.parameters = (!about.is_empty()).then(|| serde_json::Value::from(about).to_string());
     command.reading = Some(Arc::new(Reading { statements: vec![statement], disagreement: None }));
     let mut hash = sha2::Sha256::new();
-    hash.update(format!("{:?}\0{:?}", ask.wanted, ask.environment));
+    // A program can do more where it has a terminal.
+    let has_terminal = ask.terminal.is_some();
+    hash.update(format!("{:?}\0{:?}\0{has_terminal}", ask.wanted, ask.environment));
     Read { command, inner, digest: hash.finalize().into() }
+}
+
+/// Whether a path names its file from the root on, and by each step.
+fn is_plain(path: &str) -> bool {
+    let steps = path.strip_prefix('/').map(|steps| steps.strip_suffix('/').unwrap_or(steps));
+    steps.is_some_and(|steps| {
+        path == "/" || steps.split('/').all(|step| !["", ".", ".."].contains(&step))
+    })
 }
 
 /// Whether a line runs the legacy scp protocol, and nothing else.
@@ -357,17 +371,17 @@ async fn hold<'a>(
         return refuse(session, ask, command, terms.rule.clone(), &come_again(waiting)).await;
     }
     let at = clock::wall();
-    let deadline = after(at, terms.deadline);
     let rung = command.reading.as_deref().map_or(Rung::Destructive, Reading::rung);
-    let opened = HoldOpened {
+    let waits = Held {
+        session,
+        account,
+        terms: &terms,
+        command: &command,
         at,
-        hold: Ref::InBatch(0),
-        approvers: terms.approver_lines().join(" and "),
-        quorum: terms.quorum_of_all(),
-        deadline,
-        wait: terms.wait.as_str(),
-        digest: chaperone_model::Digest(binding.digest),
+        in_transaction: false,
+        guesses: &[],
     };
+    let opened = waits.opened(binding.digest);
     let record = intent(session, command.clone(), VerdictKind::Hold, terms.rule.clone());
     let records = vec![Record::Intent(record), Record::HoldOpened(opened)];
     let receipts = match commit(session, records, rung).await {
@@ -379,37 +393,9 @@ async fn hold<'a>(
     };
     session.commands.add(1);
     shared.counters.held.up();
-    let identity = &session.identity;
-    let waiting = Hold {
-        id: hold,
-        since: at,
-        deadline,
-        wait: terms.wait.as_str().into(),
-        agent: identity.agent.to_string(),
-        version: identity.version.as_ref().map(|version| version.text.clone()),
-        run: identity.run.name.to_string(),
-        lineage: identity.lineage_line(),
-        doubts: identity.doubts.iter().map(ToString::to_string).collect(),
-        session: session.id,
-        in_transaction: false,
-        target: session.target.to_string(),
-        database: None,
-        user: account.user.clone(),
-        rule: terms.rule.to_string(),
-        approvers: terms.approver_lines(),
-        quorum: terms.quorum_of_all(),
-        approved_by: Vec::new(),
-        lasts: lasts(&terms),
-        statement: command.text.clone(),
-        laid_out: None,
-        parameters: command.parameters.clone(),
-        reading: command.reading.as_deref().cloned(),
-        guesses: Vec::new(),
-        inspection: None,
-        before: Vec::new(),
-    };
-    let uids = identity.lineage.iter().flat_map(|p| [Some(p.uid), p.login_uid]).flatten();
-    let ballot = Ballot::new(terms.clone(), binding.clone(), uids.collect());
+    let waiting = waits.shown(hold);
+    let uids = waits.askers();
+    let ballot = Ballot::new(terms.clone(), binding.clone(), uids);
     let word = shared.approvals.open(waiting, session.place(None), ballot, binding);
     if terms.wait == Wait::Retry {
         let why = come_again(hold);
@@ -419,7 +405,7 @@ async fn hold<'a>(
     let notice = format!(
         "chaperone holds this until a person approves it (id {}); it is refused at {}.\n",
         hold.0,
-        show(deadline)
+        show(waits.deadline())
     );
     let then = Box::pin(async move {
         let word =
@@ -489,6 +475,23 @@ fn class(command: &Command) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_plain_where_it_has_one_name_alone() {
+        for (path, plain) in [
+            ("/etc/passwd", true),
+            ("/etc/", true),
+            ("/", true),
+            ("etc/passwd", false),
+            ("/tmp/../etc/passwd", false),
+            ("/etc//passwd", false),
+            ("/./etc", false),
+            ("", false),
+            ("..", false),
+        ] {
+            assert_eq!(is_plain(path), plain, "{path}");
+        }
+    }
 
     #[test]
     fn legacy_scp_is_known_by_its_line_alone() {

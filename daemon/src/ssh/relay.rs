@@ -6,7 +6,6 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::Poll,
-    time::Duration,
 };
 
 use chaperone_audit::Receipt;
@@ -39,6 +38,8 @@ const HIGH: usize = 512 * 1024;
 const WAITING: usize = 256;
 /// Things that were refused because they are not known, and are recorded.
 const UNKNOWN: u32 = 16;
+
+const STOPPING: &str = "the daemon is stopping";
 
 type Waiting<'a> = Pin<Box<dyn Future<Output = Decided<'a>> + 'a>>;
 
@@ -122,7 +123,15 @@ impl<'a> Relay<'a> {
 
     async fn relay(&mut self) -> End {
         let shared = self.session.shared.clone();
-        let mut stage = shared.stage.clone();
+        let reached = |least: Stage| {
+            let mut stage = shared.stage.clone();
+            // The sender lives as long as the daemon.
+            Box::pin(async move {
+                let _ = stage.wait_for(|stage| *stage >= least).await;
+            })
+        };
+        let (mut draining, mut ending) = (reached(Stage::Draining), reached(Stage::Ending));
+        let mut drains = false;
         let over = self.session.bounds(&self.account).session;
         let (most, rule) = over.map_or((None, None), |(most, rule)| (Some(most), Some(rule)));
         let mut over = Box::pin(async move {
@@ -137,9 +146,11 @@ impl<'a> Relay<'a> {
         }
         loop {
             let (up, down) = (self.target.transport.out().len(), self.agent.transport.out().len());
-            let reads_agent =
-                up < HIGH && !self.target.transport.is_exchanging() && self.waiting.len() < WAITING;
-            let reads_target = down < HIGH && !self.agent.transport.is_exchanging();
+            let (agent, target) = (&self.agent.transport, &self.target.transport);
+            // Keys that are exchanged with an end wait for what it sends, whatever the other does.
+            let reads_agent = agent.is_exchanging()
+                || up < HIGH && !target.is_exchanging() && self.waiting.len() < WAITING;
+            let reads_target = target.is_exchanging() || down < HIGH && !agent.is_exchanging();
             self.agent.input.reserve(READ);
             self.target.input.reserve(READ);
             let (agent, target, waiting) = (&mut self.agent, &mut self.target, &mut self.waiting);
@@ -163,15 +174,13 @@ impl<'a> Relay<'a> {
                     Err(error) => Err(End::new(Closing::Target, BY_APPLICATION, format!("the connection to the target was lost: {error}"))),
                 },
                 decided = next(waiting), if !waiting.is_empty() => Ok(Some(decided)),
-                changed = stage.wait_for(|stage| *stage >= Stage::Draining) => {
-                    let ending = changed.is_ok_and(|stage| *stage >= Stage::Ending);
-                    if ending || self.conversation.is_quiet() {
-                        Err(End::new(Closing::Daemon, BY_APPLICATION, "the daemon is stopping"))
-                    } else {
-                        tokio::time::sleep(Duration::from_millis(20)).await;
-                        Ok(None)
-                    }
-                },
+                () = &mut draining, if !drains => {
+                    drains = true;
+                    Ok(None)
+                }
+                () = &mut ending => {
+                    Err(End::new(Closing::Daemon, BY_APPLICATION, STOPPING))
+                }
                 () = &mut over => {
                     let rule = rule.as_deref().unwrap_or("?");
                     Err(End::new(Closing::Daemon, BY_APPLICATION, format!("the session is as long as it may be (rule: {rule})")))
@@ -185,20 +194,26 @@ impl<'a> Relay<'a> {
             if let Err(end) = step.and_then(|()| self.read_both()) {
                 return end;
             }
+            if drains && self.conversation.is_quiet() {
+                return End::new(Closing::Daemon, BY_APPLICATION, STOPPING);
+            }
         }
     }
 
     /// Takes what has come from both ends.
     fn read_both(&mut self) -> Result<(), End> {
+        // Before what the client sent is looked at: what it ran before that has been told by then.
+        if !self.agent.input.is_empty()
+            && let Some(refusal) = self.session.moved()
+        {
+            self.session.shared.counters.doubted.up();
+            return Err(End::new(Closing::Daemon, BY_APPLICATION, refusal.message));
+        }
         loop {
             let taken = self.agent.transport.take(&mut self.agent.input);
             match taken.map_err(|broken| self.client_violation(&broken))? {
                 Taken::Need => break,
                 Taken::Payload(payload) => {
-                    if let Some(refusal) = self.session.moved() {
-                        self.session.shared.counters.doubted.up();
-                        return Err(End::new(Closing::Daemon, BY_APPLICATION, refusal.message));
-                    }
                     let said = self.conversation.agent(payload.freeze());
                     said.map_err(|broken| self.client_violation(&broken))?;
                     self.act_all()?;

@@ -228,6 +228,20 @@ impl Host {
         agent::run(self.agent_command(uid, program, args), "")
     }
 
+    /// As [`Host::agent_with`], under another user id.
+    ///
+    /// # Errors
+    /// As [`Host::agent`].
+    pub fn other_with(
+        &self,
+        uid: u32,
+        program: &str,
+        args: &[&str],
+        input: &str,
+    ) -> Result<Finished> {
+        agent::run(self.agent_command(uid, program, args), input)
+    }
+
     /// Runs a program of the host's, which is no agent's.
     ///
     /// # Errors

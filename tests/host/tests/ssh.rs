@@ -25,6 +25,14 @@ struct Ssh {
     known_hosts: PathBuf,
 }
 
+/// What the server's account has.
+const PASSWORD: &str = "correct horse";
+
+fn hashed(password: &str) -> Result<String> {
+    let output = Command::new("openssl").args(["passwd", "-6", password]).output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
 fn call(program: &str, args: &[&str]) -> Result<()> {
     let output = Command::new(program).args(args).output()?;
     ensure!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
@@ -37,9 +45,15 @@ impl Ssh {
     }
 
     fn with(target: &str, rules: &str) -> Result<Self> {
+        let credential = "{ user = \"root\", key = \"file:{folder}/ssh/key\" }";
+        Self::set(&format!("{target}\ncredential = {credential}"), rules, "")
+    }
+
+    /// `sshd`: more lines of the server's configuration.
+    fn set(target: &str, rules: &str, sshd: &str) -> Result<Self> {
         let more = format!(
-            "[[target]]\nname = \"web\"\nprotocol = \"ssh\"\naddress = [\"SSH-ADDRESS:2222\"]\n{target}\n\
-             credential = {{ user = \"root\", key = \"file:{{folder}}/ssh/key\" }}\n{rules}"
+            "[[target]]\nname = \"web\"\nprotocol = \"ssh\"\naddress = [\"SSH-ADDRESS:2222\"]\n\
+             {target}\n{rules}"
         );
         let scene = Scene::default()
             .without_postgres()
@@ -52,7 +66,7 @@ impl Ssh {
         let folder = host.folder().join("ssh");
         fs::create_dir(&folder)?;
         let path = |name: &str| folder.join(name).display().to_string();
-        for name in ["key", "host"] {
+        for name in ["key", "host", "authority"] {
             call("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &path(name)])?;
         }
         fs::copy(path("key.pub"), path("authorized"))?;
@@ -63,17 +77,25 @@ impl Ssh {
         fs::write(
             path("config"),
             format!(
-                "ListenAddress {address}:2222\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
+                "{}\nListenAddress {address}:2222\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
                  StrictModes no\nUsePAM no\nPermitRootLogin yes\nPasswordAuthentication no\n\
                  AcceptEnv TOLD\nMaxSessions 50\nX11Forwarding no\n\
                  Subsystem sftp /usr/lib/openssh/sftp-server\n",
+                sshd.replace("{folder}", &host.folder().display().to_string()),
                 path("host"),
                 path("authorized"),
             ),
         )?;
         fs::create_dir_all("/run/sshd")?;
-        let mut command = Command::new("/usr/sbin/sshd");
-        command.args(["-D", "-e", "-f", &path("config")]);
+        let password = host.folder().join("password");
+        fs::write(&password, PASSWORD)?;
+        fs::set_permissions(&password, fs::Permissions::from_mode(0o600))?;
+        fs::write(path("shadow"), format!("root:{}:20000:0:99999:7:::\n", hashed(PASSWORD)?))?;
+        // With a password of its own, for its process alone.
+        let script = "mount --bind \"$1\" /etc/shadow && exec /usr/sbin/sshd -D -e -f \"$2\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]);
+        command.args([path("shadow"), path("config")]);
         command.stderr(fs::File::create(path("log"))?);
         let server = Process::start("sshd", &mut command, Signal::SIGTERM)?;
         wait_until("the SSH server", || std::net::TcpStream::connect((address, 2222)).is_ok())?;
@@ -358,4 +380,129 @@ fn p8_a_channel_that_is_not_read_stops_nobody_else() -> Result<()> {
     let peak = ssh.host.daemon_peak_kib()?;
     assert!(peak < 256 * 1024, "{peak} KiB");
     Ok(())
+}
+
+#[test]
+fn p6_the_target_is_opened_with_a_certificate_for_this_session_or_with_a_password() -> Result<()> {
+    let known = "host_keys = [\"{folder}/ssh/known\"]\n";
+    let authority = "credential = { user = \"*\", authority = \"file:{folder}/ssh/authority\" }";
+    let trusts = "TrustedUserCAKeys {folder}/ssh/authority.pub";
+    let ssh = Ssh::set(&format!("{known}{authority}"), "", trusts)?;
+    let place = format!("root@{}", ssh.host.address());
+    let done = ssh.agent("ssh", &["-p", "2222", &place, "whoami"])?;
+    assert_eq!(done.out, "root\n", "{done:?}\n{}", ssh.host.daemon_output());
+    let log = fs::read_to_string(ssh.host.folder().join("ssh/log"))?;
+    assert!(log.contains("ID cleaner@"), "{log}");
+    // The account is the one that was asked for.
+    let done = ssh.ssh(&["true"])?;
+    assert!(done.err.contains("does not let deploy in"), "{done:?}");
+
+    let password = "credential = { user = \"root\", password = \"file:{folder}/password\" }";
+    let ssh = Ssh::set(&format!("{known}{password}"), "", "PasswordAuthentication yes")?;
+    assert_eq!(ssh.ssh(&["whoami"])?.out, "root\n", "{}", ssh.host.daemon_output());
+    let log = fs::read_to_string(ssh.host.folder().join("ssh/log"))?;
+    assert!(log.contains("Accepted password for root"), "{log}");
+    Ok(())
+}
+
+#[test]
+fn p4_where_the_daemon_has_no_credential_the_agents_password_is_passed_on() -> Result<()> {
+    let ssh = Ssh::set("host_keys = [\"{folder}/ssh/known\"]", "", "PasswordAuthentication yes")?;
+    let ask = ssh.host.folder().join("ask");
+    for (password, works) in [(PASSWORD, true), ("wrong", false)] {
+        fs::write(&ask, format!("#!/bin/sh\necho '{password}'\n"))?;
+        fs::set_permissions(&ask, fs::Permissions::from_mode(0o755))?;
+        let mut args = vec![
+            "SSH_ASKPASS_REQUIRE=force".to_owned(),
+            format!("SSH_ASKPASS={}", ask.display()),
+            "ssh".to_owned(),
+        ];
+        args.extend(ssh.options().into_iter().map(|option| option.replace("=yes", "=no")));
+        args.extend(["-p".into(), "2222".into(), format!("root@{}", ssh.host.address())]);
+        args.push("echo in".into());
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let done = ssh.host.other(UID, "env", &args)?;
+        assert_eq!(done.out == "in\n", works, "{done:?}\n{}", ssh.host.daemon_output());
+    }
+    let sessions = ssh.host.closed_sessions()?;
+    assert!(sessions.iter().any(|session| session.to_string().contains("relayed")), "{sessions:?}");
+    Ok(())
+}
+
+#[test]
+fn p2_rules_speak_of_paths_and_another_name_of_a_file_does_not_get_round_them() -> Result<()> {
+    let ssh =
+        Ssh::start("[[rule]]\nname = \"kept\"\nwhen = { path = \"*/kept/*\" }\nthen = \"deny\"")?;
+    let folder = ssh.host.folder().join("files");
+    for name in ["", "kept", "open"] {
+        fs::create_dir(folder.join(name))?;
+        writable(&folder.join(name))?;
+        fs::write(folder.join(name).join("a"), "secret")?;
+    }
+    let place = |path: &str| format!("{}:{}", ssh.place(), folder.join(path).display());
+    for (way, from, passes) in [
+        ("-s", "open/a", true),
+        ("-s", "kept/a", false),
+        // What is behind these only the server knows.
+        ("-s", "open/../open/a", false),
+        ("-O", "kept/a", false),
+    ] {
+        let back = folder.join("back");
+        let _ = fs::remove_file(&back);
+        let to = back.display().to_string();
+        let done = ssh.agent("scp", &[way, "-P", "2222", &place(from), &to])?;
+        assert_eq!(back.exists(), passes, "{way} {from}: {done:?}");
+        assert_eq!(done.code == Some(0), passes, "{way} {from}: {done:?}");
+    }
+    // Rules of databases are not of this.
+    let ssh =
+        Ssh::start("[[rule]]\nname = \"tables\"\nwhen = { relation = \"*\" }\nthen = \"deny\"")?;
+    let done = ssh.ssh(&["echo in"])?;
+    assert_eq!(done.out, "in\n", "{done:?}");
+    Ok(())
+}
+
+#[test]
+fn p4_keys_are_exchanged_anew_in_the_middle_of_a_transfer() -> Result<()> {
+    // The server asks for it as often as the client, so that both exchange keys at the same time.
+    let known = "host_keys = [\"{folder}/ssh/known\"]";
+    let key = "credential = { user = \"root\", key = \"file:{folder}/ssh/key\" }";
+    let ssh = Ssh::set(&format!("{known}\n{key}"), "", "RekeyLimit 1M")?;
+    let line = "head -c 60000000 /dev/zero | tr '\\0' 'x'; cat | wc -c";
+    let input = "y".repeat(20_000_000);
+    let place = ssh.place();
+    let mut args = ssh.options();
+    args.extend(["-o", "RekeyLimit=1M", "-C", "-p", "2222", &place, line].map(str::to_owned));
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = ssh.host.other_with(UID, "ssh", &args, &input)?;
+    assert_eq!(done.code, Some(0), "{}", done.err);
+    assert_eq!(done.out.len(), 60_000_000 + "20000000\n".len());
+    assert!(done.out.ends_with("x20000000\n"));
+    Ok(())
+}
+
+#[test]
+fn p8_a_peer_that_is_no_ssh_client_costs_its_connection_alone() -> Result<()> {
+    let ssh = Ssh::start("")?;
+    let program = r#"
+import socket, sys
+def say(bytes):
+    s = socket.create_connection((sys.argv[1], 2222)); s.settimeout(20)
+    try:
+        s.sendall(bytes)
+        while s.recv(65536): pass
+    except (BrokenPipeError, ConnectionResetError): pass
+say(b"GET / HTTP/1.1\r\n\r\n")
+say(b"x" * 100000)
+say(b"SSH-2.0-x\r\n" + b"\xff" * 1000)
+say(b"SSH-2.0-x\r\n" + b"\x00\x00\x00\x0c\x0a\x15" + b"\x00" * 10)
+print("done")
+"#;
+    let address = ssh.host.address().to_string();
+    let done = ssh.host.other(UID, "/usr/bin/python3", &["-c", program, &address])?;
+    assert_eq!(done.out, "done\n", "{done:?}");
+    assert_eq!(ssh.ssh(&["echo still"])?.out, "still\n");
+    wait_until("the violations", || {
+        ssh.host.counter("client_violations").is_ok_and(|count| count == 4)
+    })
 }

@@ -20,13 +20,14 @@ as_agent() {
          env -i PATH=/usr/bin:/bin HOME=/home/tester PGHOST="$ADDRESS" PGUSER=postgres PGDATABASE=postgres "$@")
 }
 mount --make-rprivate /
-mkdir -p "$FOLDER/copy/certs" "$FOLDER/copy/local" "$FOLDER/copy/hooks" "$FOLDER/copy/home"
+mkdir -p "$FOLDER/copy/ssh" "$FOLDER/copy/certs" "$FOLDER/copy/local" "$FOLDER/copy/hooks" "$FOLDER/copy/home"
 find /etc/ssl/certs -maxdepth 1 -name 'ISRG*' -exec cp -a {} "$FOLDER/copy/certs" \;
 printf 'mozilla/ISRG_Root_X1.crt\n' > "$FOLDER/copy/ca-certificates.conf"
 cp /etc/passwd "$FOLDER/copy/passwd"
 echo "tester:x:$AGENT:$AGENT::/home/tester:/bin/sh" >> "$FOLDER/copy/passwd"
 mount --bind "$FOLDER/copy/certs" /etc/ssl/certs
 mount --bind "$FOLDER/copy/local" /usr/local/share/ca-certificates
+mount --bind "$FOLDER/copy/ssh" /etc/ssh
 mount --bind "$FOLDER/copy/hooks" /etc/ca-certificates/update.d
 mount --bind "$FOLDER/copy/ca-certificates.conf" /etc/ca-certificates.conf
 mount --bind "$FOLDER/copy/passwd" /etc/passwd
@@ -55,7 +56,7 @@ fn machine() -> Result<String> {
     let output = Command::new("bash")
         .args([
             "-c",
-            "ls -la --time-style=full-iso /etc/ssl/certs /usr/local/share/ca-certificates /home; \
+            "ls -la --time-style=full-iso /etc/ssl/certs /usr/local/share/ca-certificates /etc/ssh /home; \
              cat /etc/ssl/certs/ca-certificates.crt /etc/passwd | sha256sum",
         ])
         .output()?;
@@ -117,6 +118,7 @@ update-ca-certificates > /dev/null
 echo "before: $(verified) $(python_works) $(psql_works | grep -o 'certificate verify failed')"
 chaperone trust install | grep '^system'
 echo "installed: $(verified) $(python_works) $(psql_works)"
+echo "ssh: $(grep -c "^@cert-authority \* ssh-ed25519 " /etc/ssh/ssh_known_hosts)"
 # Made anew under the same name, it is known at once.
 mv "$(dirname "$AUTHORITY")" "$FOLDER/kept"; chaperone trust create > /dev/null
 chaperone trust show | grep '^system' || true
@@ -127,6 +129,7 @@ echo "and back: $(verified) $(psql_works)"
 chaperone trust remove
 echo "removed: $(verified) $(python_works) $(psql_works | grep -o 'certificate verify failed')"
 find /usr/local/share/ca-certificates /etc/ssl/certs -name 'chaperone*'
+find /etc/ssh -type f
 chaperone trust remove
 "#,
     )?;
@@ -137,6 +140,7 @@ chaperone trust remove
             "before: no CERTIFICATE_VERIFY_FAILED certificate verify failed",
             "system       trusts it",
             "installed: yes python psql",
+            "ssh: 1",
             "system       does not trust it: `chaperone trust install`",
             "system       trusts it",
             "anew: yes",

@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::{Violation, codec::Reader, message, scp, sftp};
+use super::{Violation, message, scp, sftp};
 use channel::{Channel, Pending};
 pub use wanted::{Action, Ask, Exit, Inner, Stream, Terminal, Wanted};
 
@@ -40,12 +40,23 @@ pub struct Conversation {
     replies: Replies,
     /// Messages of that kind that wait for the decision on one before them.
     deferred: VecDeque<Bytes>,
-    deciding: Option<(u64, Bytes, bool)>,
+    deciding: Option<(Listening, Bytes, bool)>,
     /// Questions of the target's to the agent's client that passed.
     owed_to_target: usize,
-    /// Ports and sockets that the target listens on for the agent, by the command that asked for it.
-    listening: Vec<(Vec<u8>, u64)>,
+    /// What the target may open channels for, and the command that asked for it.
+    listening: Vec<(Listening, u64)>,
     actions: Vec<Action>,
+}
+
+/// What a target opens channels for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Listening {
+    /// An address and a port, as they stand in the request.
+    Tcp(Vec<u8>),
+    /// A socket's path, in the same way.
+    Socket(Vec<u8>),
+    X11,
+    Agent,
 }
 
 /// Where a command waits.
@@ -136,8 +147,10 @@ impl Conversation {
             None => Ok(()),
             Some(Place::Channel(key)) => self.allowed_on(key, ask, inner),
             Some(Place::Connection) => {
-                let Some((_, payload, wants_reply)) = self.deciding.take() else { return Ok(()) };
-                self.listening.push((listened(&payload), ask));
+                let Some((listens, payload, wants_reply)) = self.deciding.take() else {
+                    return Ok(());
+                };
+                self.listening.push((listens, ask));
                 if wants_reply {
                     self.replies.theirs();
                 }
@@ -240,13 +253,5 @@ impl Conversation {
     }
 }
 
-/// What a listening request and the channels that come of it have in common: where.
-fn listened(payload: &[u8]) -> Vec<u8> {
-    let read = || -> Result<Vec<u8>, Violation> {
-        let mut read = Reader::new(payload.get(1..).unwrap_or_default());
-        read.string()?;
-        read.bool()?;
-        Ok(read.rest().to_vec())
-    };
-    read().unwrap_or_default()
-}
+#[cfg(test)]
+mod tests;

@@ -41,8 +41,9 @@ const PREFACE: usize = 8 * 1024;
 /// 4344, section 3.1).
 const KEY_BYTES: u64 = 1 << 30;
 const KEY_PACKETS: u64 = 1 << 30;
-/// Messages that wait for new keys: the other side is not listened to meanwhile.
-const WAITING: usize = 4 * 1024 * 1024;
+/// Bytes that wait for new keys: the other side is listened to meanwhile only where it exchanges keys
+/// itself, and what it sent before it knew that is at most what its sockets hold.
+const WAITING: usize = 32 * 1024 * 1024;
 
 /// What is known of the peer's first line.
 pub const IDENTIFICATION: &str = "SSH-2.0-chaperone";

@@ -11,8 +11,8 @@ use super::{
             SUCCESS, WINDOW_ADJUST,
         },
     },
-    Action, Ask, CHANNELS, Channel, Conversation, Inner, Pending, Place, Stream, Terminal,
-    Violation, WAITING, Wanted,
+    Action, Ask, CHANNELS, Channel, Conversation, Inner, Listening, Pending, Place, Stream,
+    Terminal, Violation, WAITING, Wanted,
     channel::Reading,
     flow::Flow,
     scp,
@@ -57,13 +57,15 @@ impl Conversation {
     pub(super) fn connection_request(&mut self, payload: Bytes) -> Result<(), Violation> {
         let mut asked = Asked::read(Reader::new(payload.get(1..).unwrap_or_default()))?;
         let wants_reply = asked.wants_reply;
-        let wanted = match asked.kind {
+        let place = asked.body.rest().to_vec();
+        let (wanted, listens) = match asked.kind {
             b"tcpip-forward" => {
                 let address = String::from_utf8_lossy(asked.body.string()?).into_owned();
-                Wanted::Listen { address, port: asked.body.u32()? }
+                (Wanted::Listen { address, port: asked.body.u32()? }, Listening::Tcp(place))
             }
             b"streamlocal-forward@openssh.com" => {
-                Wanted::ListenSocket { path: asked.body.string()?.to_vec() }
+                let path = asked.body.string()?.to_vec();
+                (Wanted::ListenSocket { path }, Listening::Socket(place))
             }
             b"cancel-tcpip-forward"
             | b"cancel-streamlocal-forward@openssh.com"
@@ -84,7 +86,7 @@ impl Conversation {
         };
         let number = self.new_ask();
         self.asks.insert(number, Place::Connection);
-        self.deciding = Some((number, payload, wants_reply));
+        self.deciding = Some((listens, payload, wants_reply));
         self.ask(number, wanted, None, None);
         Ok(())
     }
@@ -299,9 +301,13 @@ impl Conversation {
                 channel.pending = Some(Pending::Start(payload.clone(), wants_reply));
             }
             b"x11-req" | b"auth-agent-req@openssh.com" => {
-                let x11 = asked.kind == b"x11-req";
-                ask = Some((if x11 { Wanted::X11 } else { Wanted::AgentForward }, None));
-                channel.pending = Some(Pending::Request(payload.clone(), wants_reply));
+                let (wanted, opens) = if asked.kind == b"x11-req" {
+                    (Wanted::X11, Listening::X11)
+                } else {
+                    (Wanted::AgentForward, Listening::Agent)
+                };
+                ask = Some((wanted, None));
+                channel.pending = Some(Pending::Request(payload.clone(), wants_reply, opens));
             }
             b"pty-req" => {
                 let kind = String::from_utf8_lossy(asked.body.string()?).chars().take(64).collect();
@@ -369,17 +375,12 @@ impl Conversation {
                 }
                 channel.tell_target(payload, &mut self.actions);
             }
-            Some(Pending::Request(payload, wants_reply)) => {
+            Some(Pending::Request(payload, wants_reply, opens)) => {
                 if wants_reply {
                     channel.replies.theirs();
                 }
-                let kind = if payload.windows(7).any(|w| w == b"x11-req") {
-                    &b"x11"[..]
-                } else {
-                    b"auth-agent@openssh.com"
-                };
                 channel.tell_target(payload, &mut self.actions);
-                self.listening.push((kind.to_vec(), ask));
+                self.listening.push((opens, ask));
             }
             Some(Pending::Up(length)) => {
                 channel.allowed_up(length, &mut self.actions);
@@ -411,7 +412,7 @@ impl Conversation {
             Some(Pending::Start(_, wants_reply)) if !channel.started => {
                 channel.fail(wants_reply, why, &mut self.actions);
             }
-            Some(Pending::Start(_, wants_reply) | Pending::Request(_, wants_reply)) => {
+            Some(Pending::Start(_, wants_reply) | Pending::Request(_, wants_reply, _)) => {
                 if let (true, Some(agent)) = (wants_reply, channel.agent) {
                     let failure = message::of_channel(FAILURE, agent).into();
                     for said in channel.replies.ours(vec![failure]) {

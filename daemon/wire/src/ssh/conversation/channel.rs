@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{
     super::{message, scp, sftp},
-    Action, Exit, Replies, Terminal, Wanted,
+    Action, Exit, Listening, Replies, Terminal, Wanted,
     flow::Flow,
 };
 
@@ -20,8 +20,8 @@ pub(super) enum Pending {
     Open(Bytes),
     /// A program, a shell, a subsystem: it makes of the channel what it is.
     Start(Bytes, bool),
-    /// Another request.
-    Request(Bytes, bool),
+    /// Another request, for what channels may be opened then.
+    Request(Bytes, bool, Listening),
     /// A command inside the stream from the agent, of so many bytes.
     Up(usize),
     /// One inside the stream from the target.

@@ -11,7 +11,7 @@ use super::{
             STDERR, SUCCESS, WINDOW_ADJUST,
         },
     },
-    Action, CHANNELS, Channel, Conversation, Exit, Stream, Violation,
+    Action, CHANNELS, Channel, Conversation, Exit, Listening, Stream, Violation,
     agent::read_data,
     channel::Reading,
     flow::Flow,
@@ -63,10 +63,8 @@ impl Conversation {
         if self.by_target.contains_key(&sender) {
             return Err(Violation::TakenChannel(sender));
         }
-        let begins = |place: &[u8]| {
-            let found = self.listening.iter().find(|(asked, _)| asked.starts_with(place));
-            // A port that the target chose is not in what was asked for.
-            found.or_else(|| self.listening.iter().rev().find(|(asked, _)| asked.len() > 8))
+        let find = |fits: &dyn Fn(&Listening) -> bool| {
+            self.listening.iter().rev().find(|(asked, _)| fits(asked))
         };
         let mut body = opened.body;
         let of = match opened.kind {
@@ -74,10 +72,18 @@ impl Conversation {
                 let all = body.rest();
                 body.string()?;
                 body.u32()?;
-                begins(all.get(..all.len() - body.rest().len()).unwrap_or_default())
+                let place = all.get(..all.len() - body.rest().len()).unwrap_or_default();
+                let same = |asked: &Listening| matches!(asked, Listening::Tcp(at) if at == place);
+                // The target may name an address in another way, and chose a port that was 0.
+                find(&same).or_else(|| find(&|asked| matches!(asked, Listening::Tcp(_))))
             }
-            b"forwarded-streamlocal@openssh.com" => begins(body.rest()),
-            kind => self.listening.iter().find(|(asked, _)| asked == kind),
+            b"forwarded-streamlocal@openssh.com" => {
+                let place = body.rest();
+                find(&|asked| matches!(asked, Listening::Socket(at) if place.starts_with(at)))
+            }
+            b"x11" => find(&|asked| *asked == Listening::X11),
+            b"auth-agent@openssh.com" => find(&|asked| *asked == Listening::Agent),
+            _ => None,
         };
         let Some(command) = of.map(|(_, ask)| *ask).filter(|_| self.channels.len() < CHANNELS)
         else {

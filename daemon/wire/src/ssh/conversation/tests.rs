@@ -1,0 +1,262 @@
+//! What goes on when, and who is told what.
+
+use bytes::Bytes;
+
+use super::{
+    super::{
+        codec::{Put, message},
+        message::*,
+    },
+    *,
+};
+
+/// The agent's number of a channel, and the target's.
+const A: u32 = 3;
+const T: u32 = 9;
+const WINDOW: u32 = 1000;
+
+fn open(kind: &str, body: &[u8]) -> Bytes {
+    let mut said = message(OPEN);
+    said.put_string(kind.as_bytes());
+    said.put_u32(A);
+    said.put_u32(WINDOW);
+    said.put_u32(500);
+    said.put(body);
+    said.into()
+}
+
+fn confirm() -> Bytes {
+    let mut said = of_channel(OPEN_CONFIRMATION, A);
+    said.put_u32(T);
+    said.put_u32(WINDOW);
+    said.put_u32(500);
+    said.into()
+}
+
+fn request(kind: &str, wants_reply: bool, body: &[u8]) -> Bytes {
+    let mut said = of_channel(REQUEST, T);
+    said.put_string(kind.as_bytes());
+    said.put_bool(wants_reply);
+    said.put(body);
+    said.into()
+}
+
+fn exec(line: &str) -> Bytes {
+    let mut body = Vec::new();
+    body.put_string(line.as_bytes());
+    request("exec", true, &body)
+}
+
+fn started() -> Conversation {
+    let mut conversation = Conversation::new();
+    conversation.agent(open("session", b"")).expect("opened");
+    conversation.target(confirm()).expect("confirmed");
+    conversation.actions();
+    conversation
+}
+
+/// The number of each message to an end.
+fn to_agent(actions: &[Action]) -> Vec<u8> {
+    let of = |action: &Action| match action {
+        Action::ToAgent(payload) => payload.first().copied(),
+        _ => None,
+    };
+    actions.iter().filter_map(of).collect()
+}
+
+fn to_target(actions: &[Action]) -> Vec<u8> {
+    let of = |action: &Action| match action {
+        Action::ToTarget(payload) => payload.first().copied(),
+        _ => None,
+    };
+    actions.iter().filter_map(of).collect()
+}
+
+fn asked(actions: &[Action]) -> Option<u64> {
+    actions.iter().find_map(|action| match action {
+        Action::Ask(ask) => Some(ask.number),
+        _ => None,
+    })
+}
+
+#[test]
+fn p1_nothing_of_a_command_goes_on_before_it_is_allowed() {
+    let mut conversation = started();
+    conversation.agent(exec("rm x")).expect("asked");
+    // What it reads comes at once, and so does its end.
+    conversation.agent(data(T, None, b"input").into()).expect("sent");
+    conversation.agent(of_channel(EOF, T).into()).expect("sent");
+    let actions = conversation.actions();
+    assert!(to_target(&actions).is_empty());
+    let ask = asked(&actions).expect("a command");
+    conversation.allowed(ask, Inner::Plain).expect("goes on");
+    let actions = conversation.actions();
+    assert_eq!(to_target(&actions), [REQUEST, DATA, EOF]);
+    // Allowed twice, it goes on once.
+    conversation.allowed(ask, Inner::Plain).expect("known");
+    assert_eq!(conversation.actions(), []);
+}
+
+#[test]
+fn p1_what_is_refused_fails_with_its_reason_and_never_comes_to_the_target() {
+    let mut conversation = started();
+    conversation.agent(exec("rm x")).expect("asked");
+    conversation.agent(data(T, None, b"input").into()).expect("sent");
+    let ask = asked(&conversation.actions()).expect("a command");
+    conversation.refused(ask, "no\n").expect("told");
+    let actions = conversation.actions();
+    assert_eq!(to_agent(&actions), [SUCCESS, EXTENDED_DATA, REQUEST, EOF, CLOSE]);
+    assert_eq!(to_target(&actions), [CLOSE]);
+    // What comes behind it belongs to nothing.
+    conversation.agent(data(T, None, b"more").into()).expect("sent");
+    conversation.agent(exec("rm y")).expect("sent");
+    conversation.target(of_channel(CLOSE, A).into()).expect("closed");
+    conversation.agent(of_channel(CLOSE, T).into()).expect("closed");
+    let actions = conversation.actions();
+    assert_eq!((to_target(&actions), asked(&actions)), (vec![], None));
+    assert!(conversation.is_quiet());
+}
+
+#[test]
+fn a_command_whose_client_leaves_is_withdrawn() {
+    let mut conversation = started();
+    conversation.agent(exec("rm x")).expect("asked");
+    let ask = asked(&conversation.actions()).expect("a command");
+    conversation.agent(of_channel(CLOSE, T).into()).expect("closed");
+    let actions = conversation.actions();
+    assert!(actions.contains(&Action::Withdrawn { ask }));
+    assert_eq!(to_target(&actions), [CLOSE]);
+    conversation.allowed(ask, Inner::Plain).expect("too late");
+    assert!(to_target(&conversation.actions()).is_empty());
+}
+
+#[test]
+fn answers_come_in_the_order_of_their_questions() {
+    let mut conversation = started();
+    let mut variable = Vec::new();
+    variable.put_string(b"TOLD");
+    variable.put_string(b"x");
+    conversation.agent(request("env", true, &variable)).expect("asked");
+    conversation.agent(request("nonsense@example", true, b"")).expect("asked");
+    let actions = conversation.actions();
+    // Ours is known first, and waits for the target's.
+    assert_eq!((to_target(&actions), to_agent(&actions)), (vec![REQUEST], vec![]));
+    assert!(actions.iter().any(|action| matches!(action, Action::Unknown { .. })));
+    conversation.target(of_channel(SUCCESS, A).into()).expect("answered");
+    assert_eq!(to_agent(&conversation.actions()), [SUCCESS, FAILURE]);
+    // An answer without a question breaks the protocol.
+    assert!(conversation.target(of_channel(SUCCESS, A).into()).is_err());
+}
+
+#[test]
+fn p8_more_than_was_granted_ends_it_from_either_end() {
+    let mut conversation = started();
+    conversation.agent(data(T, None, &[0; 500]).into()).expect("granted");
+    conversation.agent(data(T, None, &[0; 500]).into()).expect("granted");
+    let told = conversation.agent(data(T, None, b"x").into());
+    assert_eq!(told, Err(Violation::Window(T)));
+    let mut conversation = started();
+    for _ in 0..2 {
+        conversation.target(data(A, None, &[0; 500]).into()).expect("granted");
+    }
+    assert_eq!(conversation.target(data(A, None, b"x").into()), Err(Violation::Window(A)));
+}
+
+#[test]
+fn p8_a_window_is_passed_on_from_end_to_end() {
+    let mut conversation = started();
+    conversation.agent(window_adjust(T, 700).into()).expect("granted");
+    conversation.target(window_adjust(A, 800).into()).expect("granted");
+    let actions = conversation.actions();
+    let expected = [
+        Action::ToTarget(window_adjust(T, 700).into()),
+        Action::ToAgent(window_adjust(A, 800).into()),
+    ];
+    assert_eq!(actions, expected);
+    // While a command waits, nothing more is granted for what waits behind it.
+    conversation.agent(exec("sleep 1")).expect("asked");
+    conversation.actions();
+    conversation.agent(data(T, None, &[0; 500]).into()).expect("granted");
+    assert!(to_agent(&conversation.actions()).is_empty());
+}
+
+#[test]
+fn p2_a_target_opens_only_what_was_asked_for_and_allowed() {
+    let from_target = |kind: &str, body: &[u8]| {
+        let mut said = message(OPEN);
+        said.put_string(kind.as_bytes());
+        said.put_u32(T + 1);
+        said.put_u32(WINDOW);
+        said.put_u32(500);
+        said.put(body);
+        Bytes::from(said)
+    };
+    let mut place = Vec::new();
+    place.put_string(b"localhost");
+    place.put_u32(8080);
+    let mut forwarded = place.clone();
+    forwarded.put_string(b"127.0.0.1");
+    forwarded.put_u32(50_000);
+    for kind in ["session", "x11", "auth-agent@openssh.com", "forwarded-tcpip", "direct-tcpip"] {
+        let mut conversation = started();
+        conversation.target(from_target(kind, &forwarded)).expect("refused");
+        let actions = conversation.actions();
+        assert_eq!((to_agent(&actions), to_target(&actions)), (vec![], vec![OPEN_FAILURE]));
+    }
+    let mut conversation = started();
+    let mut listen = message(GLOBAL_REQUEST);
+    listen.put_string(b"tcpip-forward");
+    listen.put_bool(true);
+    listen.put(&place);
+    conversation.agent(listen.into()).expect("asked");
+    let ask = asked(&conversation.actions()).expect("a command");
+    conversation.allowed(ask, Inner::Plain).expect("goes on");
+    assert_eq!(to_target(&conversation.actions()), [GLOBAL_REQUEST]);
+    conversation.target(from_target("forwarded-tcpip", &forwarded)).expect("opened");
+    assert_eq!(to_agent(&conversation.actions()), [OPEN]);
+    // That is not a leave for anything else.
+    conversation.target(from_target("x11", &forwarded)).expect_err("the number is taken");
+}
+
+#[test]
+fn p8_messages_about_nothing_end_it() {
+    for said in [data(T + 1, None, b"x"), of_channel(CLOSE, 0), message(200), Vec::new()] {
+        assert!(started().agent(said.clone().into()).is_err(), "{said:?}");
+        assert!(started().target(said.into()).is_err());
+    }
+    // A length that lies.
+    let mut said = data(T, None, b"x");
+    said.truncate(said.len() - 1);
+    assert!(started().agent(said.into()).is_err());
+}
+
+#[test]
+fn p1_an_operation_of_sftp_stops_its_channel_until_it_is_decided() {
+    let mut conversation = started();
+    let mut body = Vec::new();
+    body.put_string(b"sftp");
+    conversation.agent(request("subsystem", true, &body)).expect("asked");
+    let ask = asked(&conversation.actions()).expect("a command");
+    conversation.allowed(ask, Inner::Sftp).expect("goes on");
+    conversation.target(of_channel(SUCCESS, A).into()).expect("answered");
+    let packet = |kind: u8, body: &[u8]| {
+        let mut packet = Vec::new();
+        packet.put_u32(u32::try_from(body.len() + 1).expect("short"));
+        packet.push(kind);
+        packet.put(body);
+        packet
+    };
+    conversation.agent(data(T, None, &packet(1, &[0, 0, 0, 3])).into()).expect("sent");
+    conversation.target(data(A, None, &packet(2, &[0, 0, 0, 3])).into()).expect("sent");
+    conversation.actions();
+    let mut remove = vec![0, 0, 0, 7];
+    remove.put_string(b"/etc/passwd");
+    conversation.agent(data(T, None, &packet(13, &remove)).into()).expect("sent");
+    let actions = conversation.actions();
+    assert!(to_target(&actions).is_empty());
+    let ask = asked(&actions).expect("a command");
+    conversation.refused(ask, "no").expect("told");
+    let actions = conversation.actions();
+    // The client is told inside the stream, and has its window back.
+    assert_eq!((to_target(&actions), to_agent(&actions)), (vec![], vec![DATA, WINDOW_ADJUST]));
+}
