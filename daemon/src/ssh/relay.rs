@@ -147,10 +147,9 @@ impl<'a> Relay<'a> {
         loop {
             let (up, down) = (self.target.transport.out().len(), self.agent.transport.out().len());
             let (agent, target) = (&self.agent.transport, &self.target.transport);
-            // Keys that are exchanged with an end wait for what it sends, whatever the other does.
-            let reads_agent = agent.is_exchanging()
-                || up < HIGH && !target.is_exchanging() && self.waiting.len() < WAITING;
-            let reads_target = target.is_exchanging() || down < HIGH && !agent.is_exchanging();
+            let room = up < HIGH && self.waiting.len() < WAITING;
+            let reads_agent = reads(agent.is_exchanging(), target.is_exchanging(), room);
+            let reads_target = reads(target.is_exchanging(), agent.is_exchanging(), down < HIGH);
             self.agent.input.reserve(READ);
             self.target.input.reserve(READ);
             let (agent, target, waiting) = (&mut self.agent, &mut self.target, &mut self.waiting);
@@ -410,6 +409,12 @@ impl<'a> Relay<'a> {
     }
 }
 
+/// Whether an end is read. What it sends for the other waits while that exchanges keys; its own keys
+/// need what it sends, whatever the other does.
+fn reads(own_keys: bool, others_keys: bool, room: bool) -> bool {
+    own_keys || room && !others_keys
+}
+
 /// The next of them that is decided.
 async fn next<'a>(waiting: &mut Vec<Waiting<'a>>) -> Decided<'a> {
     poll_fn(|cx| {
@@ -437,4 +442,16 @@ fn withdraw(session: &Session, hold: Seq, why: &str) {
     }));
     let outcome = Outcome::new(hold, CommandStatus::Refused, clock::wall());
     session.shared.log.ride_along(Record::Outcome(outcome));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reads;
+
+    #[test]
+    fn two_ends_that_exchange_keys_at_once_are_both_read() {
+        assert!(reads(true, true, true) && reads(true, true, false));
+        assert!(reads(false, false, true) && !reads(false, false, false));
+        assert!(!reads(false, true, true));
+    }
 }
