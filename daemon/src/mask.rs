@@ -5,7 +5,7 @@ use std::{io::Read as _, net::SocketAddr, rc::Rc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use chaperone_kernel::Watch;
-use chaperone_model::{Lineage, OriginalAddr, Outputs, Protocol, Reading, TargetName};
+use chaperone_model::{Lineage, OriginalAddr, Outputs, Reading, TargetName};
 use chaperone_policy::Asked;
 use chaperone_sql::readers::Readers;
 use chaperone_wire::postgres::{Field, Named};
@@ -21,7 +21,8 @@ use crate::{
     inspect::Destination,
     masks::{Concern, Explained, Guesses, Masks, OfSession, Traced},
     names::Names,
-    policy, reader, show,
+    policy::Who,
+    reader, show,
     tls::authority::Authority,
     upstream::{Held, Upstream},
 };
@@ -39,24 +40,8 @@ pub(crate) enum MaskCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct TestArgs {
-    /// The agent
-    #[arg(long)]
-    agent: String,
-    /// The target
-    #[arg(long)]
-    target: String,
-    /// The agent's version
-    #[arg(long)]
-    version: Option<String>,
-    /// The agent's run
-    #[arg(long, default_value = "test")]
-    run: String,
-    /// The database [default: the account's own]
-    #[arg(long)]
-    database: Option<String>,
-    /// The account at the target [default: that of the target's credential]
-    #[arg(long)]
-    user: Option<String>,
+    #[command(flatten)]
+    who: Who,
     /// Which server, where the target's addresses are none or several: host:port
     #[arg(long, value_name = "ADDRESS")]
     server: Option<String>,
@@ -129,27 +114,17 @@ pub(crate) fn run(config: &Config, what: &MaskCommand, json: bool) -> Result<boo
 }
 
 async fn test(config: &Config, args: &TestArgs, readers: &Readers) -> Result<Tested> {
-    let agent = config.agents.iter().find(|agent| *agent.name.0 == args.agent);
-    let agent =
-        agent.with_context(|| format!("the configuration has no agent named {:?}", args.agent))?;
-    let place = config.targets.iter().position(|target| *target.name.0 == args.target);
-    let place = place
-        .with_context(|| format!("the configuration has no target named {:?}", args.target))?;
+    let who = &args.who;
+    let (agent, place) = who.find(config)?;
     let target = &config.targets[place];
-    if target.protocol != Protocol::Postgres {
-        bail!(
-            "masks are of PostgreSQL's results, and target {} speaks something else",
-            target.name
-        );
-    }
     let text = statement(&args.statement)?;
-    let reading = Names::default().settle(readers.read(&text, &args.agent).await, Named::default());
+    let reading = Names::default().settle(readers.read(&text, &who.agent).await, Named::default());
     let credential = target.credential(&agent.name).ok().flatten();
     let account = credential.and_then(|index| target.credentials.get(index));
-    let user = args.user.as_deref().or(account.map(|account| account.user.as_str()));
-    let identity = policy::identity(&args.agent, args.version.clone(), &args.run, None);
-    let target_name = TargetName(args.target.as_str().into());
-    let asked = Asked::of_session(&target_name, &identity, args.database.as_deref(), user);
+    let user = who.user.as_deref().or(account.map(|account| account.user.as_str()));
+    let identity = who.identity();
+    let target_name = TargetName(who.target.as_str().into());
+    let asked = Asked::of_session(&target_name, &identity, who.database.as_deref(), user);
     let Some(masks) = Masks::without_keys(&config.masks).of_session(&asked) else {
         return Ok(Tested::new(&OfSession::default(), &reading));
     };
@@ -172,7 +147,7 @@ async fn test(config: &Config, args: &TestArgs, readers: &Readers) -> Result<Tes
         target: place,
         server: OriginalAddr(server),
         agent: agent.name.clone(),
-        database: args.database.clone(),
+        database: who.database.clone(),
     };
     let deriving = Semaphore::new(1);
     let asking = catalog::ask_once(&deriving, readers, &destination, held, &names);
@@ -191,7 +166,7 @@ async fn test(config: &Config, args: &TestArgs, readers: &Readers) -> Result<Tes
         Concern::Unclear(why) => return Ok(tested.refused(why)),
         Concern::Follow(columns) => columns,
     };
-    let lineage = readers.lineage(&text, &columns.schema, &args.agent).await;
+    let lineage = readers.lineage(&text, &columns.schema, &who.agent).await;
     let Some(lineage) = lineage.filter(|found| found.len() == reading.statements.len()) else {
         return Ok(tested.refused("where its columns come from cannot be told"));
     };

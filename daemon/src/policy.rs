@@ -11,8 +11,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 use chaperone_audit::{CommandRow, Filter, Reader};
 use chaperone_model::{
-    AgentName, CommandKind, Doubt, Identity, Reading, Run, TargetName, Timestamp, Version,
-    VersionSource,
+    AgentName, CommandKind, Doubt, Identity, Protocol, Reading, Run, TargetName, Timestamp,
+    Version, VersionSource,
 };
 use chaperone_policy::{Asked, Decision, Moment, Verdict};
 use chaperone_sql::readers::Readers;
@@ -21,7 +21,12 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use tokio::task::LocalSet;
 
-use crate::{clock, config::Config, names::Names, reader, show};
+use crate::{
+    clock,
+    config::{Agent, Config},
+    names::Names,
+    reader, show,
+};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PolicyCommand {
@@ -31,26 +36,53 @@ pub(crate) enum PolicyCommand {
     Replay(ReplayArgs),
 }
 
+/// As if whom a statement is tried out.
 #[derive(Debug, Args)]
-pub(crate) struct TestArgs {
+pub(crate) struct Who {
     /// The agent
     #[arg(long)]
-    agent: String,
+    pub(crate) agent: String,
     /// The target
     #[arg(long)]
-    target: String,
+    pub(crate) target: String,
     /// The agent's version
     #[arg(long)]
-    version: Option<String>,
+    pub(crate) version: Option<String>,
     /// The agent's run
     #[arg(long, default_value = "test")]
-    run: String,
-    /// The database
+    pub(crate) run: String,
+    /// The database, where it matters
     #[arg(long)]
-    database: Option<String>,
-    /// The account at the target
+    pub(crate) database: Option<String>,
+    /// The account at the target, where it matters
     #[arg(long)]
-    user: Option<String>,
+    pub(crate) user: Option<String>,
+}
+
+impl Who {
+    /// The entries of the agent and of the target, which speaks SQL.
+    pub(crate) fn find<'a>(&self, config: &'a Config) -> Result<(&'a Agent, usize)> {
+        let agent = config.agents.iter().find(|agent| *agent.name.0 == self.agent);
+        let agent = agent
+            .with_context(|| format!("the configuration has no agent named {:?}", self.agent))?;
+        let place = config.targets.iter().position(|target| *target.name.0 == self.target);
+        let place = place
+            .with_context(|| format!("the configuration has no target named {:?}", self.target))?;
+        if config.targets[place].protocol != Protocol::Postgres {
+            bail!("statements are SQL, and target {} speaks something else", self.target);
+        }
+        Ok((agent, place))
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        identity(&self.agent, self.version.clone(), &self.run, None)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TestArgs {
+    #[command(flatten)]
+    who: Who,
     /// At this time rather than now (2026-05-01T23:00:00Z)
     #[arg(long, value_parser = crate::cli::moment)]
     at: Option<Timestamp>,
@@ -99,21 +131,16 @@ pub(crate) struct Tested {
 }
 
 async fn test(config: &Config, args: &TestArgs, readers: &Readers, json: bool) -> Result<bool> {
-    if !config.agents.iter().any(|agent| *agent.name.0 == args.agent) {
-        bail!("the configuration has no agent named {:?}", args.agent);
-    }
-    if !config.targets.iter().any(|target| *target.name.0 == args.target) {
-        bail!("the configuration has no target named {:?}", args.target);
-    }
+    let who = &args.who;
+    who.find(config)?;
     let reading =
-        Names::default().settle(readers.read(&args.statement, &args.agent).await, Named::default());
-    let version = args.version.clone();
-    let identity = identity(&args.agent, version, &args.run, None);
+        Names::default().settle(readers.read(&args.statement, &who.agent).await, Named::default());
+    let identity = who.identity();
     let decision = config.policy.decide(&Asked {
-        target: &TargetName(args.target.as_str().into()),
+        target: &TargetName(who.target.as_str().into()),
         identity: &identity,
-        database: args.database.as_deref(),
-        user: args.user.as_deref(),
+        database: who.database.as_deref(),
+        user: who.user.as_deref(),
         kind: CommandKind::Query,
         reading: Some(&reading),
         search_path: None,
@@ -160,7 +187,10 @@ async fn replay(config: &Config, args: &ReplayArgs, readers: &Readers, json: boo
     let mut names: HashMap<u64, Names> = HashMap::new();
     let mut changed = Vec::new();
     let mut looked_at = 0_u64;
-    for row in rows.iter().filter(|row| row.part == 0) {
+    // Others are not read again here.
+    let kind = |row: &CommandRow| serde_json::from_value(row.kind.as_str().into());
+    let is_sql = |row: &CommandRow| kind(row).is_ok_and(CommandKind::is_sql);
+    for row in rows.iter().filter(|row| row.part == 0 && is_sql(row)) {
         let (Some(agent), Some(target)) = (&row.agent, &row.target) else { continue };
         looked_at += 1;
         let names = names.entry(row.session).or_default();
@@ -222,12 +252,7 @@ fn name(decision: &Decision) -> &'static str {
 }
 
 /// Somebody of whom so much is known.
-pub(crate) fn identity(
-    agent: &str,
-    version: Option<String>,
-    run: &str,
-    doubts: Option<&str>,
-) -> Identity {
+fn identity(agent: &str, version: Option<String>, run: &str, doubts: Option<&str>) -> Identity {
     let unenrolled = doubts.is_some_and(|doubts| doubts.contains("is not enrolled"));
     let doubt = || Doubt::Unenrolled { path: "?".into(), digest: None, script: false };
     Identity {

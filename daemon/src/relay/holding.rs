@@ -74,7 +74,7 @@ impl Relay<'_> {
             self.intent(pending.command.clone(), verdict, terms.rule.clone(), lifted.clone());
         let guesses: Vec<String> =
             pending.said.held.iter().map(|held| held.guess.sentence()).collect();
-        let held = Held {
+        let waits = Held {
             session: self.session,
             account: &self.deciding.account,
             terms: &terms,
@@ -83,8 +83,8 @@ impl Relay<'_> {
             in_transaction: self.conversation.in_transaction(),
             guesses: &guesses,
         };
-        let opened = held.opened(binding.digest);
-        let (askers, deadline) = (held.askers(), held.deadline());
+        let opened = waits.opened(binding.digest);
+        let (askers, deadline) = (waits.askers(), waits.deadline());
         // Committed here: it is known under its number, and its flush can wait for the approval's.
         let records = vec![Record::Intent(intent), Record::HoldOpened(opened)];
         let mut receipts = match self.shared.log.commit(records) {
@@ -95,7 +95,7 @@ impl Relay<'_> {
         let Some(hold) = receipts.first().map(chaperone_audit::Receipt::seq) else { return };
         self.session.commands.add(1);
         self.shared.counters.held.up();
-        let shown = held.shown(hold);
+        let shown = waits.shown(hold);
         let database = self.deciding.account.database.as_deref();
         let digest = binding.digest;
         let ballot = Ballot::new(terms.clone(), binding.clone(), askers);

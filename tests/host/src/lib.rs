@@ -18,6 +18,6 @@ pub use certificates::{Certificates, Kind};
 pub use host::Host;
 pub use place::Mount;
 pub use postgres::{Postgres, Release};
-pub use process::{Process, wait_until};
+pub use process::{Process, wait_for, wait_until};
 pub use programs::{compile_agent, compile_agent_for_image, sha256};
 pub use scene::Scene;

@@ -81,8 +81,16 @@ impl Drop for Process {
 ///
 /// # Errors
 /// Where it does not within twenty seconds.
-pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) -> Result<()> {
-    let end = Instant::now() + Duration::from_secs(20);
+pub fn wait_until(what: &str, holds: impl FnMut() -> bool) -> Result<()> {
+    wait_for(what, Duration::from_secs(20), holds)
+}
+
+/// As [`wait_until`], for what takes a machine longer.
+///
+/// # Errors
+/// Where it does not come about in this time.
+pub fn wait_for(what: &str, patience: Duration, mut holds: impl FnMut() -> bool) -> Result<()> {
+    let end = Instant::now() + patience;
     while !holds() {
         if Instant::now() > end {
             return Err(io::Error::new(io::ErrorKind::TimedOut, what.to_owned()))

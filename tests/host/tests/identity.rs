@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use chaperone_host_tests::{Host, Scene, compile_agent, sha256, wait_until};
+use chaperone_host_tests::{Host, Scene, compile_agent, sha256, wait_for, wait_until};
 use serde_json::Value;
 
 /// A user who is no agent.
@@ -766,7 +766,7 @@ fn p3_what_is_lost_in_a_flood_is_counted_told_and_repaired() -> Result<()> {
         "bash",
         &["-c", flood, "bash", &path, &address, "wait", "connect", "query=SELECT %p"],
     )?;
-    wait_until("the flood is over", || {
+    wait_for("the flood is over", Duration::from_mins(2), || {
         fs::read_link(format!("/proc/{}/exe", running.id())).is_ok_and(|exe| exe == program)
     })?;
     host.signal_daemon(nix::sys::signal::Signal::SIGCONT);

@@ -6,9 +6,10 @@
 use std::{
     collections::HashMap,
     env,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Write},
     path::Path,
     process::{Command, Stdio},
+    sync::mpsc,
     thread,
     time::Duration,
 };
@@ -43,7 +44,9 @@ fn rounds(lane: u64) -> usize {
         let log = folder.path().join("log.sqlite");
         let mut promised = HashMap::new();
         for round in 0..SAME {
-            promised.extend(killed(&log, Duration::from_micros(rng.u64(1000..50_000))));
+            let (from, most) =
+                if rng.bool() { (From::Start, 60_000) } else { (From::Forwarding, 4_000) };
+            promised.extend(killed(&log, from, Duration::from_micros(rng.u64(0..most))));
             // The next start.
             let log = open(&log).expect("opened");
             assert_eq!(faults(&log, &promised), [""; 0], "lane {lane}, round {round}");
@@ -54,8 +57,15 @@ fn rounds(lane: u64) -> usize {
     forwarded
 }
 
+/// From when on a writer is let run: how long it takes to start is the machine's.
+#[derive(Clone, Copy)]
+enum From {
+    Start,
+    Forwarding,
+}
+
 /// Runs a writer for so long; answers what it forwarded.
-fn killed(log: &Path, after: Duration) -> HashMap<u64, String> {
+fn killed(log: &Path, from: From, after: Duration) -> HashMap<u64, String> {
     let mut writer = Command::new(env::current_exe().expect("this program"))
         .args(["--ignored", "--exact", "killed::write", "--nocapture"])
         .env(LOG, log)
@@ -63,11 +73,23 @@ fn killed(log: &Path, after: Duration) -> HashMap<u64, String> {
         .stdout(Stdio::piped())
         .spawn()
         .expect("started");
-    let mut out = writer.stdout.take().expect("piped");
+    let mut out = BufReader::new(writer.stdout.take().expect("piped"));
+    let (tell, begun) = mpsc::channel();
     let heard = thread::spawn(move || {
         let mut text = Vec::new();
-        out.read_to_end(&mut text).map(|_| text)
+        loop {
+            let begin = text.len();
+            if out.read_until(b'\n', &mut text)? == 0 {
+                return Ok::<_, std::io::Error>(text);
+            }
+            if text[begin..].starts_with(FORWARDED.as_bytes()) {
+                let _ = tell.send(());
+            }
+        }
     });
+    if let From::Forwarding = from {
+        begun.recv_timeout(Duration::from_secs(30)).expect("it forwards something");
+    }
     thread::sleep(after);
     writer.kill().expect("killed");
     writer.wait().expect("it ended");

@@ -23,8 +23,8 @@ pub enum Step {
     Wait,
     /// This many bytes may go on, after all before them.
     Pass(usize),
-    /// This many bytes are a command. It must be decided: [`Scp::allowed`], and the bytes go on, or
-    /// [`Scp::refused`], and they are thrown away.
+    /// This many bytes are a command. It must be decided: [`super::Scp::allowed`], and the bytes go on, or
+    /// [`super::Scp::refused`], and they are thrown away.
     Command {
         /// Counts the commands of this channel from 0 on.
         number: u64,
