@@ -410,7 +410,7 @@ fn bounds_cascades_kinds_and_functions() {
     let selective = |asked| When { selective: Some(asked), ..ANY() };
     let cascade = |asked| When { cascade: Some(asked), ..ANY() };
     let kind = |glob: &str| When { kinds: vec![WildMatch::new(glob)], ..ANY() };
-    for (when, statement, expected) in [
+    for (when, statement, expected) in vec![
         (selective(true), delete(Some(true)), "surely"),
         (selective(true), delete(Some(false)), "no"),
         (selective(false), delete(Some(false)), "surely"),

@@ -74,16 +74,16 @@ fn killed(log: &Path, from: From, after: Duration) -> HashMap<u64, String> {
         .spawn()
         .expect("started");
     let mut out = BufReader::new(writer.stdout.take().expect("piped"));
-    let (tell, begun) = mpsc::channel();
+    let (tell, begun) = mpsc::sync_channel(1);
     let heard = thread::spawn(move || {
         let mut text = Vec::new();
         loop {
-            let begin = text.len();
+            let line = text.len();
             if out.read_until(b'\n', &mut text)? == 0 {
                 return Ok::<_, std::io::Error>(text);
             }
-            if text[begin..].starts_with(FORWARDED.as_bytes()) {
-                let _ = tell.send(());
+            if text[line..].starts_with(FORWARDED.as_bytes()) {
+                let _ = tell.try_send(());
             }
         }
     });

@@ -489,8 +489,8 @@ mod tests {
                 sealer.seal(&[&[94; 40]], &mut wire).expect("sealed");
                 wire[place] ^= 1;
                 // Without another length, it is all there.
-                let opened = opener.open(&mut wire);
-                assert!(opened.is_err(), "{:?} {place}: {opened:?}", material.cipher);
+                let found = opener.open(&mut wire);
+                assert!(found.is_err(), "{:?} {place}: {found:?}", material.cipher);
             }
         }
     }

@@ -41,8 +41,10 @@ fn pair(certified: bool) -> (Transport, Transport, Arc<SecretKey>) {
     )
 }
 
+type Payloads = Vec<Vec<u8>>;
+
 /// Carries bytes to and fro until nothing moves; what came to (server, client).
-fn carry(a: &mut Transport, b: &mut Transport) -> Result<(Vec<Vec<u8>>, Vec<Vec<u8>>), Violation> {
+fn carry(a: &mut Transport, b: &mut Transport) -> Result<(Payloads, Payloads), Violation> {
     let (mut to_a, mut to_b) = (BytesMut::new(), BytesMut::new());
     let mut found = (Vec::new(), Vec::new());
     loop {
