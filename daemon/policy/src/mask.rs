@@ -11,6 +11,7 @@ pub use detect::{Detector, Detectors, Found};
 pub use pseudonym::{Key, ShortKey};
 pub use scan::Scanner;
 pub use screen::Screened;
+pub use screens::{Look, Screens};
 use types::{Kind, Shape};
 use value::Value;
 
@@ -23,6 +24,7 @@ mod partial;
 mod pseudonym;
 mod scan;
 mod screen;
+mod screens;
 mod types;
 mod value;
 

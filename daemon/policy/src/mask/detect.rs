@@ -60,6 +60,11 @@ impl Detector {
         Self::PrivateKey,
     ];
 
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.name() == name)
+    }
+
     /// Its name in the configuration.
     pub fn name(self) -> &'static str {
         match self {
@@ -90,11 +95,19 @@ pub struct Found {
     pub detector: Detector,
     /// Bytes of the text.
     pub span: Range<usize>,
+    /// All that was found there.
+    pub all: Detectors,
 }
 
 impl FromIterator<Detector> for Detectors {
     fn from_iter<T: IntoIterator<Item = Detector>>(detectors: T) -> Self {
         Self(detectors.into_iter().fold(0, |set, one| set | (1 << one as u8)))
+    }
+}
+
+impl From<Detector> for Detectors {
+    fn from(detector: Detector) -> Self {
+        Self(1 << detector as u8)
     }
 }
 
@@ -109,7 +122,23 @@ impl Detectors {
         self.0 & (1 << detector as u8) != 0
     }
 
-    fn any(self, of: &[Detector]) -> bool {
+    /// Whether none is among them.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// These and those.
+    #[must_use]
+    pub fn with(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
+
+    /// Each of them.
+    pub fn iter(self) -> impl Iterator<Item = Detector> {
+        Detector::ALL.into_iter().filter(move |one| self.has(*one))
+    }
+
+    pub(super) fn any(self, of: &[Detector]) -> bool {
         of.iter().any(|detector| self.has(*detector))
     }
 
@@ -130,7 +159,8 @@ impl Detectors {
         {
             self.find_between(text, at..span.start, found);
             at = span.end;
-            found.push(Found { detector: Detector::PrivateKey, span });
+            let detector = Detector::PrivateKey;
+            found.push(Found { detector, span, all: detector.into() });
         }
         self.find_between(text, at..text.len(), found);
     }
@@ -142,7 +172,7 @@ impl Detectors {
         let mut add = |detector, span: Range<usize>| {
             if self.has(detector) {
                 let span = begin + span.start..begin + span.end;
-                found.push(Found { detector, span });
+                found.push(Found { detector, span, all: detector.into() });
             }
         };
         if self.has(Detector::Email) {
@@ -178,6 +208,7 @@ fn merge(found: &mut Vec<Found>) {
         let overlap = next.span.start < one.span.end;
         if overlap {
             one.span.end = one.span.end.max(next.span.end);
+            one.all = one.all.with(next.all);
         }
         overlap
     });

@@ -3,6 +3,12 @@
 //! Types of extensions and of the database itself have OIDs of their own and are not here: the
 //! caller may pass the OID of what they are written like.
 
+use super::{Detector, Detectors, Format, Look};
+
+/// The first number that is not of a type of PostgreSQL's own (`FirstNormalObjectId`,
+/// `src/include/access/transam.h`).
+const FIRST_OF_USERS: u32 = 16_384;
+
 /// How values of a type are built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
@@ -42,6 +48,50 @@ pub(super) enum Kind {
     Inet,
     Cidr,
     Macaddr,
+}
+
+/// Whether it is a type of PostgreSQL's own. 0 is a type that nobody named.
+pub(super) fn is_own(oid: u32) -> bool {
+    (1..FIRST_OF_USERS).contains(&oid)
+}
+
+/// What has to be looked at of values of a type to know that none of these is in them.
+pub(super) fn look(oid: u32, format: Format, detectors: Detectors) -> Look {
+    let only = |of: &[Detector], look| if detectors.any(of) { look } else { Look::Never };
+    let written = if format == Format::Text { Look::Bytes } else { Look::Value };
+    match shape(oid) {
+        Some(Shape::Scalar(kind)) => match kind {
+            Kind::Json | Kind::Jsonb => Look::Escaped,
+            // In text it is in hexadecimal.
+            Kind::Bytea if format == Format::Text => Look::Value,
+            Kind::Text | Kind::Bpchar | Kind::Name | Kind::Xml | Kind::Bytea => Look::Bytes,
+            Kind::Int8 | Kind::Float8 | Kind::Numeric => only(&[Detector::Card], written),
+            Kind::Inet | Kind::Cidr => only(&[Detector::Ipv4, Detector::Ipv6], written),
+            Kind::Bool
+            | Kind::Int2
+            | Kind::Int4
+            | Kind::Float4
+            | Kind::Date
+            | Kind::Timestamp
+            | Kind::Timestamptz
+            | Kind::Time
+            | Kind::Timetz
+            | Kind::Interval
+            | Kind::Uuid
+            | Kind::Macaddr => Look::Never,
+        },
+        Some(Shape::Array(element)) => match look(element, format, detectors) {
+            Look::Never => Look::Never,
+            // What is found has no quotes or backslashes in it, so that no array can hide it.
+            Look::Bytes if format == Format::Text => Look::Bytes,
+            _ => Look::Value,
+        },
+        Some(Shape::Record) if format == Format::Binary => Look::Value,
+        None if format == Format::Binary && !is_own(oid) => Look::Value,
+        Some(Shape::Record) => Look::Escaped,
+        None if !is_own(oid) => Look::Escaped,
+        Some(Shape::Range(_)) | None => Look::Bytes,
+    }
 }
 
 /// `None` for a type that is not known.
