@@ -28,7 +28,7 @@ mod known;
 mod resolve;
 mod sight;
 
-pub(crate) use known::{Described, Known, Oid};
+pub(crate) use known::{Attribute, Described, Known, Oid};
 pub(crate) use resolve::resolve;
 pub(crate) use sight::{Sight, changes_schema};
 

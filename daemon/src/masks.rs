@@ -11,21 +11,26 @@ use std::{
 };
 
 use chaperone_model::{Reading, Schema, Seq, Table, TableColumn, UNREADABLE};
-use chaperone_policy::{Asked, mask::Key};
+use chaperone_policy::{
+    Asked,
+    mask::{Key, Screens},
+};
 use secrecy::ExposeSecret;
 
 use crate::{
-    catalog::{Known, Oid, Sight},
+    catalog::{Attribute, Known, Oid, Sight},
     config::Mask,
     rates::Rates,
     secret::SecretError,
 };
 
 mod explain;
+mod found;
 mod lift;
 mod traced;
 
 pub(crate) use explain::Explained;
+pub(crate) use found::Found;
 pub(crate) use lift::Lift;
 pub(crate) use traced::{Blind, Guess, Guesses, Held, Traced};
 
@@ -92,7 +97,7 @@ impl Masks {
     pub(crate) fn of_session(&self, asked: &Asked<'_>) -> Option<Arc<OfSession>> {
         let all = self.all.iter().filter(|one| one.mask.when.may_match_session(asked));
         let masks: Vec<_> = all.cloned().collect();
-        (!masks.is_empty()).then(|| Arc::new(OfSession { masks }))
+        (!masks.is_empty()).then(|| Arc::new(OfSession::new(masks)))
     }
 }
 
@@ -100,6 +105,11 @@ impl Masks {
 #[derive(Debug, Default)]
 pub(crate) struct OfSession {
     masks: Vec<Arc<Loaded>>,
+    /// What is looked for in all values.
+    screens: Screens,
+    /// By mask, what is looked for in the columns that it names: what is looked for in all comes
+    /// behind it.
+    within: Vec<Screens>,
 }
 
 /// What a statement has to do with masked columns.
@@ -114,7 +124,7 @@ pub(crate) enum Concern {
 }
 
 /// The columns of the relations that a statement may be about.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Columns {
     pub(crate) schema: Arc<Schema>,
     /// As the tables of the schema.
@@ -138,6 +148,7 @@ struct NumberedColumn {
     /// All ways in which what stands in it is masked anywhere: all of them must be lifted before it
     /// is shown.
     all: BTreeSet<u16>,
+    type_oid: Oid,
 }
 
 /// PostgreSQL's own relations that have other relations' values, and the columns that have them; none
@@ -161,8 +172,52 @@ const STATISTICS: [(&str, &[&str]); 8] = [
 
 /// NULL, whatever the mask.
 const WHOLE: u16 = 0;
+/// What values are recorded under that are NULL because it is not sure where they come from.
+const UNCERTAIN: &str = "(of unknown origin)";
 
 impl OfSession {
+    fn new(masks: Vec<Arc<Loaded>>) -> Self {
+        let add = |screens: &mut Screens, place: usize, one: &Loaded| {
+            // No configuration has more masks than that.
+            let way = u16::try_from(place + 1).unwrap_or(u16::MAX);
+            screens.add(way, one.mask.detect, one.mask.form.clone(), one.key.clone());
+        };
+        let everywhere = |screens: &mut Screens| {
+            for (place, one) in masks.iter().enumerate() {
+                if one.mask.columns.is_empty() {
+                    add(screens, place, one);
+                }
+            }
+        };
+        let mut screens = Screens::default();
+        everywhere(&mut screens);
+        let mut within = Vec::new();
+        for (place, one) in masks.iter().enumerate() {
+            let mut own = Screens::default();
+            if !one.mask.detect.is_empty() && !one.mask.columns.is_empty() {
+                add(&mut own, place, one);
+                everywhere(&mut own);
+            }
+            within.push(own);
+        }
+        Self { masks, screens, within }
+    }
+
+    /// Whether one of them names columns.
+    pub(crate) fn has_columns(&self) -> bool {
+        self.masks.iter().any(|one| !one.mask.columns.is_empty())
+    }
+
+    /// What is looked for in all that the session gets, where something is.
+    pub(crate) fn found(self: &Arc<Self>) -> Option<Found> {
+        (!self.screens.detectors().is_empty()).then(|| Found::new(self.clone()))
+    }
+
+    /// What a way is called in the record.
+    fn name(&self, way: u16) -> String {
+        self.way(way).map_or(UNCERTAIN, |loaded| &loaded.mask.name).to_owned()
+    }
+
     /// The mask of a way; way 0 is none of them.
     fn way(&self, way: u16) -> Option<&Arc<Loaded>> {
         self.masks.get(usize::from(way).checked_sub(1)?)
@@ -175,7 +230,7 @@ impl OfSession {
 
     /// Whether code that nobody reads may run.
     fn lets_code_run(&self) -> bool {
-        self.masks.iter().all(|one| one.mask.unread)
+        self.masks.iter().all(|one| one.mask.unread || one.mask.columns.is_empty())
     }
 
     /// The same of a text that names nothing that is in a catalog.
@@ -246,10 +301,10 @@ impl OfSession {
         let mut masked: HashMap<(Oid, &str), Ways> = HashMap::new();
         for oid in family {
             let relation = known.relation(*oid)?;
-            for (_, column) in relation.columns {
-                let all = self.ways_of(&relation, column);
+            for Attribute { name, .. } in relation.columns {
+                let all = self.ways_of(&relation, name);
                 if let Some(way) = all.first().copied() {
-                    masked.insert((*oid, column), Ways { way, all });
+                    masked.insert((*oid, name), Ways { way, all });
                 }
             }
         }
@@ -261,9 +316,9 @@ impl OfSession {
             let mut grown = false;
             for oid in family {
                 let Some(relation) = known.relation(*oid) else { continue };
-                for (_, column) in relation.columns {
+                for Attribute { name, .. } in relation.columns {
                     let kin = relation.kin.iter();
-                    let kin = kin.filter_map(|kin| masked.get(&(*kin, column.as_str())));
+                    let kin = kin.filter_map(|kin| masked.get(&(*kin, name.as_str())));
                     let (mut way, mut all) = (None, BTreeSet::new());
                     for one in kin {
                         way = way.max(Some(one.way));
@@ -271,7 +326,7 @@ impl OfSession {
                     }
                     let Some(way) = way else { continue };
                     let known = masked
-                        .entry((*oid, column))
+                        .entry((*oid, name))
                         .or_insert_with(|| Ways { way, all: BTreeSet::new() });
                     let before = known.all.len();
                     known.all.append(&mut all);
@@ -297,10 +352,11 @@ impl OfSession {
         schema.view_path.clone_from(&known.path);
         for oid in family {
             let Some(relation) = known.relation(*oid) else { continue };
-            let column = |(_, name): &(i16, String)| TableColumn {
-                name: name.clone(),
+            let column = |column: &Attribute| TableColumn {
+                name: column.name.clone(),
                 // A view's columns are followed to where they come from.
-                masked: masked.contains_key(&(*oid, name.as_str())),
+                masked: masked.contains_key(&(*oid, column.name.as_str())),
+                generated: column.generated,
             };
             schema.tables.push(Table {
                 schema: relation.name.schema.clone().unwrap_or_default(),
@@ -309,15 +365,16 @@ impl OfSession {
                 query: relation.text.map(str::to_owned),
                 unknown: relation.columns.is_empty(),
             });
-            let numbered = relation.columns.iter().map(|(number, name)| {
-                let ways = masked.get(&(*oid, name.as_str()));
+            let numbered = |column: &Attribute| {
+                let ways = masked.get(&(*oid, column.name.as_str()));
                 NumberedColumn {
-                    number: *number,
+                    number: column.number,
                     way: ways.map(|ways| ways.way),
                     all: ways.map(|ways| ways.all.clone()).unwrap_or_default(),
+                    type_oid: column.type_oid,
                 }
-            });
-            let columns = numbered.collect();
+            };
+            let columns = relation.columns.iter().map(numbered).collect();
             tables.push(Numbered { oid: *oid, is_view: relation.is_view, columns });
         }
         Some(Columns { schema: Arc::new(schema), tables })

@@ -136,6 +136,7 @@ impl<'a> Relay<'a> {
         };
         let mut conversation = Conversation::new(limits, rules);
         conversation.set_blind(masking.blind());
+        conversation.set_screens(masking.screens());
         Self {
             session,
             shared: &session.shared,
@@ -464,6 +465,14 @@ impl<'a> Relay<'a> {
                     self.server_done = true;
                     self.down.end();
                     self.violated(&violation);
+                }
+                Err(violation @ (Violation::Copy(_) | Violation::Encoding(_))) => {
+                    self.server_done = true;
+                    self.down.end();
+                    let detail = violation.to_string();
+                    let refusal =
+                        Refusal::new("42501", format!("chaperone ends this session: {detail}"));
+                    self.end(Closing::Daemon, refusal, detail);
                 }
                 Err(violation) => {
                     self.shared.counters.server_violations.up();

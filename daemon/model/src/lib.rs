@@ -20,7 +20,8 @@ pub use identity::{
     AgentName, Digest, Doubt, Identity, Process, Run, STEP, Script, Version, VersionSource,
 };
 pub use lineage::{
-    ColumnRef, How, Lineage, MaskedUse, Origin, Outputs, Schema, Table, TableColumn,
+    ColumnRef, Copies, CopyFormat, CopyLayout, How, Lineage, MaskedUse, Origin, Outputs, Schema,
+    Table, TableColumn,
 };
 pub use reading::{
     Access, BY_NAME, Column, NameUse, PathUse, QualifiedName, Reading, Relation, Rung, Statement,

@@ -40,6 +40,8 @@ pub struct TableColumn {
     pub name: String,
     /// Whether what stands in it is masked.
     pub masked: bool,
+    /// It is computed of the others: COPY leaves it out where it is not named.
+    pub generated: bool,
 }
 
 /// What was found of one statement of a text.
@@ -49,8 +51,63 @@ pub struct Lineage {
     pub outputs: Outputs,
     /// What it does with masked columns, but for giving them out.
     pub uses: Vec<MaskedUse>,
-    /// It copies its result out (`COPY … TO`).
-    pub copies: bool,
+    /// Whether it copies its result out (`COPY … TO`).
+    pub copies: Copies,
+}
+
+/// Where a result is copied to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Copies {
+    /// It is not copied.
+    #[default]
+    No,
+    /// To the client, written so.
+    Out(CopyLayout),
+    /// To the client, and how it is written cannot be said, for this reason.
+    Unclear(String),
+    /// To a file or program of the server's.
+    Elsewhere,
+}
+
+/// How COPY writes rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyLayout {
+    /// In which format.
+    pub format: CopyFormat,
+    /// Between two values.
+    pub delimiter: u8,
+    /// What stands for NULL.
+    pub null: String,
+    /// Around a value, in CSV.
+    pub quote: u8,
+    /// Before a quote or itself within quotes, in CSV.
+    pub escape: u8,
+    /// Whether the first line has the columns' names.
+    pub header: bool,
+}
+
+/// The formats of COPY.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CopyFormat {
+    /// Lines, with backslashes.
+    Text,
+    /// Lines, with quotes.
+    Csv,
+    /// As binary results.
+    Binary,
+}
+
+impl CopyLayout {
+    /// As it is where nothing is said but the format.
+    pub fn usual(format: CopyFormat) -> Self {
+        let (delimiter, null) = match format {
+            CopyFormat::Csv => (b',', ""),
+            CopyFormat::Text | CopyFormat::Binary => (b'\t', "\\N"),
+        };
+        Self { format, delimiter, null: null.into(), quote: b'"', escape: b'"', header: false }
+    }
 }
 
 /// The columns of a result.

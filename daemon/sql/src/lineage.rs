@@ -13,6 +13,7 @@ use pg_query::{Node, NodeEnum, protobuf::RangeVar};
 use crate::read;
 
 mod change;
+mod copy;
 mod expression;
 mod query;
 mod source;
@@ -53,11 +54,21 @@ struct Item {
     unknown: bool,
     /// Its columns are those of others in `FROM`, put together: `*` is not followed.
     joined: bool,
+    /// Which of its columns are computed of the others.
+    generated: Vec<String>,
 }
 
 impl Item {
     fn of(name: impl Into<String>, columns: Vec<Out>) -> Self {
-        Self { name: name.into(), table: None, columns, open: false, unknown: false, joined: false }
+        Self {
+            name: name.into(),
+            table: None,
+            columns,
+            open: false,
+            unknown: false,
+            joined: false,
+            generated: Vec::new(),
+        }
     }
 
     /// One of which nothing is masked and nothing else is known.
@@ -207,7 +218,9 @@ impl<'a> Walk<'a> {
             };
             columns.push(Out { name: column.name.clone(), origin });
         }
-        Item::of(name, columns)
+        let generated = table.columns.iter().filter(|column| column.generated);
+        let generated = generated.map(|column| column.name.clone()).collect();
+        Item { generated, ..Item::of(name, columns) }
     }
 
     /// The columns of a view's query. What it does there, its owner does.

@@ -10,7 +10,7 @@ use chaperone_sql::readers::Readers;
 use chaperone_wire::postgres::Row;
 use tokio::sync::Semaphore;
 
-use super::known::{Edge, Known, Node, Oid, Others};
+use super::known::{Attribute, Edge, Known, Node, Oid, Others};
 use crate::{
     asking::Asking,
     inspect::{Destination, literal},
@@ -132,9 +132,9 @@ async fn behind(
     }
     for some in all.chunks(BEHIND) {
         for row in asking.ask(&columns(some)).await? {
-            let (of, number, name) = column(&row).ok_or("it said something else")?;
+            let (of, column) = column(&row).ok_or("it said something else")?;
             if let Some(node) = known.relations.get_mut(&of) {
-                node.columns.push((number, name));
+                node.columns.push(column);
             }
         }
     }
@@ -217,15 +217,27 @@ fn edges(from: &[Oid]) -> String {
 /// The columns of these relations, in order.
 fn columns(of: &[Oid]) -> String {
     format!(
-        "SELECT attrelid, attnum, attname FROM pg_attribute
-         WHERE attrelid IN ({}) AND attnum > 0 AND NOT attisdropped ORDER BY attrelid, attnum",
+        "SELECT a.attrelid, a.attnum, a.attname,
+                CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE a.atttypid END, a.attgenerated <> ''
+         FROM pg_attribute a LEFT JOIN pg_type t ON t.oid = a.atttypid
+         WHERE a.attrelid IN ({}) AND a.attnum > 0 AND NOT a.attisdropped
+         ORDER BY a.attrelid, a.attnum",
         list(of)
     )
 }
 
-fn column(row: &Row) -> Option<(Oid, i16, String)> {
-    let [Some(of), Some(number), Some(name)] = row.as_slice() else { return None };
-    Some((of.parse().ok()?, number.parse().ok()?, name.clone()))
+fn column(row: &Row) -> Option<(Oid, Attribute)> {
+    let [Some(of), Some(number), Some(name), Some(type_oid), Some(generated)] = row.as_slice()
+    else {
+        return None;
+    };
+    let attribute = Attribute {
+        number: number.parse().ok()?,
+        name: name.clone(),
+        type_oid: type_oid.parse().ok()?,
+        generated: generated == "t",
+    };
+    Some((of.parse().ok()?, attribute))
 }
 
 /// Functions or operators of others that have a name of PostgreSQL's own. Those of extensions are

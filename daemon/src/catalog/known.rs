@@ -49,14 +49,25 @@ pub(super) struct Node {
     /// `pg_class.relkind`.
     pub(super) kind: char,
     pub(super) edges: Vec<Edge>,
-    /// Its columns, each with its number, in order.
-    pub(super) columns: Vec<(i16, String)>,
+    /// Its columns, in order.
+    pub(super) columns: Vec<Attribute>,
     /// Of a view: what its query is.
     pub(super) query: Option<Arc<Reading>>,
     /// Of a view or materialized view: its query.
     pub(super) text: Option<Arc<str>>,
     /// There is more behind it than was looked at.
     pub(super) cut: bool,
+}
+
+/// A column of a relation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Attribute {
+    pub(crate) number: i16,
+    pub(crate) name: String,
+    /// The type of its values; of a domain, what it is a domain of.
+    pub(crate) type_oid: Oid,
+    /// It is computed of the others.
+    pub(crate) generated: bool,
 }
 
 /// What a statement on a relation does beyond it.
@@ -86,8 +97,8 @@ pub(super) enum Edge {
 pub(crate) struct Described<'a> {
     pub(crate) name: &'a QualifiedName,
     pub(crate) is_view: bool,
-    /// With their numbers, in order.
-    pub(crate) columns: &'a [(i16, String)],
+    /// In order.
+    pub(crate) columns: &'a [Attribute],
     /// Of a view: its query.
     pub(crate) text: Option<&'a str>,
     /// What it is a part of, and its parts.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use chaperone_model::Protocol;
 use chaperone_policy::{
     ColumnGlob, Terms, When,
-    mask::{Form, Keep},
+    mask::{Detector, Detectors, Form, Keep},
 };
 use serde::Deserialize;
 use toml::{Spanned, Value};
@@ -30,7 +30,10 @@ const EQUALITY: u64 = 60;
 pub(crate) struct Mask {
     /// What auditors are told.
     pub(crate) name: Arc<str>,
+    /// Which columns are masked. None: whatever is found anywhere.
     pub(crate) columns: Vec<ColumnGlob>,
+    /// What is looked for in values, to be masked there. None: the values as a whole.
+    pub(crate) detect: Detectors,
     /// For which sessions.
     pub(crate) when: When,
     pub(crate) form: Form,
@@ -71,7 +74,8 @@ impl Mask {
 #[serde(deny_unknown_fields)]
 pub(super) struct Raw {
     name: Spanned<String>,
-    columns: Spanned<Value>,
+    columns: Option<Spanned<Value>>,
+    detect: Option<Spanned<Value>>,
     when: Option<Spanned<RawWhen>>,
     with: Spanned<String>,
     text: Option<Spanned<String>>,
@@ -80,7 +84,7 @@ pub(super) struct Raw {
     prefix: Option<Spanned<String>>,
     key: Option<Spanned<String>>,
     guessing: Option<Spanned<String>>,
-    equality: Option<u64>,
+    equality: Option<Spanned<u64>>,
     unread: Option<Spanned<String>>,
     approvers: Option<Spanned<Value>>,
     deadline: Option<Spanned<String>>,
@@ -116,11 +120,11 @@ fn mask(raw: &Raw, agents: &[Agent], targets: &[Target]) -> Result<Mask, Misplac
         let message = "a mask's name is a short text: it is what auditors are told";
         return Err((raw.name.span(), message.into()));
     }
-    let columns = strings(&raw.columns)?;
+    let columns = columns(raw)?;
+    let detect = detect(raw)?;
     if columns.is_empty() {
-        return Err((raw.columns.span(), "a mask without columns masks nothing".into()));
+        of_columns_alone(raw)?;
     }
-    let column = |text: &String| column(text).map_err(|message| (raw.columns.span(), message));
     let when = match &raw.when {
         None => When::default(),
         Some(when) => {
@@ -134,7 +138,11 @@ fn mask(raw: &Raw, agents: &[Agent], targets: &[Target]) -> Result<Mask, Misplac
     };
     for target in targets {
         let meant = when.targets.is_empty() || when.targets.contains(&target.name);
-        if meant && target.protocol == Protocol::Postgres && target.credentials.is_empty() {
+        if !columns.is_empty()
+            && meant
+            && target.protocol == Protocol::Postgres
+            && target.credentials.is_empty()
+        {
             let message = format!(
                 "masks need the target's catalog, and target {} has no `credential` with which the daemon could ask it",
                 target.name
@@ -145,7 +153,8 @@ fn mask(raw: &Raw, agents: &[Agent], targets: &[Target]) -> Result<Mask, Misplac
     let name: Arc<str> = name.into();
     let unread = word(raw.unread.as_ref(), &[("refuse", false), ("allow", true)])?;
     Ok(Mask {
-        columns: columns.iter().map(column).collect::<Result<_, _>>()?,
+        columns,
+        detect,
         when,
         form: form(raw)?,
         key: raw
@@ -154,11 +163,60 @@ fn mask(raw: &Raw, agents: &[Agent], targets: &[Target]) -> Result<Mask, Misplac
             .map(|text| text.get_ref().parse().map_err(|message: String| (text.span(), message)))
             .transpose()?,
         guessing: people::guessing(raw, &name)?,
-        equality: raw.equality.unwrap_or(EQUALITY),
+        equality: raw.equality.as_ref().map_or(EQUALITY, |most| *most.get_ref()),
         unread: unread.unwrap_or(false),
         unmask: people::unmask(raw, &name)?,
         name,
     })
+}
+
+fn columns(raw: &Raw) -> Result<Vec<ColumnGlob>, Misplaced> {
+    let Some(value) = &raw.columns else {
+        if raw.detect.is_some() {
+            return Ok(Vec::new());
+        }
+        let message = "what does it mask? Say so by columns = [\"schema.table.column\"], by detect = [\"email\"], or by both";
+        return Err((raw.name.span(), message.into()));
+    };
+    let texts = strings(value)?;
+    if texts.is_empty() {
+        return Err((value.span(), "a mask without columns masks nothing".into()));
+    }
+    let column = |text: &String| column(text).map_err(|message| (value.span(), message));
+    texts.iter().map(column).collect()
+}
+
+fn detect(raw: &Raw) -> Result<Detectors, Misplaced> {
+    let Some(value) = &raw.detect else { return Ok(Detectors::default()) };
+    let names = strings(value)?;
+    if names.is_empty() {
+        return Err((value.span(), "a mask that looks for nothing masks nothing".into()));
+    }
+    if raw.with.get_ref() == "year" {
+        let message = "with = \"year\" is for dates, and no detector finds those";
+        return Err((raw.with.span(), message.into()));
+    }
+    let detector = |name: &String| {
+        Detector::named(name).ok_or_else(|| {
+            let known = Detector::ALL.map(Detector::name).join("\", \"");
+            (value.span(), format!("{name:?} is no detector: there are \"{known}\""))
+        })
+    };
+    names.iter().map(detector).collect()
+}
+
+/// What counts for masks of columns is not said of others.
+fn of_columns_alone(raw: &Raw) -> Result<(), Misplaced> {
+    let spans = [
+        ("guessing", raw.guessing.as_ref().map(Spanned::span)),
+        ("equality", raw.equality.as_ref().map(Spanned::span)),
+        ("unread", raw.unread.as_ref().map(Spanned::span)),
+        ("unmask", raw.unmask.as_ref().map(Spanned::span)),
+    ];
+    match spans.into_iter().find_map(|(key, span)| Some((key, span?))) {
+        Some((key, span)) => Err((span, format!("{key} is for masks with `columns` alone"))),
+        None => Ok(()),
+    }
 }
 
 fn form(raw: &Raw) -> Result<Form, Misplaced> {
@@ -206,7 +264,7 @@ fn form(raw: &Raw) -> Result<Form, Misplaced> {
 
 #[cfg(test)]
 mod tests {
-    use chaperone_policy::mask::{Form, Keep};
+    use chaperone_policy::mask::{Detector, Form, Keep};
 
     use super::super::tests::{GOOD, parse};
 
@@ -249,6 +307,18 @@ mod tests {
             let told = with(&format!("{MASK}{lines}")).expect_err(lines);
             assert!(told.contains(why), "{lines}: {told}");
         }
+        for (lines, why) in [
+            ("", "what does it mask"),
+            ("detect = []", "looks for nothing"),
+            ("detect = [\"cards\"]", "is no detector: there are \"email\", \"card\""),
+            ("detect = [\"card\"]\nunread = \"allow\"", "for masks with `columns` alone"),
+            ("detect = [\"card\"]\nequality = 3", "for masks with `columns` alone"),
+        ] {
+            let told = with(&format!("name = \"a\"\nwith = \"null\"\n{lines}")).expect_err(lines);
+            assert!(told.contains(why), "{lines}: {told}");
+        }
+        let told = with("name = \"a\"\ndetect = [\"card\"]\nwith = \"year\"").expect_err("a year");
+        assert!(told.contains("for dates"), "{told}");
         let told =
             with("name = \"a\"\ncolumns = [\"email\"]\nwith = \"null\"").expect_err("a column");
         assert!(told.contains("is no column"), "{told}");
@@ -259,5 +329,13 @@ mod tests {
         let told =
             parse(&format!("{GOOD}[[mask]]\n{MASK}with = \"null\"\n")).expect_err("no credential");
         assert!(told.contains("catalog"), "{told}");
+    }
+
+    #[test]
+    fn a_mask_of_what_is_found_needs_no_catalog() {
+        let mask = "[[mask]]\nname = \"found\"\ndetect = [\"card\", \"aws-secret\"]\nwith = \"partial\"\nlast = 4\n";
+        let masks = parse(&format!("{GOOD}{mask}")).map(|config| config.masks).expect("good");
+        assert!(masks[0].columns.is_empty());
+        assert_eq!(masks[0].detect, [Detector::Card, Detector::AwsSecret].into_iter().collect());
     }
 }

@@ -90,10 +90,12 @@ impl Traced {
             (Origin::Made(_), _) => format!("it is made of {}", from.join(", ")),
             (Origin::Unknown, _) => "it cannot be told where it comes from".into(),
         };
+        let is_looked_into = loaded.is_some_and(|loaded| !loaded.mask.detect.is_empty());
         Explained {
             name: described.map(|(name, _)| name.clone()),
             shown: match (way, loaded.map(|loaded| &loaded.mask.form)) {
                 (None, _) => "as it is",
+                (Some(_), _) if is_looked_into => "what is found in it is masked",
                 (Some(_), None | Some(Form::Null)) => "NULL",
                 (Some(_), Some(_)) => "masked",
             },

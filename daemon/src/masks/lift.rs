@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, rc::Rc, sync::Arc};
 
 use chaperone_model::{ColumnRef, How, Origin, Outputs, Seq};
-use chaperone_wire::postgres::{Field, Masks, Plan};
+use chaperone_wire::postgres::{Became, Copies, Counts, Field, Masks, Plan};
 
 use super::{NumberedColumn, Traced, WHOLE, traced::plan};
 
@@ -120,6 +120,9 @@ impl Shown {
 
 impl Masks for Shown {
     fn plan(&self, part: u32, fields: Option<&[Field]>, count: usize) -> Plan {
+        if !self.0.is_of_columns() {
+            return Plan::Pass;
+        }
         plan(&self.0.lineage, part, fields, count, |field, origin| self.way(field, origin))
     }
 
@@ -130,20 +133,20 @@ impl Masks for Shown {
         binary: bool,
         value: &[u8],
         out: &mut Vec<u8>,
-    ) -> bool {
-        self.0.value(way, type_oid, binary, value, out)
+        counts: &mut Counts,
+    ) -> Became {
+        self.0.value(way, type_oid, binary, value, out, counts)
     }
 
-    fn copies(&self, part: u32) -> bool {
-        self.0.copies(part)
+    fn copies(&self, part: u32) -> Copies {
+        self.0.copies_but(part, |column| self.0.lifts(column))
     }
 
     fn hides_messages(&self) -> bool {
-        true
+        self.0.is_of_columns()
     }
 
-    /// The log's own side counts.
-    fn report(&self, _: &[u64]) -> String {
-        String::new()
+    fn name(&self, way: u16) -> String {
+        self.0.name(way)
     }
 }

@@ -2,12 +2,12 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use chaperone_model::{ColumnRef, How, Lineage, Origin, Outputs};
+use chaperone_model::{ColumnRef, CopyFormat, CopyLayout, How, Lineage, Origin, Outputs};
 use chaperone_policy::{
     Terms,
     mask::{Format, Masked},
 };
-use chaperone_wire::postgres::{Field, Masks, Plan};
+use chaperone_wire::postgres::{Became, CopiedColumns, Copies, Counts, Field, Masks, Plan};
 
 use super::{Columns, Lift, Loaded, NumberedColumn, OfSession, WHOLE};
 use crate::config::Guessing;
@@ -24,7 +24,7 @@ pub(crate) struct Traced {
 
 /// What becomes of the results of what is run by a name that is not known.
 #[derive(Debug)]
-pub(crate) struct Blind;
+pub(crate) struct Blind(pub(crate) Arc<OfSession>);
 
 /// What a statement does that a mask does not let it do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,10 +117,21 @@ impl Traced {
                     Some(Guessing::Refuse) | None => return Guesses::Refused(guess),
                 }
             }
-            if lineage.copies && !is_clear(&lineage.outputs) {
-                let what = "copies a masked column out: SELECT shows what may be seen of it";
-                return Guesses::Refused(Guess { mask: None, what, column: None });
-            }
+            let what = match &lineage.copies {
+                _ if !self.is_of_columns() || is_clear(&lineage.outputs) => continue,
+                chaperone_model::Copies::Elsewhere => {
+                    "writes a masked column to the server's files"
+                }
+                chaperone_model::Copies::Unclear(_) => {
+                    "copies a masked column out, in a way that cannot be followed"
+                }
+                // A value that is the same would look like it.
+                chaperone_model::Copies::Out(layout) if !is_told_from_values(layout) => {
+                    "lets a word stand for NULL that a masked column may hold"
+                }
+                chaperone_model::Copies::No | chaperone_model::Copies::Out(_) => continue,
+            };
+            return Guesses::Refused(Guess { mask: None, what, column: None });
         }
         Guesses::Held(held)
     }
@@ -137,6 +148,25 @@ impl Traced {
             None => (0, None),
         })
         .min_by_key(|(most, _)| *most)
+    }
+
+    /// Whether masked columns were looked for in it, and not only how it copies.
+    pub(super) fn is_of_columns(&self) -> bool {
+        !self.columns.tables.is_empty()
+    }
+
+    /// Whether masked columns may be in what it copies out.
+    pub(crate) fn copies_out(&self) -> bool {
+        let copies = |lineage: &Lineage| lineage.copies != chaperone_model::Copies::No;
+        self.is_of_columns() && self.lineage.iter().any(copies)
+    }
+
+    /// Why what it copies out cannot be looked into.
+    pub(crate) fn unclear_copy(&self) -> Option<&str> {
+        self.lineage.iter().find_map(|lineage| match &lineage.copies {
+            chaperone_model::Copies::Unclear(why) => Some(why.as_str()),
+            _ => None,
+        })
     }
 
     /// Whether its text and parameters may hold values of masked columns.
@@ -192,8 +222,53 @@ fn is_clear(outputs: &Outputs) -> bool {
     }
 }
 
+/// Whether what stands for NULL in a COPY says no more than that, or nearly so.
+fn is_told_from_values(layout: &CopyLayout) -> bool {
+    layout.format != CopyFormat::Text
+        || ["", "\\N"].contains(&layout.null.as_str())
+        || layout.null.eq_ignore_ascii_case("null")
+}
+
+impl Traced {
+    /// What is copied out by the statement at this place. `shows`: the columns that pass though they
+    /// are masked.
+    pub(super) fn copies_but(&self, part: u32, shows: impl Fn(ColumnRef) -> bool) -> Copies {
+        let lineage = usize::try_from(part).ok().and_then(|part| self.lineage.get(part));
+        let Some(lineage) = lineage else { return Copies::Not };
+        let layout = match &lineage.copies {
+            chaperone_model::Copies::Out(layout) => layout.clone(),
+            // Nothing of it is masked: it was decided so.
+            _ if is_clear(&lineage.outputs) && self.is_of_columns() => return Copies::Pass,
+            _ => return Copies::Not,
+        };
+        let columns = match &lineage.outputs {
+            _ if !self.is_of_columns() => CopiedColumns::All(None),
+            outputs if is_clear(outputs) => CopiedColumns::All(None),
+            Outputs::Columns(origins) => {
+                let column = |origin: &Origin| match origin {
+                    Origin::Clear => (None, 0),
+                    Origin::Column(column) if shows(*column) => {
+                        (None, self.numbered(*column).map_or(0, |column| column.type_oid))
+                    }
+                    Origin::Column(column) => match self.numbered(*column) {
+                        Some(column) => (Some(column.way.unwrap_or(WHOLE)), column.type_oid),
+                        None => (Some(WHOLE), 0),
+                    },
+                    Origin::Made(_) | Origin::Unknown => (Some(WHOLE), 0),
+                };
+                CopiedColumns::Each(origins.iter().map(column).collect())
+            }
+            Outputs::None | Outputs::Unknown | Outputs::Of(_) => CopiedColumns::All(Some(WHOLE)),
+        };
+        Copies::Rows(layout, columns)
+    }
+}
+
 impl Masks for Traced {
     fn plan(&self, part: u32, fields: Option<&[Field]>, count: usize) -> Plan {
+        if !self.is_of_columns() {
+            return Plan::Pass;
+        }
         plan(&self.lineage, part, fields, count, |field, origin| self.way(field, origin))
     }
 
@@ -204,60 +279,71 @@ impl Masks for Traced {
         binary: bool,
         value: &[u8],
         out: &mut Vec<u8>,
-    ) -> bool {
-        let Some(loaded) = self.masks.way(way) else { return false };
+        counts: &mut Counts,
+    ) -> Became {
         let format = if binary { Format::Binary } else { Format::Text };
-        let form = &loaded.mask.form;
-        form.apply(loaded.key.as_ref(), type_oid, format, value, out) == Masked::Value
+        let Some(loaded) = self.masks.way(way) else {
+            counts.add(WHOLE);
+            return Became::Null;
+        };
+        if !loaded.mask.detect.is_empty() {
+            return match self.masks.within.get(usize::from(way - 1)) {
+                Some(screens) => super::found::value(screens, type_oid, format, value, out, counts),
+                None => Became::Null,
+            };
+        }
+        counts.add(way);
+        match loaded.mask.form.apply(loaded.key.as_ref(), type_oid, format, value, out) {
+            Masked::Value => Became::Value,
+            Masked::Null => Became::Null,
+        }
     }
 
-    fn copies(&self, part: u32) -> bool {
-        let lineage = usize::try_from(part).ok().and_then(|part| self.lineage.get(part));
-        lineage.is_some_and(|lineage| is_clear(&lineage.outputs))
+    fn copies(&self, part: u32) -> Copies {
+        self.copies_but(part, |_| false)
     }
 
     fn hides_messages(&self) -> bool {
-        true
+        self.is_of_columns()
     }
 
     fn shown(&self) -> Option<Rc<dyn Masks>> {
         self.for_client()
     }
 
-    fn report(&self, masked: &[u64]) -> String {
-        let mut report = serde_json::Map::new();
-        for (way, count) in masked.iter().enumerate().filter(|(_, count)| **count > 0) {
-            let loaded = u16::try_from(way).ok().and_then(|way| self.masks.way(way));
-            let name = loaded.map_or(UNCERTAIN, |loaded| &loaded.mask.name);
-            report.insert(name.to_owned(), (*count).into());
-        }
-        serde_json::Value::Object(report).to_string()
+    fn name(&self, way: u16) -> String {
+        self.masks.name(way)
     }
 }
-
-/// What values are recorded under that are NULL because it is not sure where they come from.
-const UNCERTAIN: &str = "(of unknown origin)";
 
 impl Masks for Blind {
     fn plan(&self, _: u32, _: Option<&[Field]>, count: usize) -> Plan {
         whole(count)
     }
 
-    fn value(&self, _: u16, _: u32, _: bool, _: &[u8], _: &mut Vec<u8>) -> bool {
-        false
+    fn value(
+        &self,
+        _: u16,
+        _: u32,
+        _: bool,
+        _: &[u8],
+        _: &mut Vec<u8>,
+        counts: &mut Counts,
+    ) -> Became {
+        counts.add(WHOLE);
+        Became::Null
     }
 
-    fn copies(&self, _: u32) -> bool {
-        false
+    fn copies(&self, _: u32) -> Copies {
+        Copies::Not
     }
 
     fn hides_messages(&self) -> bool {
         true
     }
 
-    fn report(&self, masked: &[u64]) -> String {
-        let count: u64 = masked.iter().sum();
-        serde_json::json!({ UNCERTAIN: count }).to_string()
+    fn name(&self, way: u16) -> String {
+        self.0.name(way)
     }
 }
 

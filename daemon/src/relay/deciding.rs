@@ -545,11 +545,14 @@ impl Relay<'_> {
 
     pub(super) fn intent(
         &mut self,
-        command: Command,
+        mut command: Command,
         verdict: VerdictKind,
         rule: Arc<str>,
         lifted: Vec<(Arc<str>, Seq)>,
     ) -> Intent {
+        if let Some(found) = &self.deciding.masking.found {
+            found.recorded(&mut command);
+        }
         let reading = command.reading.as_ref().filter(|_| command.text.is_some());
         let summary = reading.map(|reading| self.deciding.summary(reading));
         Intent {

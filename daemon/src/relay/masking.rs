@@ -5,20 +5,23 @@
 use std::{collections::HashMap, rc::Rc, sync::Arc};
 
 use chaperone_model::{CommandKind, Lineage, NameUse, Outputs, Reading, Seq};
-use chaperone_wire::postgres::{Masks, Refusal};
+use chaperone_wire::postgres::{Masks, Refusal, Screens};
 
 use super::{
     Relay,
     deciding::{Pending, Turn},
 };
 use crate::catalog::Known;
-use crate::masks::{Blind, Columns, Concern, Guess, Guesses, Held, Lift, OfSession, Traced};
+use crate::masks::{Blind, Columns, Concern, Found, Guess, Guesses, Held, Lift, OfSession, Traced};
 
 /// Statements, and names, of which it is remembered what comes of them.
 const REMEMBERED: usize = 1000;
 
 /// Statements of which it is remembered what they have to do with masked columns.
 const WEIGHED: usize = 64;
+
+/// The kind of a statement that may write rows in a way of its own.
+const COPY: &str = "COPY";
 
 /// What stands in the log for a text whose values cannot be left out.
 const WITHHELD: &str = "(withheld: it holds values for masked columns)";
@@ -27,6 +30,8 @@ const WITHHELD: &str = "(withheld: it holds values for masked columns)";
 #[derive(Default)]
 pub(super) struct Masking {
     of: Option<Arc<OfSession>>,
+    /// What is looked for in all that comes, and in what is recorded.
+    pub(super) found: Option<Rc<Found>>,
     /// What statements have to do with masked columns, by their readings.
     concerns: HashMap<usize, Weighed>,
     /// Prepared statements, by their readings: held so that no other gets its address.
@@ -92,12 +97,19 @@ impl Said {
 
 impl Masking {
     pub(super) fn new(of: Option<Arc<OfSession>>) -> Self {
-        Self { of, ..Self::default() }
+        let found = of.as_ref().and_then(OfSession::found).map(Rc::new);
+        Self { of, found, ..Self::default() }
     }
 
     /// What masks the results of what is run by a name that is not known.
     pub(super) fn blind(&self) -> Option<Rc<dyn Masks>> {
-        self.of.is_some().then(|| Rc::new(Blind) as Rc<dyn Masks>)
+        let of = self.of.clone().filter(|of| of.has_columns())?;
+        Some(Rc::new(Blind(of)))
+    }
+
+    /// What is looked for in all that comes.
+    pub(super) fn screens(&self) -> Option<Rc<dyn Screens>> {
+        self.found.clone().map(|found| found as Rc<dyn Screens>)
     }
 
     /// What was found of a prepared statement, by its reading.
@@ -152,7 +164,15 @@ impl Relay<'_> {
             }
             Followed::No => {}
         }
-        let columns = match self.concern(&pending, &of) {
+        let concern = if of.has_columns() { self.concern(&pending, &of) } else { Concern::None };
+        let copies = || {
+            let statements = pending.raw.iter().flat_map(|raw| &raw.statements);
+            self.deciding.masking.found.is_some()
+                && statements.into_iter().any(|one| one.kind == COPY)
+        };
+        let columns = match concern {
+            // How it writes what is looked into must be known.
+            Concern::None if copies() => Arc::default(),
             Concern::None => {
                 pending.followed = Followed::Done;
                 return Some(pending);
@@ -263,11 +283,19 @@ impl Relay<'_> {
             Guesses::Refused(guess) => pending.said.refusal = Some(guessed(guess)),
             Guesses::Held(held) => pending.said.held = held,
         }
+        if let (Some(why), Some(_)) = (traced.unclear_copy(), &self.deciding.masking.found)
+            && pending.said.refusal.is_none()
+        {
+            pending.said.refusal = Some(unread(why));
+        }
         if pending.said.refusal.is_none() && pending.command.kind == CommandKind::Query {
             pending.said.refusal = self.too_often(&shown);
         }
         if traced.holds_values() {
             withhold(pending, without_values);
+        } else if pending.said.refusal.is_some() && traced.copies_out() {
+            // What was to stand for NULL may be a guess.
+            withhold(pending, None);
         }
         let runs = pending.command.kind == CommandKind::Query;
         pending.said.lifted = shown.lifted(runs);
@@ -365,6 +393,13 @@ fn unclear(why: &str) -> (Arc<str>, Refusal) {
         format!("chaperone cannot tell which masked columns this statement shows: {why}"),
     )
     .hint("Write it in a simpler way, or ask operations to change the masks.");
+    ("masks".into(), refusal)
+}
+
+fn unread(why: &str) -> (Arc<str>, Refusal) {
+    let refusal =
+        Refusal::new("42501", format!("chaperone cannot look into what this COPY writes: {why}"))
+            .hint("Write it in the formats text, csv or binary, and in UTF8.");
     ("masks".into(), refusal)
 }
 

@@ -236,6 +236,40 @@ fn p5_masked_columns_have_their_form_and_the_others_are_as_they_are() -> Result<
         "1|a lamp|first note"
     );
     assert_eq!(psql(&host, &["COPY orders TO STDOUT"])?, "1\t1\ta lamp\n2\t2\ta chair");
+    // Rows that are copied out are masked as those of SELECT, in every format and order.
+    let line = format!("{mail}\tfirst note\t0");
+    for copy in [
+        "COPY (SELECT email, note, serial FROM customers WHERE id = 1) TO STDOUT",
+        "COPY (SELECT email AS a, note, serial FROM customers WHERE id = 1) TO STDOUT (DELIMITER E'\t')",
+    ] {
+        assert_eq!(psql(&host, &[copy])?, line, "{copy}");
+    }
+    let csv =
+        "COPY customers (serial, note, phone, id) TO STDOUT (FORMAT csv, HEADER, FORCE_QUOTE *)";
+    let copied = psql(&host, &[csv])?;
+    for line in [
+        "serial,note,phone,id",
+        "\"0\",\"first note\",\"*************45\",\"1\"",
+        "\"0\",\"second note\",\"*************90\",\"2\"",
+    ] {
+        assert!(copied.lines().any(|other| other == line), "{line}: {copied}");
+    }
+    let made = psql(
+        &host,
+        &["COPY (SELECT upper(email), note FROM customers WHERE id = 1) TO STDOUT CSV"],
+    )?;
+    assert_eq!(made, ",first note");
+    let binary =
+        psql(&host, &["COPY (SELECT note FROM customers WHERE id = 1) TO STDOUT (FORMAT binary)"])?;
+    assert!(binary.contains("first note"), "{binary}");
+    for (copy, why) in [
+        ("COPY customers TO STDOUT (NULL 'zq7secretmail@leak.example')", "stand for NULL"),
+        ("COPY customers TO STDOUT (ENCODING 'SJIS')", "cannot be followed"),
+        ("COPY customers TO '/tmp/never'", "server"),
+    ] {
+        let out = host.psql(&[copy])?;
+        assert!(out.code != Some(0) && out.err.contains(why), "{copy}: {}", out.err);
+    }
     let count = psql(&host, &["SELECT count(*), count(email) FROM customers"])?;
     assert_eq!(count, "2|2");
     Ok(())

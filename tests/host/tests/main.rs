@@ -6,6 +6,7 @@ mod anchors;
 mod catalog;
 mod clients;
 mod containers;
+mod detectors;
 mod drivers;
 mod durability;
 mod evidence;

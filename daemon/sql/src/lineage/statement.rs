@@ -1,16 +1,13 @@
 //! Whole statements.
 
-use chaperone_model::{How, Origin, Outputs};
-use pg_query::{
-    Node, NodeEnum,
-    protobuf::{CopyStmt, ExplainStmt},
-};
+use chaperone_model::{Copies, How, Origin, Outputs};
+use pg_query::{Node, NodeEnum, protobuf::ExplainStmt};
 
-use super::{Out, Walk, outputs};
+use super::{Walk, outputs};
 use crate::read::names;
 
 impl Walk<'_> {
-    pub(super) fn statement(&mut self, node: &NodeEnum) -> (Outputs, bool) {
+    pub(super) fn statement(&mut self, node: &NodeEnum) -> (Outputs, Copies) {
         let found = match node {
             NodeEnum::SelectStmt(select) => {
                 let outs = self.select(select);
@@ -58,7 +55,7 @@ impl Walk<'_> {
                 Outputs::Unknown
             }
         };
-        (found, false)
+        (found, Copies::No)
     }
 
     fn changed(&mut self, node: &NodeEnum) -> Outputs {
@@ -92,51 +89,5 @@ impl Walk<'_> {
             return Outputs::Unknown;
         }
         Outputs::Columns(vec![Origin::Clear])
-    }
-
-    fn copy(&mut self, copy: &CopyStmt) -> (Outputs, bool) {
-        let CopyStmt {
-            relation,
-            query,
-            attlist,
-            is_from,
-            is_program: _,
-            filename: _,
-            options: _,
-            where_clause,
-        } = copy;
-        if let Some(query) = query {
-            let outs = match &query.node {
-                Some(NodeEnum::SelectStmt(select)) => self.select(select),
-                Some(node) => self.change(node),
-                None => None,
-            };
-            return (outputs(outs), true);
-        }
-        let Some(relation) = relation else {
-            self.lost();
-            return (Outputs::Unknown, true);
-        };
-        let item = self.relation(relation);
-        let named = names::parts(attlist);
-        let is_meant = |out: &&Out| named.is_empty() || named.contains(&out.name.as_str());
-        let columns: Vec<Out> = item.columns.iter().filter(is_meant).cloned().collect();
-        if *is_from {
-            for column in &columns {
-                self.used(&column.origin, How::Written);
-            }
-            if item.unknown {
-                self.used(&Origin::Unknown, How::Written);
-            }
-            self.levels.push(vec![item]);
-            if let Some(condition) = where_clause {
-                self.condition(condition);
-            }
-            self.levels.pop();
-            return (Outputs::None, false);
-        }
-        let whole = item.unknown || item.open || !named.is_empty() && columns.len() != named.len();
-        let outs = if whole && !item.open { None } else { Some(columns) };
-        (outputs(outs), true)
     }
 }

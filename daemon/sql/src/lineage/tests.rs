@@ -4,7 +4,11 @@ use proptest::prelude::*;
 use super::lineage;
 
 fn table(name: &str, columns: &[&str], masked: &[&str], query: Option<&str>) -> Table {
-    let column = |name: &&str| TableColumn { name: (*name).into(), masked: masked.contains(name) };
+    let column = |name: &&str| TableColumn {
+        name: (*name).into(),
+        masked: masked.contains(name),
+        generated: name.starts_with("made"),
+    };
     Table {
         schema: "public".into(),
         name: name.into(),
@@ -24,6 +28,7 @@ fn schema() -> Schema {
             table("orders", &["id", "person", "what"], &[], None),
             table("seen", &["id", "address"], &[], Some("SELECT id, mail AS address FROM people")),
             table("dark", &[], &[], None),
+            table("drawn", &["id", "made", "mail"], &["mail"], None),
         ],
     }
 }
@@ -97,6 +102,9 @@ fn p5_columns_are_followed_to_where_they_come_from() {
         ("EXECUTE s", "=s"),
         ("FETCH ALL FROM c", "=c"),
         ("COPY people (id, mail) TO STDOUT", ".m"),
+        ("COPY people (pan, id) TO STDOUT", "p."),
+        ("COPY drawn TO STDOUT", ".m"),
+        ("COPY drawn (mail, made) TO STDOUT", "m."),
         ("EXPLAIN SELECT mail FROM people WHERE id = 1", "."),
         ("SELECT mail FROM elsewhere.people", "."),
     ];

@@ -12,7 +12,7 @@ use super::{
     expect::{Described, Event, Expect, Refused, Running},
     frame::{HEADER, Header, Tag, Violation, header},
     frontend::{self, Parse},
-    masking::{Masking, Masks},
+    masking::{Counts, Masking, Masks, Screens, said},
     reply::{Refusal, failing_parse, failing_query},
     response::{Capture, Columns},
     statements::{Asking, Names, Portal, Prepared},
@@ -141,6 +141,8 @@ pub struct Conversation {
     asked: bool,
     /// What masks the results of what is run by a name that is not known.
     blind: Option<Rc<dyn Masks>>,
+    /// What is looked for in all that comes.
+    screens: Option<Rc<dyn Screens>>,
     /// What the server says in its errors and notices may hold masked values.
     hides: bool,
 }
@@ -274,8 +276,14 @@ impl Conversation {
             names: Named::default(),
             asked: false,
             blind: None,
+            screens: None,
             hides: false,
         }
+    }
+
+    /// What is looked for in all that comes from the server.
+    pub fn set_screens(&mut self, screens: Option<Rc<dyn Screens>>) {
+        self.screens = screens;
     }
 
     /// What masks the results of statements that were run by names that are not known.
@@ -364,7 +372,7 @@ impl Conversation {
             Expect::Query(running) | Expect::Execute(running) => {
                 match (&mut running.masking, allowed.masks) {
                     (Some(masking), Some(masks)) => masking.replace(masks),
-                    (none @ None, Some(masks)) => *none = Some(Box::new(Masking::new(masks))),
+                    (none @ None, masks @ Some(_)) => *none = Masking::new(masks, None),
                     (_, None) => {}
                 }
                 self.hides |= running.masking.as_ref().is_some_and(|m| m.hides_messages());

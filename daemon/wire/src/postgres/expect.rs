@@ -210,6 +210,11 @@ impl Running {
             notices.push(b']');
         }
         let error = error.unwrap_or_default();
+        let mut response = self.capture.take().and_then(Capture::finish);
+        if let (Some(response), Some(masking)) = (&mut response, &self.masking) {
+            let names = std::mem::take(&mut response.columns);
+            response.columns = masking.names(names);
+        }
         let outcome = Outcome {
             at: now.wall,
             intent: self.seq?,
@@ -223,7 +228,7 @@ impl Running {
             rows: self.rows,
             bytes: self.bytes,
             bytes_in: self.bytes_in,
-            response: self.capture.take().and_then(Capture::finish),
+            response,
             notices: (!notices.is_empty()).then(|| String::from_utf8(notices).unwrap_or_default()),
             transaction: None,
             masked: self.masking.as_mut().and_then(|masking| masking.finish()),

@@ -39,6 +39,14 @@ pub enum Violation {
         "a statement changed {0} while another was under way that reads otherwise under it: send a Sync behind what changes it"
     )]
     ReadOtherwise(&'static str),
+    /// What COPY writes may hold what must not be seen.
+    #[error("what COPY writes does not pass: {0}")]
+    Copy(&'static str),
+    /// In this encoding nothing can be found in values.
+    #[error(
+        "values are looked into, and in client_encoding {0} nothing can be found in them: use UTF8"
+    )]
+    Encoding(String),
 }
 
 /// A message's type byte, shown as a letter where it is one.

@@ -2,6 +2,7 @@
 
 use super::{
     frame::{Body, Violation},
+    masking::{Became, Counts, Screens},
     response::Formats,
     value::push_json,
 };
@@ -44,19 +45,27 @@ impl<'a> Bind<'a> {
     }
 
     /// The parameters as a JSON array of at most about `limit` bytes, and whether it was cut.
-    pub(crate) fn parameters(&self, types: &[u32], limit: usize) -> (String, bool) {
-        parameters(&self.values, &self.formats, types, limit)
+    pub(crate) fn parameters(
+        &self,
+        types: &[u32],
+        screens: Option<&dyn Screens>,
+        limit: usize,
+    ) -> (String, bool) {
+        parameters(&self.values, &self.formats, types, screens, limit)
     }
 }
 
-/// Values as a JSON array of at most about `limit` bytes, and whether it was cut.
+/// Values as a JSON array of at most about `limit` bytes, without what is found in them, and whether
+/// it was cut.
 pub(crate) fn parameters(
     values: &[Option<&[u8]>],
     formats: &Formats,
     types: &[u32],
+    screens: Option<&dyn Screens>,
     limit: usize,
 ) -> (String, bool) {
     let mut out = vec![b'['];
+    let mut with = Vec::new();
     for (index, value) in values.iter().enumerate() {
         let mark = out.len();
         if index > 0 {
@@ -65,7 +74,20 @@ pub(crate) fn parameters(
         let length = value.map_or(4, <[u8]>::len);
         if out.len() + length <= limit {
             let oid = types.get(index).copied().unwrap_or(0);
-            push_json(&mut out, oid, formats.binary(index), *value);
+            let binary = formats.binary(index);
+            with.clear();
+            let became = match (screens, value) {
+                (Some(screens), Some(value)) => {
+                    screens.value(oid, binary, value, &mut with, &mut Counts::default())
+                }
+                _ => Became::Same,
+            };
+            let value = match became {
+                Became::Same => *value,
+                Became::Value => Some(with.as_slice()),
+                Became::Null => None,
+            };
+            push_json(&mut out, oid, binary, value);
         }
         if out.len() + 1 > limit || out.len() == mark || out.ends_with(b",") {
             out.truncate(mark);
@@ -160,11 +182,11 @@ mod tests {
         let bind = Bind::read(&message).expect("valid");
         assert_eq!((bind.portal, bind.statement), (&b"p"[..], &b"s"[..]));
         assert!(bind.results.binary(7));
-        let (all, cut) = bind.parameters(&[], 1000);
+        let (all, cut) = bind.parameters(&[], None, 1000);
         assert_eq!(all, format!(r#"["one",null,"{}"]"#, "x".repeat(50)));
         assert!(!cut);
-        assert_eq!(bind.parameters(&[], 30), (r#"["one",null]"#.into(), true));
-        assert_eq!(bind.parameters(&[], 3), ("[]".into(), true));
+        assert_eq!(bind.parameters(&[], None, 30), (r#"["one",null]"#.into(), true));
+        assert_eq!(bind.parameters(&[], None, 3), ("[]".into(), true));
     }
 
     proptest::proptest! {
@@ -183,7 +205,7 @@ mod tests {
             let values: Vec<_> = values.iter().map(Option::as_deref).collect();
             let message = bind(&values);
             let bind = Bind::read(&message).expect("valid");
-            let (json, cut) = bind.parameters(&[], limit);
+            let (json, cut) = bind.parameters(&[], None, limit);
             let kept: Vec<serde_json::Value> = serde_json::from_str(&json).expect("JSON");
             proptest::prop_assert_eq!(kept.len() < values.len(), cut);
         }

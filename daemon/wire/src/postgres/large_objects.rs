@@ -5,6 +5,7 @@
 
 use super::{
     frame::{Body, Violation},
+    masking::Screens,
     response::Formats,
 };
 
@@ -64,8 +65,13 @@ impl<'a> Call<'a> {
     }
 
     /// The parameters as a JSON array of at most about `limit` bytes, and whether it was cut.
-    pub(crate) fn parameters(&self, function: &Function, limit: usize) -> (String, bool) {
-        super::frontend::parameters(&self.values, &self.formats, function.2, limit)
+    pub(crate) fn parameters(
+        &self,
+        function: &Function,
+        screens: Option<&dyn Screens>,
+        limit: usize,
+    ) -> (String, bool) {
+        super::frontend::parameters(&self.values, &self.formats, function.2, screens, limit)
     }
 }
 
@@ -80,7 +86,7 @@ mod tests {
         let call = message(b'F', body);
         let known = function(955).expect("lowrite");
         assert_eq!(known.text(), "SELECT pg_catalog.lowrite($1, $2)");
-        let (parameters, cut) = Call::read(&call).expect("valid").parameters(known, 100);
+        let (parameters, cut) = Call::read(&call).expect("valid").parameters(known, None, 100);
         assert_eq!((parameters.as_str(), cut), (r#"["2","\\x616263"]"#, false));
         assert_eq!(function(89), None, "version() is not among them");
     }

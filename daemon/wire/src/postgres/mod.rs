@@ -4,6 +4,7 @@
 mod backend;
 mod budget;
 mod conversation;
+mod copy_out;
 mod describe;
 mod expect;
 mod frame;
@@ -29,7 +30,7 @@ pub use conversation::{
 pub use describe::{Described, Describing, description_of};
 pub use expect::{Event, ServerError};
 pub use frame::Violation;
-pub use masking::{Field, Masks, Plan};
+pub use masking::{Became, CopiedColumns, Copies, Counts, Field, Look, Masks, Plan, Screens};
 pub use negotiation::{Negotiation, Told};
 pub use own::{Answer, Row, question};
 pub use parameters::is_setting;

@@ -2,8 +2,8 @@
 
 use super::{
     AHEAD, Capture, ClientStep, Command, CommandKind, Conversation, Expect, GLIMPSE, HEADER,
-    Header, Pending, Phase, Ran, Read, Refusal, Rest, Running, Violation, command, frontend,
-    header, too_long, unexpected,
+    Header, Masking, Pending, Phase, Ran, Read, Refusal, Rest, Running, Violation, command,
+    frontend, header, too_long, unexpected,
 };
 use crate::postgres::{frame::Body, large_objects, reach::Reach};
 
@@ -117,7 +117,9 @@ impl Conversation {
             return Ok(None);
         };
         let capture = Capture::new(self.limits.response);
-        let expect = Expect::Query(Running::new(Reach::block_renames(&text), Some(capture)));
+        let mut running = Running::new(Reach::block_renames(&text), Some(capture));
+        running.masking = Masking::new(None, self.screens.clone());
+        let expect = Expect::Query(running);
         self.pending = Some(Pending {
             expect,
             extended: false,
@@ -157,10 +159,13 @@ impl Conversation {
         };
         let call = large_objects::Call::read(message)?;
         let mut command = command(CommandKind::Call, Some(function.text()), None);
-        let (parameters, cut) = call.parameters(function, self.limits.parameters);
+        let screens = self.screens.as_deref();
+        let (parameters, cut) = call.parameters(function, screens, self.limits.parameters);
         command.parameters = Some(parameters);
         command.parameters_cut = cut;
-        let expect = Expect::Query(Running::new(false, None));
+        let mut running = Running::new(false, None);
+        running.masking = Masking::new(None, self.screens.clone());
+        let expect = Expect::Query(running);
         self.pending = Some(Pending {
             expect,
             extended: false,

@@ -85,7 +85,7 @@ impl Conversation {
         }
         let types = prepared.as_ref().map_or(&[][..], |prepared| prepared.types.get());
         let room = self.parameters.left().min(self.limits.parameters);
-        let (text, cut) = bind.parameters(types, room);
+        let (text, cut) = bind.parameters(types, self.screens.as_deref(), room);
         let reach = prepared.as_ref().map_or(Reach::UNKNOWN, |prepared| prepared.reach);
         let share = self.parameters.take(text.len());
         // One that is no longer known may be one of those that must be asked about.
@@ -159,7 +159,8 @@ impl Conversation {
         }
         let mut reach = Reach::UNKNOWN;
         let mut capture = Capture::new(self.limits.response);
-        let mut masking = self.blind.clone().map(Masking::new);
+        let screens = self.screens.clone();
+        let mut masking = Masking::new(self.blind.clone(), screens.clone());
         if let Some(portal) = portal {
             found.statement = portal.statement;
             found.reading.clone_from(&portal.reading);
@@ -178,12 +179,11 @@ impl Conversation {
                 portal.description.clone(),
                 portal.results.clone(),
             );
-            masking = portal.masks.clone().map(|masks| {
-                Masking::of(masks, portal.description.clone(), portal.results.clone())
-            });
+            masking = Masking::new(portal.masks.clone(), screens)
+                .map(|masking| masking.of(portal.description.clone(), portal.results.clone()));
         }
         let mut running = Running::new(reach.names, Some(capture));
-        running.masking = masking.map(Box::new);
+        running.masking = masking;
         self.pending = Some(Pending {
             expect: Expect::Execute(running),
             extended: true,

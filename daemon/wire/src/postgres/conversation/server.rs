@@ -1,9 +1,9 @@
 //! The server's side of a conversation.
 
 use super::{
-    Capture, Columns, CommandStatus, Conversation, Described, Event, Expect, GLIMPSE, HEADER,
-    Header, NOTICES, Now, Phase, Rc, Running, ServerStep, TYPES, Violation, WHOLE, header,
-    too_long, unexpected,
+    Capture, Columns, CommandStatus, Conversation, Counts, Described, Event, Expect, GLIMPSE,
+    HEADER, Header, NOTICES, Now, Phase, Rc, Running, ServerStep, TYPES, Violation, WHOLE, header,
+    said, too_long, unexpected,
 };
 use crate::postgres::{
     backend,
@@ -74,6 +74,16 @@ impl Conversation {
         let message = match bytes.get(..header.length) {
             Some(message) => message,
             None if header.length <= WHOLE => return Ok(Seen::Need(header.length)),
+            // What is looked for may be anywhere in it.
+            None if self.screens.is_some()
+                && matches!(header.tag, b'E' | b'N' | b'A' | b'S' | b'V') =>
+            {
+                return if header.length <= LONGEST_ROW {
+                    Ok(Seen::Need(header.length))
+                } else {
+                    Err(too_long(header))
+                };
+            }
             // Long texts are read from their head.
             None if matches!(header.tag, b'E' | b'N' | b'A' | b'S') => match bytes.get(..GLIMPSE) {
                 Some(_) => bytes,
@@ -93,22 +103,45 @@ impl Conversation {
                 Ok(Seen::Replace(reply::without_values(header.tag, &notice)))
             }
             b'N' => {
+                let with = self.screened(message)?;
                 if let Some(Expect::Query(running) | Expect::Execute(running)) =
                     self.expect.front_mut()
                 {
+                    let message = with.as_deref().unwrap_or(message);
                     running.notice(&backend::error(message), NOTICES);
                 }
-                Ok(seen)
+                Ok(with.map_or(seen, Seen::Replace))
             }
-            b'A' => Ok(seen),
+            b'A' => Ok(self.screened(message)?.map_or(seen, Seen::Replace)),
             b'S' => {
                 self.learn_parameter(message)?;
-                Ok(seen)
+                Ok(self.screened(message)?.map_or(seen, Seen::Replace))
             }
-            b'E' => self.error(header, message, seen, now, events),
+            b'E' => match self.screened(message)?.filter(|_| !self.hides) {
+                None => self.error(header, message, seen, now, events),
+                Some(with) => Ok(match self.error(header, &with, seen, now, events)? {
+                    Seen::Whole => Seen::Replace(with),
+                    seen => seen,
+                }),
+            },
             _ if self.phase != Phase::Ready => self.sign_on(header, message, events),
             _ => self.answer(header, message, seen, now, events),
         }
+    }
+
+    /// A whole message that is no row, without what is found in it. `None`: it may pass.
+    fn screened(&mut self, message: &[u8]) -> Result<Option<Vec<u8>>, Violation> {
+        let Some(screens) = &self.screens else { return Ok(None) };
+        let mut counts = Counts::default();
+        let with = said::without(&**screens, message, &mut counts)?;
+        if with.is_some() {
+            self.running(|running| {
+                if let Some(masking) = &mut running.masking {
+                    masking.count(&counts);
+                }
+            });
+        }
+        Ok(with)
     }
 
     /// What an error or a notice says, as far as it may be told.
@@ -183,11 +216,10 @@ impl Conversation {
             }
             _ => return Err(unexpected(header, "from a server that was not asked for rows")),
         };
-        if let Some(masking) = &running.masking
+        if running.masking.as_ref().is_some_and(|masking| !masking.copy_passes())
             && header.tag == b'd'
-            && !masking.copies(running.part())
         {
-            return Err(unexpected(header, "with data that may hold masked values"));
+            return copied(running, header, bytes);
         }
         if running.masking.as_ref().is_some_and(|masking| masking.passes() != Some(true))
             && header.tag == b'D'
@@ -302,18 +334,37 @@ impl Conversation {
             }
             // START_REPLICATION: data goes both ways until both sides have said that they are done.
             (b'W', Some(Expect::Query(running))) if self.rules.replication => {
+                if running.masking.is_some() {
+                    return Err(Violation::Copy(
+                        "it is a log of changes, which may hold what is masked",
+                    ));
+                }
                 running.count(header.length);
                 running.ended = false;
                 self.begin_copy(header)?;
             }
             (b'V', Some(Expect::Query(running))) => {
                 running.count(header.length);
+                let with = self.screened(message)?;
                 self.complete(CommandStatus::Ok, None, None, now, events);
-                return Ok(seen);
+                return Ok(with.map_or(seen, Seen::Replace));
             }
             (b'H' | b'c', Some(Expect::Query(running) | Expect::Execute(running))) => {
                 running.count(header.length);
                 running.ended = false;
+                let part = running.part();
+                match &mut running.masking {
+                    Some(masking) if header.tag == b'c' => masking.end_copy()?,
+                    Some(masking) => {
+                        masking.begin_copy(part, message)?;
+                        if !masking.copy_passes()
+                            && let Some(name) = self.text.foreign()
+                        {
+                            return Err(Violation::Encoding(name.into()));
+                        }
+                    }
+                    None => {}
+                }
             }
             _ => return Err(unexpected(header, "from a server at this point")),
         }
@@ -366,6 +417,26 @@ fn masked(running: &mut Running, header: Header, bytes: &[u8]) -> Result<Seen, V
         capture.row(with.as_deref().unwrap_or(message))?;
     }
     let with = masking.shown_row(part, message, with)?;
+    Ok(with.map_or(Seen::Whole, Seen::Replace))
+}
+
+/// `CopyData` in which something may be masked.
+fn copied(running: &mut Running, header: Header, bytes: &[u8]) -> Result<Seen, Violation> {
+    let message = match bytes.get(..header.length) {
+        Some(message) => message,
+        None if header.length <= LONGEST_ROW => return Ok(Seen::Need(header.length)),
+        None => return Err(too_long(header)),
+    };
+    running.count(header.length);
+    let Some(masking) = &mut running.masking else { return Ok(Seen::Whole) };
+    let with = masking.copied(message)?;
+    if let Some(capture) = &mut running.capture {
+        match with.as_deref() {
+            Some([]) => {}
+            with => capture.copy(with.unwrap_or(message)),
+        }
+    }
+    let with = masking.shown_copy(message, with)?;
     Ok(with.map_or(Seen::Whole, Seen::Replace))
 }
 

@@ -7,6 +7,7 @@ mod held;
 mod masked;
 mod model;
 mod names;
+mod screened;
 mod special;
 mod texts;
 

@@ -10,6 +10,10 @@ use super::{
 };
 use crate::postgres::backend;
 
+/// Encodings in which a byte of a longer character can be that of another one (`pg_encoding_max`,
+/// `src/common/encnames.c`): a client may have them, and no server.
+const FOREIGN: [&str; 7] = ["SJIS", "BIG5", "GBK", "GB18030", "UHC", "JOHAB", "SHIFT_JIS_2004"];
+
 /// As the server reports it.
 #[derive(Debug, Default)]
 pub(super) struct TextRules {
@@ -17,6 +21,13 @@ pub(super) struct TextRules {
     encoding: Option<String>,
     /// `standard_conforming_strings` is off: a backslash has a meaning in ordinary strings.
     backslashes: bool,
+}
+
+impl TextRules {
+    /// The client's encoding, where a byte in it does not say which character it is of.
+    pub(super) fn foreign(&self) -> Option<&str> {
+        self.encoding.as_deref().filter(|name| FOREIGN.contains(name))
+    }
 }
 
 impl Conversation {
@@ -78,7 +89,13 @@ impl Conversation {
         match name {
             b"client_encoding" => {
                 let known = [&b"UTF8"[..], b"UNICODE", b"SQL_ASCII"].contains(&value);
-                self.text.encoding = (!known).then(|| String::from_utf8_lossy(value).into_owned());
+                let name = || String::from_utf8_lossy(value).into_owned();
+                if self.screens.is_some()
+                    && FOREIGN.iter().any(|foreign| foreign.as_bytes() == value)
+                {
+                    return Err(Violation::Encoding(name()));
+                }
+                self.text.encoding = (!known).then(name);
                 if !known && sent.foreign {
                     return Err(Violation::ReadOtherwise("client_encoding"));
                 }

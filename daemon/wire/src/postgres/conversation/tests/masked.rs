@@ -1,7 +1,8 @@
 //! Results in which values are masked.
 
 use super::*;
-use crate::postgres::{Field, Plan};
+use crate::postgres::{Became, CopiedColumns, Copies, Counts, Field, Plan};
+use chaperone_model::{CopyFormat, CopyLayout};
 
 /// Masks what comes of table 7, and what it is not told of.
 #[derive(Debug)]
@@ -18,21 +19,37 @@ impl Masks for OfSeven {
         }
     }
 
-    fn value(&self, way: u16, _: u32, _: bool, _: &[u8], out: &mut Vec<u8>) -> bool {
+    fn value(
+        &self,
+        way: u16,
+        _: u32,
+        _: bool,
+        _: &[u8],
+        out: &mut Vec<u8>,
+        counts: &mut Counts,
+    ) -> Became {
+        counts.add(way);
+        if way != 1 {
+            return Became::Null;
+        }
         out.extend_from_slice(b"***");
-        way == 1
+        Became::Value
     }
 
-    fn copies(&self, _: u32) -> bool {
-        false
+    fn copies(&self, part: u32) -> Copies {
+        if part > 0 {
+            return Copies::Not;
+        }
+        let layout = CopyLayout::usual(CopyFormat::Csv);
+        Copies::Rows(layout, CopiedColumns::Each(vec![(None, 0), (Some(1), 25)]))
     }
 
     fn hides_messages(&self) -> bool {
         true
     }
 
-    fn report(&self, masked: &[u64]) -> String {
-        format!("{masked:?}")
+    fn name(&self, way: u16) -> String {
+        format!("way {way}")
     }
 }
 
@@ -72,7 +89,7 @@ fn p5_a_masked_value_reaches_neither_the_client_nor_the_log() {
     talk.server(&[first, second].concat()).expect("fine");
     assert!(!has(&talk.to_client, "secret") && has(&talk.to_client, "public"));
     let expected = [
-        (Some("[[\"***\"]]".to_owned()), Some("[0, 1]".to_owned())),
+        (Some("[[\"***\"]]".to_owned()), Some(r#"{"way 1":1}"#.to_owned())),
         (Some("[[\"public\"]]".to_owned()), None),
     ];
     assert_eq!(responses(&mut talk), expected);
@@ -143,8 +160,55 @@ fn p5_errors_and_notices_keep_their_code_alone() {
 fn p5_what_is_copied_out_unmasked_ends_the_session() {
     let mut talk = Talk::ready();
     talk.masks = Some(Rc::new(OfSeven));
+    talk.client(&query("SELECT 1; COPY t TO STDOUT")).expect("fine");
+    talk.server(&complete("SELECT 0")).expect("fine");
+    assert!(talk.server(&message(b'H', &[0, 0, 2, 0, 0, 0, 0])).is_err());
+    // Before a COPY began; with columns that it was not read to have; with half a row at its end.
+    for begin in [vec![], message(b'H', &[0, 0, 1, 0, 0]), message(b'H', &[1, 0, 2, 0, 1, 0, 1])] {
+        let mut talk = Talk::ready();
+        talk.masks = Some(Rc::new(OfSeven));
+        talk.client(&query("COPY t TO STDOUT")).expect("fine");
+        assert!(talk.server(&[begin, message(b'd', b"1,secret\n")].concat()).is_err());
+        assert!(!has(&talk.to_client, "secret"));
+    }
+    let mut talk = Talk::ready();
+    talk.masks = Some(Rc::new(OfSeven));
     talk.client(&query("COPY t TO STDOUT")).expect("fine");
-    talk.server(&message(b'H', &[0, 0, 0])).expect("fine");
-    assert!(talk.server(&message(b'd', b"secret")).is_err());
+    talk.server(&message(b'H', &[0, 0, 2, 0, 0, 0, 0])).expect("fine");
+    talk.server(&message(b'd', b"1,secret")).expect("it may go on");
+    assert!(talk.server(&message(b'c', b"")).is_err());
     assert!(!has(&talk.to_client, "secret"));
+}
+
+#[test]
+fn p5_what_is_copied_out_is_masked_for_the_client_and_the_log() {
+    let mut talk = Talk::ready();
+    talk.masks = Some(Rc::new(OfSeven));
+    talk.client(&query("COPY t TO STDOUT CSV")).expect("fine");
+    let sent = [
+        message(b'H', &[0, 0, 2, 0, 0, 0, 0]),
+        message(b'd', b"1,secret\n"),
+        message(b'd', b"2,\n"),
+        message(b'd', b"3,sec"),
+        message(b'd', b"ret\n4,"),
+        message(b'd', b"secret\n"),
+        message(b'c', b""),
+        complete("COPY 4"),
+        ready(b"I"),
+    ];
+    for byte in sent.concat() {
+        talk.server(&[byte]).expect("fine");
+    }
+    let expected = [
+        message(b'H', &[0, 0, 2, 0, 0, 0, 0]),
+        message(b'd', b"1,***\n"),
+        message(b'd', b"2,\n"),
+        message(b'd', b"3,***\n"),
+        message(b'd', b"4,***\n"),
+        message(b'c', b""),
+    ];
+    assert!(has(&talk.to_client, &String::from_utf8_lossy(&expected.concat())));
+    let logged = r#"["1,***\n","2,\n","3,***\n","4,***\n"]"#;
+    let expected = [(Some(logged.to_owned()), Some(r#"{"way 1":3}"#.to_owned()))];
+    assert_eq!(responses(&mut talk), expected);
 }
