@@ -10,6 +10,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("chaperone-wire", &["chaperone-model"]),
     ("chaperone-policy", &["chaperone-model"]),
     ("chaperone-sql", &["chaperone-model"]),
+    ("chaperone-shell", &["chaperone-model"]),
     ("chaperone-control", &["chaperone-model"]),
     ("chaperone-audit", &["chaperone-model"]),
     ("chaperone-kernel", &["chaperone-model", "chaperone-abi"]),
@@ -20,6 +21,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "chaperone-wire",
             "chaperone-policy",
             "chaperone-sql",
+            "chaperone-shell",
             "chaperone-control",
             "chaperone-audit",
             "chaperone-kernel",
@@ -46,7 +48,7 @@ const ONLY_USERS: &[(&str, &str)] = &[("rusqlite", "chaperone-audit"), ("aya", "
 const TEST_USERS: &[(&str, &str)] = &[("rusqlite", "chaperone-host-tests")];
 
 /// Members without I/O, and the crates that would bring it in.
-const PURE: &[&str] = &["chaperone-wire", "chaperone-policy", "chaperone-model"];
+const PURE: &[&str] = &["chaperone-wire", "chaperone-policy", "chaperone-shell", "chaperone-model"];
 const IO: &[&str] = &["tokio", "nix", "socket2"];
 
 /// The only member that may hold `unsafe` code; it has lints of its own.

@@ -11,6 +11,7 @@ mod identity;
 mod lineage;
 mod reading;
 mod record;
+mod shell;
 mod time;
 
 pub use address::{AgentAddr, OriginalAddr, Protocol, TargetName};
@@ -33,4 +34,5 @@ pub use record::{
     Ref, Response, RunSeen, Seq, SessionClosed, SessionOpened, SessionSignedOn, SessionStarted,
     VerdictKind,
 };
+pub use shell::{ShellCommand, ShellReading, ShellRedirect, ShellRedirectKind, ShellWord, Special};
 pub use time::Timestamp;
