@@ -152,7 +152,7 @@ const READERS_UNLESS: &[(&str, &str, &[&str])] = &[
 
 /// They write what they name, unless they are given one of these options.
 const WRITERS: &[(&str, &str, &[&str])] = &[
-    ("cp", "", &["--remove-destination"]),
+    ("cp", "", &[]),
     ("mkdir", "", &[]),
     ("touch", "", &[]),
     ("tee", "", &[]),
