@@ -56,11 +56,11 @@ impl Trace {
             command.reason = "the name of the program is not literal".into();
             // What it is in bash is worth telling.
             if name.literal && name.trouble.is_some() {
-                command.program = base(&name.text).to_owned();
+                base(&name.text).clone_into(&mut command.program);
             }
             return self.add(command);
         };
-        command.program = base(written).to_owned();
+        base(written).clone_into(&mut command.program);
         if self.functions.contains(written) {
             command.reason = "it is a function, whose commands count".into();
             redirected(&mut command);

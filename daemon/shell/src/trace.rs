@@ -70,7 +70,7 @@ impl Trace {
                 self.depth -= 1;
             }
             Err(error) => {
-                self.raise(format!("it is not a line that the shell's grammar takes: {error}"))
+                self.raise(format!("it is not a line that the shell's grammar takes: {error}"));
             }
         }
     }

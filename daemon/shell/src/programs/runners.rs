@@ -57,11 +57,10 @@ pub(super) fn judge(program: &str, words: &[Word]) -> Option<Judged> {
         ),
         "time" => plain(words, program, Options { flags: "pv", ..Options::default() }, 0),
         "command" => command(words),
-        "builtin" => plain(words, program, Options::default(), 0),
+        "builtin" | "busybox" | "toybox" => plain(words, program, Options::default(), 0),
         "exec" => {
             plain(words, program, Options { flags: "cl", valued: "a", ..Options::default() }, 0)
         }
-        "busybox" | "toybox" => plain(words, program, Options::default(), 0),
         "xargs" => xargs(words),
         "flock" => flock(words),
         "watch" => watch(words),

@@ -84,7 +84,6 @@ const READERS: &[&str] = &[
     "sha512sum",
     "shift",
     "sleep",
-    "ss",
     "stat",
     "strings",
     "sum",
@@ -101,7 +100,6 @@ const READERS: &[&str] = &[
     "users",
     "vdir",
     "vmstat",
-    "wait",
     "wc",
     "which",
     "who",
@@ -110,15 +108,12 @@ const READERS: &[&str] = &[
     "continue",
     "test",
     "umask",
-    "hash",
     "ulimit",
     "times",
-    "jobs",
 ];
 
 /// They only read, unless they are given one of these options.
 const READERS_UNLESS: &[(&str, &str, &[&str])] = &[
-    ("date", "s", &["--set"]),
     ("dmesg", "cCDEn", &["--clear", "--read-clear", "--console-off", "--console-on"]),
     ("file", "C", &["--compile"]),
     ("fuser", "k", &["--kill"]),
@@ -133,6 +128,7 @@ const READERS_UNLESS: &[(&str, &str, &[&str])] = &[
             "--flush",
             "--sync",
             "--setup-keys",
+            "--cursor-file",
             "--update-catalog",
             "--relinquish-var",
             "--smart-relinquish-var",
@@ -140,6 +136,7 @@ const READERS_UNLESS: &[(&str, &str, &[&str])] = &[
     ),
     ("dpkg-query", "", &["--admindir"]),
     ("sort", "oT", &["--output", "--compress-program", "--temporary-directory"]),
+    ("ss", "KD", &["--kill", "--diag"]),
     ("tree", "oR", &["--output"]),
     ("zcat", "", &[]),
     ("ping", "f", &[]),
@@ -167,7 +164,6 @@ const WRITERS: &[(&str, &str, &[&str])] = &[
     ("zstd", "", &["--rm"]),
     ("unzip", "", &[]),
     ("split", "", &["--filter"]),
-    ("patch", "", &[]),
     ("chmod", "R", &["--recursive", "--reference"]),
     ("sync", "", &[]),
     ("logger", "", &[]),
@@ -218,6 +214,7 @@ const DESTROYERS: &[(&str, &str)] = &[
     ("modprobe", "it changes the kernel"),
     ("insmod", "it changes the kernel"),
     ("rmmod", "it changes the kernel"),
+    ("patch", "what it changes stands in what it reads"),
     ("at", "it runs something later"),
     ("batch", "it runs something later"),
     ("psql", "it speaks SQL, which is not read here"),
@@ -276,7 +273,7 @@ pub(super) fn judge(program: &str, words: &[Word]) -> Option<Judged> {
     Some(Judged::of(Rung::Destructive, *reason))
 }
 
-fn unless(why: String) -> Judged {
+fn unless(why: impl std::fmt::Display) -> Judged {
     Judged::destroys(format!("{why} makes it more than that"))
 }
 

@@ -41,6 +41,10 @@ pub(super) const NAMES: &[&str] = &[
     "[",
     "chmod",
     "getopts",
+    "date",
+    "hash",
+    "jobs",
+    "wait",
     "let",
     "shopt",
     "enable",
@@ -167,6 +171,15 @@ pub(super) fn judge(program: &str, words: &[Word]) -> Option<Judged> {
             "it changes a cluster, or runs programs in it",
         ),
         "ip" => ip(words),
+        "date" => date(words),
+        // With a path it says what a name is; with `-x` it runs a command; with `-p` it sets a variable.
+        "hash" | "jobs" | "wait" => {
+            if words.iter().any(|word| word.open || word.text.starts_with('-')) {
+                Judged::destroys("it is given an option that is not known")
+            } else {
+                Judged::reads()
+            }
+        }
         "crontab" => match options::literal(words).as_deref() {
             Some(["-l"]) => Judged::reads(),
             _ => Judged::destroys("it changes what runs later"),
@@ -277,18 +290,45 @@ fn verb(words: &[Word], reads: &[&str], writes: &[&str], destroys: &str) -> Judg
     let plain = ["--no-pager", "--user", "--system", "--quiet", "-q", "--all", "-a"];
     let known = before.clone().all(|word| plain.contains(word));
     let verb = words.get(before.count()).copied();
-    let far = |word: &&str| {
-        ["-H", "-M", "--host", "--root"].iter().any(|option| word.starts_with(option))
+    let far = |word: &str| {
+        ["-H", "-M", "--host", "--root", "--kubeconfig", "--server"]
+            .iter()
+            .any(|option| word.starts_with(option))
     };
     match verb {
-        Some(verb) if known && reads.contains(&verb) && !words.iter().any(|word| far(&word)) => {
+        Some(verb) if known && reads.contains(&verb) && !words.iter().any(|word| far(word)) => {
             Judged::reads()
         }
-        Some(verb) if known && writes.contains(&verb) && !words.iter().any(|word| far(&word)) => {
+        // A target of systemd can be the one that stops the host.
+        Some(verb)
+            if known
+                && writes.contains(&verb)
+                && !words.iter().any(|word| far(word) || word.ends_with(".target")) =>
+        {
             Judged::writes()
         }
         None if known => Judged::reads(),
         _ => Judged::destroys(destroys),
+    }
+}
+
+/// A word that is neither an option nor a format sets the clock.
+fn date(words: &[Word]) -> Judged {
+    let options = options::Options {
+        flags: "uIR",
+        valued: "dr",
+        long: &["--utc", "--universal", "--iso-8601", "--rfc-email", "--rfc-3339"],
+        long_valued: &["--date", "--reference", "--iso-8601", "--rfc-3339"],
+    };
+    match words {
+        [option, ..] if option.known().is_some_and(|text| text.starts_with("-I")) => {
+            date(words.get(1..).unwrap_or_default())
+        }
+        _ => match options.skip(words).map(|at| words.get(at..).unwrap_or_default()) {
+            Ok([]) => Judged::reads(),
+            Ok([format]) if format.text.starts_with('+') => Judged::reads(),
+            _ => Judged::destroys("it may set the clock"),
+        },
     }
 }
 
@@ -360,6 +400,9 @@ fn sed(words: &[Word]) -> Judged {
     };
     if scripts.is_empty() || !scripts.iter().all(plain) {
         return Judged::destroys("its script may run others or write to files");
+    }
+    if places && words.iter().any(|word| super::is_of_the_system(&word.text)) {
+        return Judged::destroys("it writes to a device or to what the system is made of");
     }
     if places { Judged::writes() } else { Judged::reads() }
 }
