@@ -1,6 +1,8 @@
 //! Lines that are refused before the grammar sees them: what it does with them grows faster than they
 //! do, or it would not fit on the stack. Quotes are not looked at: a line with too much of this in
 //! quotes is refused, too.
+//!
+//! And here-documents that it reads wrongly: an expansion behind the mark that ends one is torn apart.
 
 /// Longest line, in bytes: the longest word that Linux hands to a program (`MAX_ARG_STRLEN`).
 pub const LONGEST: usize = 128 << 10;
@@ -21,6 +23,9 @@ pub(crate) fn refused(text: &str) -> Option<String> {
         return Some(
             "a parenthesis opens right behind another, which shells read differently".into(),
         );
+    }
+    if !documents_are_plain(text) {
+        return Some("more than plain words stand in one line with a here-document".into());
     }
     let marks = text.bytes().filter(|byte| b"({`".contains(byte)).count();
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
@@ -59,6 +64,43 @@ fn opens_twice(text: &[u8]) -> bool {
     false
 }
 
+/// Whether behind each `<<` there is a plain mark, and in the rest of its line nothing that is put in
+/// by the shell, opens something, or goes on in the next.
+fn documents_are_plain(text: &str) -> bool {
+    let mut rest = text;
+    while let Some(at) = rest.find("<<") {
+        rest = rest.get(at + 2..).unwrap_or_default();
+        if let Some(behind) = rest.strip_prefix('<') {
+            rest = behind;
+            continue;
+        }
+        let line = rest.split('\n').next().unwrap_or_default();
+        let line = line.strip_prefix('-').unwrap_or(line).trim_start_matches([' ', '\t']);
+        let (mark, behind) = match line.chars().next() {
+            Some(quote @ ('\'' | '"')) => {
+                let Some((mark, behind)) = line.get(1..).and_then(|line| line.split_once(quote))
+                else {
+                    return false;
+                };
+                (mark, behind)
+            }
+            _ => line.split_at(line.find(|c: char| !is_of_mark(c)).unwrap_or(line.len())),
+        };
+        let ends = behind.is_empty() || behind.starts_with([' ', '\t', ';', '|', '&', ')', '>']);
+        let even = |quote| behind.matches(quote).count().is_multiple_of(2);
+        let plain =
+            !behind.contains(['$', '`', '\\', '(', '{', '<', '#']) && even('\'') && even('"');
+        if mark.is_empty() || !mark.chars().all(is_of_mark) || !ends || !plain {
+            return false;
+        }
+    }
+    true
+}
+
+fn is_of_mark(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
 fn processes(text: &[u8]) -> usize {
     let (mut count, mut redirect) = (0, false);
     for byte in text {
@@ -80,6 +122,24 @@ mod tests {
     fn p8_what_grows_too_fast_is_refused() {
         assert_eq!(refused("ls $(pwd) $((1 + 2)); (cd /; ls)"), None);
         for line in ["((x))", "( (ls))", "(\\\n(ls))", "ls $( ls ) ( ( ls"] {
+            assert!(refused(line).is_some(), "{line}");
+        }
+        for line in
+            ["cat <<E\nx\nE", "cat <<-'E F' ;ls", "sh <<E | ssh h 'a b'\nE", "echo $((1<<2))"]
+        {
+            assert_eq!(refused(line).is_none(), !line.contains("E F"), "{line}");
+        }
+        for line in [
+            "cat <<E $(ls)\nE",
+            "cat <<E<x\nE",
+            "cat <<$x\n",
+            "cat <<E'F'\n",
+            "cat << \\E\n",
+            "cat <<E 'a\nE\n'",
+            "cat <<E <<F\n",
+            "cat <<E \\\n",
+            "cat <<",
+        ] {
             assert!(refused(line).is_some(), "{line}");
         }
         let many = |part: &str, count: usize| part.repeat(count);

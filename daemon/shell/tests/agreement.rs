@@ -219,7 +219,7 @@ fn line() -> impl Strategy<Value = String> {
             1 => inner.clone().prop_map(|line| format!("if ls; then {line}\nfi")),
             1 => inner.clone().prop_map(|line| format!("for f in a b; do {line}\ndone")),
             1 => inner.clone().prop_map(|line| format!("case a in a) {line}\nesac")),
-            1 => inner.prop_map(|line| format!("nice env timeout 5 {line}")),
+            1 => inner.prop_map(|line| format!("nice timeout 5 {line}")),
         ]
     });
     // Now and then a mark is put in or taken out: what was well formed is so in another way, or not.
