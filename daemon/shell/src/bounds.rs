@@ -24,6 +24,9 @@ pub(crate) fn refused(text: &str) -> Option<String> {
             "a parenthesis opens right behind another, which shells read differently".into(),
         );
     }
+    if continues_oddly(text) {
+        return Some("a mark goes on in the next line, where it may be another mark".into());
+    }
     if !documents_are_plain(text) {
         return Some("more than plain words stand in one line with a here-document".into());
     }
@@ -62,6 +65,16 @@ fn opens_twice(text: &[u8]) -> bool {
         before = *byte;
     }
     false
+}
+
+/// Whether a line goes on in the next behind anything but a blank or what words are made of: shells put
+/// the two together before they look at either, as `$` and `(`, or `<` and `<`.
+fn continues_oddly(text: &str) -> bool {
+    text.match_indices("\\\n").any(|(at, _)| {
+        let before = text.get(..at).and_then(|text| text.chars().next_back());
+        let plain = |c: char| c.is_alphanumeric() || " \t\n_./:=,@%+'\"-".contains(c);
+        !before.is_none_or(plain)
+    })
 }
 
 /// Whether behind each `<<` there is a plain mark, and in the rest of its line nothing that is put in
@@ -140,6 +153,12 @@ mod tests {
             "cat <<E \\\n",
             "cat <<",
         ] {
+            assert!(refused(line).is_some(), "{line}");
+        }
+        for line in ["ls \\\n x", "l\\\ns", "ls 'a'\\\n"] {
+            assert_eq!(refused(line), None, "{line}");
+        }
+        for line in ["$\\\n(ls)", "cat <\\\n<E", "ls $(\\\n(x))", "ls \\\\\n", "ls &\\\n& id"] {
             assert!(refused(line).is_some(), "{line}");
         }
         let many = |part: &str, count: usize| part.repeat(count);

@@ -179,6 +179,7 @@ fn p2_lines_that_remove_are_told_however_they_are_written() {
         ("cat <<E\n$(rm x)\nE", "rm cat", 'd'),
         ("cat <<E\n`rm x`\nE\nls", "rm cat ls", 'd'),
         ("cat <<E <$(rm x)\nE\n", "", 'd'),
+        ("cat <<E\n$\\\n(rm x)\nE\n", "", 'd'),
         ("cat <<E\nx\nE\nrm x", "cat rm", 'd'),
         ("for f in $(rm x); do ls; done", "rm ls", 'd'),
         ("for f in a; do rm $f; done", "rm", 'd'),
