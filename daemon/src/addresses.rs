@@ -142,6 +142,16 @@ fn in_net(net: IpAddr, bits: u8, address: IpAddr) -> bool {
     }
 }
 
+/// Whether an address is watched by this.
+pub(crate) fn watches(watch: &Watch, address: std::net::SocketAddr) -> bool {
+    match *watch {
+        Watch::Any { port } => address.port() == port,
+        Watch::Net { address: net, bits, port } => {
+            address.port() == port && in_net(net, bits, address.ip().to_canonical())
+        }
+    }
+}
+
 /// What names were found to mean, with the old answers that still count.
 #[derive(Debug, Default)]
 pub(crate) struct Answers(HashMap<String, HashMap<IpAddr, Instant>>);

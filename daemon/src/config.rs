@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use chaperone_kernel::Host;
+use chaperone_kernel::{Host, kinds};
 use chaperone_policy::{Approver, Policy};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -103,7 +103,32 @@ pub(crate) struct Daemon {
     pub(crate) max_sessions: usize,
     /// Of these, for each agent.
     pub(crate) max_sessions_per_agent: usize,
+    /// Kinds of socket that agents may not make: of [`chaperone_kernel::kinds`].
+    pub(crate) deny_sockets: u32,
+    pub(crate) existing: Existing,
 }
+
+/// What is done with agents' connections to targets from before the daemon. They are recorded in any
+/// case, and the guard lets none of their packets through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Existing {
+    /// They are ended.
+    #[default]
+    Destroy,
+    /// They are left as they are.
+    Record,
+}
+
+/// Kinds of socket by name.
+const SOCKET_KINDS: [(&str, u32); 6] = [
+    ("sctp", kinds::SCTP),
+    ("smc", kinds::SMC),
+    ("raw", kinds::RAW),
+    ("packet", kinds::PACKET),
+    ("vsock", kinds::VSOCK),
+    ("mptcp", kinds::MPTCP),
+];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Attach {
@@ -261,6 +286,9 @@ struct RawDaemon {
     parameters: Option<Spanned<String>>,
     max_sessions: Option<Spanned<usize>>,
     max_sessions_per_agent: Option<Spanned<usize>>,
+    deny_sockets: Option<Vec<Spanned<String>>>,
+    #[serde(default)]
+    existing: Existing,
 }
 
 /// A text grows threefold at most where it is no UTF-8, and stays below the log's largest record.
@@ -317,6 +345,22 @@ impl RawDaemon {
                 stores.into_iter().map(|path| absolute(Some(path), "")).collect::<Result<_, _>>()?
             }
         };
+        let deny_sockets = match &self.deny_sockets {
+            // Multipath TCP is redirected as TCP is.
+            None => kinds::SCTP | kinds::SMC | kinds::RAW | kinds::PACKET | kinds::VSOCK,
+            Some(names) => {
+                let mut all = 0;
+                for name in names {
+                    let known = SOCKET_KINDS.iter().find(|(known, _)| known == name.get_ref());
+                    let Some((_, kind)) = known else {
+                        let names = SOCKET_KINDS.map(|(name, _)| format!("{name:?}")).join(", ");
+                        return Err((name.span(), format!("a kind of socket is one of {names}")));
+                    };
+                    all |= kind;
+                }
+                all
+            }
+        };
         Ok(Daemon {
             attach,
             listen,
@@ -333,6 +377,8 @@ impl RawDaemon {
             parameters,
             max_sessions,
             max_sessions_per_agent,
+            deny_sockets,
+            existing: self.existing,
         })
     }
 }

@@ -2,14 +2,13 @@
 
 use std::{
     fs,
-    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
 use chaperone_audit::Log;
-use chaperone_kernel::{Host, Interception, Plan, Watch, read_offsets};
+use chaperone_kernel::{Host, Interception, Plan, read_offsets};
 use chaperone_model::{DaemonStarted, EventKind, Record};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
@@ -19,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    addresses::{Answers, LOOK_UP_EVERY, TargetAddress},
+    addresses::LOOK_UP_EVERY,
     anchors::{self, Anchors},
     approvals::{Approvals, Listener},
     attending::Attending,
@@ -27,15 +26,18 @@ use crate::{
     config::{Attach, Config, Export, Target, VersionRule},
     control, evidence,
     exceptions::Exceptions,
+    existing,
     export::{Destination, Stream},
     following::Follower,
     identity::{Identities, Place, enrolled, read_version},
     masks::Masks,
+    naming::Naming,
     scoping::Scoping,
     secret::Source,
     serve::{self, Listeners},
     shared::{Shared, Stage},
     ssh::authority::SshAuthority,
+    stops::{self, Teller},
     tls::{
         agent::Acceptor,
         authority::{Authority, AuthorityError},
@@ -58,7 +60,13 @@ pub(crate) fn run(config: Config) -> Result<()> {
         port: config.daemon.listen,
         generation: generation()?,
         offsets: read_offsets(&host.btf)?,
+        deny_sockets: config.daemon.deny_sockets,
+        egress: config.agents.iter().any(|agent| agent.egress.is_some()),
+        modules: host.bpf_lsm() == Some(true),
     };
+    if !plan.modules {
+        tracing::warn!("this kernel takes no security modules: `chaperone doctor` says what that leaves open");
+    }
     // All that can fail fails before anything is intercepted.
     let log = Log::open(&config.daemon.log, evidence::options(&config)?)?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -131,7 +139,8 @@ pub(crate) fn run(config: Config) -> Result<()> {
         scoping.look();
         interception.set_scope(scoping.scope(), |id| scoping.belongs(id))?;
         names.look_up(&shared.config).await;
-        interception.set_targets(&names.watches(&shared.config))?;
+        names.tell(&shared.config, &mut interception)?;
+        interception.set_unix_sockets(&stops::unix_sockets(&shared.config))?;
         let _ = shared
             .log
             .commit(vec![Record::DaemonStarted(DaemonStarted {
@@ -167,7 +176,9 @@ pub(crate) fn run(config: Config) -> Result<()> {
             interception.give_up();
             return Err(error.into());
         }
+        existing::end(&shared, &scoping, names.watched(), &interception.processes()?);
         let (counters, events) = (interception.counters()?, interception.events()?);
+        let stops = Teller::new(interception.stops()?);
         let interception = Arc::new(Mutex::new(interception));
         let follower = Follower {
             shared: shared.clone(),
@@ -175,6 +186,7 @@ pub(crate) fn run(config: Config) -> Result<()> {
             interception: interception.clone(),
             counters,
             events,
+            stops,
         };
         workers.push(follower.start()?);
         // From here on connections come.
@@ -188,10 +200,9 @@ pub(crate) fn run(config: Config) -> Result<()> {
                 _ = interrupt.recv() => break,
                 _ = look_up.tick() => {
                     if names.look_up(&shared.config).await {
-                        let watches = names.watches(&shared.config);
                         let mut interception =
                             interception.lock().unwrap_or_else(PoisonError::into_inner);
-                        interception.set_targets(&watches)?;
+                        names.tell(&shared.config, &mut interception)?;
                     }
                 }
             }
@@ -321,55 +332,6 @@ async fn drain(shared: &Shared, stage: &watch::Sender<Stage>) {
         tracing::warn!(sessions = shared.sessions().len(), "sessions are still under way");
     }
     stage.send_replace(Stage::Over);
-}
-
-/// What host names stand for now.
-#[derive(Default)]
-struct Naming {
-    answers: Answers,
-    watched: Vec<(Watch, u32)>,
-}
-
-impl Naming {
-    /// Looks every name up; answers whether anything changed.
-    async fn look_up(&mut self, config: &Config) -> bool {
-        for address in config.targets.iter().flat_map(|target| &target.addresses) {
-            let TargetAddress::Name(name, port) = address else { continue };
-            let found: Vec<IpAddr> = match tokio::net::lookup_host((name.as_str(), *port)).await {
-                Ok(found) => found.map(|address| address.ip()).collect(),
-                Err(error) => {
-                    tracing::warn!(name, %error, "a target's name could not be looked up");
-                    Vec::new()
-                }
-            };
-            self.answers.learn(name, &found, Instant::now());
-            if self.answers.is_unknown(name) {
-                tracing::warn!(
-                    name,
-                    "no address of this target is known: it is not watched by this name yet"
-                );
-            }
-        }
-        let watched = self.watches(config);
-        let changed = watched != self.watched;
-        self.watched = watched;
-        changed
-    }
-
-    fn watches(&self, config: &Config) -> Vec<(Watch, u32)> {
-        let mut watched: Vec<_> = (0..)
-            .zip(&config.targets)
-            .flat_map(|(index, target)| {
-                target
-                    .addresses
-                    .iter()
-                    .flat_map(|a| self.answers.watches(a))
-                    .map(move |w| (w, index))
-            })
-            .collect();
-        watched.sort_unstable();
-        watched
-    }
 }
 
 /// Removes the programs: from here on nothing is intercepted. The log is told where it can be.

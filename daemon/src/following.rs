@@ -15,6 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::{
     scoping::Scoping,
     shared::{Shared, Stage},
+    stops::{self, Teller},
 };
 
 /// How often what happened is taken in; sooner where much is waiting.
@@ -32,6 +33,7 @@ pub(crate) struct Follower {
     pub(crate) counters: Counters,
     /// Only waited for: they are read through [`Shared::identities`].
     pub(crate) events: Events,
+    pub(crate) stops: Teller,
 }
 
 impl Follower {
@@ -42,11 +44,14 @@ impl Follower {
 
     fn run(mut self) {
         let (mut lost, mut full) = (self.count("events_lost"), self.count("processes_full"));
+        let mut untold = self.count("stopped_lost");
+        let mut sockets = stops::unix_sockets(&self.shared.config);
         let (mut looked, mut pruned) = (Instant::now(), Instant::now());
         while *self.shared.stage.borrow() < Stage::Over {
             self.wait();
             let identities = &self.shared.identities;
             identities.drain();
+            self.stops.read(&self.shared);
             let now = self.count("events_lost");
             if now > lost {
                 identities.repair(&self.scoping, now - lost);
@@ -60,10 +65,25 @@ impl Follower {
                 ));
                 full = now;
             }
+            let now = self.count("stopped_lost");
+            if now > untold {
+                stops::lost(&self.shared, now - untold);
+                untold = now;
+            }
             if looked.elapsed() >= LOOK_EVERY {
                 looked = Instant::now();
                 identities.reread();
                 self.look();
+                // A server that was started again has other files.
+                let found = stops::unix_sockets(&self.shared.config);
+                if found != sockets {
+                    let mut kernel =
+                        self.interception.lock().unwrap_or_else(PoisonError::into_inner);
+                    match kernel.set_unix_sockets(&found) {
+                        Ok(()) => sockets = found,
+                        Err(error) => tracing::error!(%error, "Unix sockets stay as they were"),
+                    }
+                }
             }
             if pruned.elapsed() >= PRUNE_EVERY {
                 pruned = Instant::now();

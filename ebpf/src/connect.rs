@@ -2,22 +2,25 @@
 
 use aya_ebpf::{
     EbpfContext,
-    btf_maps::lpm_trie::Key,
     cty::c_void,
     helpers::{
         bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid,
         bpf_get_current_uid_gid, bpf_ktime_get_boot_ns,
-        generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_sk_storage_delete},
+        generated::{
+            bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_sk_storage_delete, bpf_sk_storage_get,
+        },
     },
     macros::cgroup_sock_addr,
     programs::SockAddrContext,
 };
-use chaperone_abi::{AF_INET, AF_INET6, Counter, Note, Settings, Target4, Target6};
+use chaperone_abi::{AF_INET, AF_INET6, Counter, Note, OWNER_CONNECTS, Owner, Settings};
 
 use crate::{
-    fork::insert,
-    maps::{NOTES, SETTINGS, TARGETS4, TARGETS6, count},
-    scope, task,
+    maps::{NOTES, OWNERS, SETTINGS, count},
+    scope,
+    target::{LOOPBACK4, LOOPBACK6, is_mapped, mapped, may_go, meant},
+    task,
+    tell::{self, Attempt},
 };
 
 /// connect(2) fails with EPERM.
@@ -28,28 +31,12 @@ const PASS: i32 = 1;
 const IPPROTO_TCP: u32 = 6;
 const IPPROTO_MPTCP: u32 = 262;
 
-const LOOPBACK4: u32 = 0x7f00_0001_u32.to_be();
-/// `::ffff:127.0.0.1` and `::1`, as words in network byte order.
-const MAPPED_LOOPBACK: [u32; 4] = [0, 0, MAPPED, LOOPBACK4];
-const LOOPBACK6: [u32; 4] = [0, 0, 0, 1_u32.to_be()];
-
 #[cgroup_sock_addr(connect4)]
 pub fn chaperone_connect4(ctx: SockAddrContext) -> i32 {
-    if !is_tcp(&ctx) {
-        return PASS;
-    }
-    // SAFETY: the verifier bounds reads of the context.
-    let (address, port) = unsafe {
-        let call = &*ctx.sock_addr;
-        (call.user_ip4, port_of(call.user_port))
-    };
-    // The kernel turns 0.0.0.0 into loopback after this hook (net/ipv4/route.c).
-    let address = if address == 0 { LOOPBACK4 } else { address };
-    let target = target4(address, port);
-    match take(&ctx, target, mapped(address), port, AF_INET, address == LOOPBACK4) {
+    match take(&ctx, AF_INET) {
         Taken::No => PASS,
         Taken::Refused => REFUSE,
-        Taken::Yes(own_port) => {
+        Taken::Yes(own_port, _) => {
             // SAFETY: both fields are writable in this hook (net/core/filter.c, sock_addr_is_valid_access).
             unsafe {
                 (*ctx.sock_addr).user_ip4 = LOOPBACK4;
@@ -62,40 +49,11 @@ pub fn chaperone_connect4(ctx: SockAddrContext) -> i32 {
 
 #[cgroup_sock_addr(connect6)]
 pub fn chaperone_connect6(ctx: SockAddrContext) -> i32 {
-    if !is_tcp(&ctx) {
-        return PASS;
-    }
-    // SAFETY: as in connect4; the address is read word by word, as the verifier asks.
-    let (words, port) = unsafe {
-        let call = &*ctx.sock_addr;
-        (
-            [call.user_ip6[0], call.user_ip6[1], call.user_ip6[2], call.user_ip6[3]],
-            port_of(call.user_port),
-        )
-    };
-    let is_mapped = words[0] == 0 && words[1] == 0 && words[2] == MAPPED;
-    let is_any = words[0] == 0 && words[1] == 0 && words[2] == 0 && words[3] == 0;
-
-    let (target, words, loopback) = if is_mapped {
-        let v4 = if words[3] == 0 { LOOPBACK4 } else { words[3] };
-        (target4(v4, port), mapped(v4), MAPPED_LOOPBACK)
-    } else if is_any {
-        // `::` becomes `::1`, or `::ffff:127.0.0.1` where the socket is bound to a mapped address
-        // (net/ipv6/tcp_ipv6.c, tcp_v6_connect); this hook cannot tell which, so it watches both.
-        match target6(LOOPBACK6, port) {
-            Some(target) => (Some(target), LOOPBACK6, LOOPBACK6),
-            None => (target4(LOOPBACK4, port), MAPPED_LOOPBACK, MAPPED_LOOPBACK),
-        }
-    } else {
-        (target6(words, port), words, LOOPBACK6)
-    };
-    let to_loopback =
-        words[3] == loopback[3] && words[2] == loopback[2] && words[0] == 0 && words[1] == 0;
-    match take(&ctx, target, words, port, AF_INET6, to_loopback) {
+    match take(&ctx, AF_INET6) {
         Taken::No => PASS,
         Taken::Refused => REFUSE,
-        Taken::Yes(own_port) => {
-            // SAFETY: as above, word by word.
+        Taken::Yes(own_port, loopback) => {
+            // SAFETY: as above, word by word, as the verifier asks.
             unsafe {
                 (*ctx.sock_addr).user_ip6[0] = loopback[0];
                 (*ctx.sock_addr).user_ip6[1] = loopback[1];
@@ -113,47 +71,43 @@ enum Taken {
     No,
     /// Ours, and something is missing: nothing goes round.
     Refused,
-    /// Noted; connect to this port on loopback instead.
-    Yes(u16),
+    /// Noted; connect to this port on loopback instead, at this address.
+    Yes(u16, [u32; 4]),
 }
 
 /// Decides, and notes who asks for what.
 #[inline(always)]
-fn take(
-    ctx: &SockAddrContext,
-    target: Option<u32>,
-    address: [u32; 4],
-    port: u16,
-    family: u16,
-    to_loopback: bool,
-) -> Taken {
+fn take(ctx: &SockAddrContext, family: u16) -> Taken {
     let Some(settings) = SETTINGS.get(0) else {
         count(Counter::RefusedNoSettings);
         return Taken::Refused;
     };
+    // SAFETY: the verifier bounds reads of the context.
+    let (port, protocol) =
+        unsafe { (port_of((*ctx.sock_addr).user_port), (*ctx.sock_addr).protocol) };
+    let (address, target) = meant(called(ctx, family), family, port);
     let own_port = settings.port as u16;
+    let loopback = if is_mapped(&address) { mapped(LOOPBACK4) } else { LOOPBACK6 };
+    let is_tcp = protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP;
     let Some(target) = target else {
         forget(ctx);
         // Nobody but the kernel sends connections to the daemon: whoever came by himself might
         // find the note of another's that was never accepted.
-        if to_loopback && port == own_port {
+        if is_tcp && address == loopback && port == own_port {
             count(Counter::RefusedOwnPort);
             return Taken::Refused;
         }
+        return elsewhere(ctx, settings, &address, port, protocol);
+    };
+    let Some(agent) = scope::agent(&settings.offsets) else {
+        forget(ctx);
         return Taken::No;
     };
-    let agent = match scope::known(&settings.offsets) {
-        Some(process) => process.agent,
-        None => {
-            let Some(agent) = scope::by_owner() else {
-                forget(ctx);
-                return Taken::No;
-            };
-            // It came into scope without an exec: from here on it is known.
-            insert(&task::topmost(task::current(&settings.offsets), agent));
-            agent
-        }
-    };
+    if !is_tcp {
+        let reason = Counter::RefusedProtocol;
+        tell::of_process(settings, agent, &Attempt { reason, target, address, port, protocol });
+        return Taken::Refused;
+    }
     if own_port == 0 {
         count(Counter::RefusedNoSettings);
         return Taken::Refused;
@@ -177,8 +131,35 @@ fn take(
     // SAFETY: not null, and sized by the map.
     unsafe { *slot = note };
     count(Counter::Redirected);
-    Taken::Yes(own_port)
+    Taken::Yes(own_port, loopback)
 }
+
+/// It goes to what is no target.
+#[inline(always)]
+fn elsewhere(
+    ctx: &SockAddrContext,
+    settings: &Settings,
+    address: &[u32; 4],
+    port: u16,
+    protocol: u32,
+) -> Taken {
+    // SAFETY: the socket is the one of this call, which holds its storage.
+    if let Some(owner) = unsafe {
+        let sk = (*ctx.sock_addr).__bindgen_anon_1.sk;
+        bpf_sk_storage_get(OWNERS.as_ptr(), sk.cast(), core::ptr::null_mut(), 0)
+            .cast::<Owner>()
+            .as_mut()
+    } {
+        // It speaks first from here on, and its first bytes tell what.
+        owner.flags = OWNER_CONNECTS;
+    }
+    if settings.egress == 0 {
+        return Taken::No;
+    }
+    let Some(agent) = scope::agent(&settings.offsets) else { return Taken::No };
+    if may_go(settings, agent, address, port, protocol) { Taken::No } else { Taken::Refused }
+}
+
 
 #[inline(always)]
 fn note(
@@ -222,36 +203,21 @@ fn forget(ctx: &SockAddrContext) {
     }
 }
 
+/// The address of the call, as it was given.
 #[inline(always)]
-fn is_tcp(ctx: &SockAddrContext) -> bool {
-    // SAFETY: the verifier bounds reads of the context.
-    let protocol = unsafe { (*ctx.sock_addr).protocol };
-    protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP
-}
-
-#[inline(always)]
-fn target4(address: u32, port: u16) -> Option<u32> {
-    let key = Target4 { port: port.to_be_bytes(), reserved: [0; 2], address };
-    TARGETS4.get(&Key::new(64, key)).copied()
-}
-
-#[inline(always)]
-fn target6(words: [u32; 4], port: u16) -> Option<u32> {
-    let key = Target6 { port: port.to_be_bytes(), reserved: [0; 2], address: words };
-    TARGETS6.get(&Key::new(160, key)).copied()
+pub fn called(ctx: &SockAddrContext, family: u16) -> [u32; 4] {
+    // SAFETY: the verifier bounds reads of the context; the address is read word by word, as it asks.
+    unsafe {
+        let call = &*ctx.sock_addr;
+        if family == AF_INET {
+            return mapped(call.user_ip4);
+        }
+        [call.user_ip6[0], call.user_ip6[1], call.user_ip6[2], call.user_ip6[3]]
+    }
 }
 
 /// `user_port` holds the port in network byte order in the low 16 bits.
 #[inline(always)]
-fn port_of(user_port: u32) -> u16 {
+pub fn port_of(user_port: u32) -> u16 {
     u16::from_be(user_port as u16)
 }
-
-/// `::ffff:a.b.c.d`.
-#[inline(always)]
-pub fn mapped(v4: u32) -> [u32; 4] {
-    [0, 0, MAPPED, v4]
-}
-
-/// The word that marks a mapped address.
-pub const MAPPED: u32 = 0xffff_u32.to_be();

@@ -5,16 +5,27 @@
 #![no_std]
 #![no_main]
 
+mod bind;
 mod cgroup;
 mod connect;
+mod datagram;
 mod exec;
 mod exit;
 mod fork;
+mod guard;
 mod maps;
+mod option;
+mod packet;
 mod peername;
+mod process;
+mod receive;
 mod scope;
+mod socket;
 mod sockops;
+mod target;
 mod task;
+mod tell;
+mod unix;
 
 /// `bpf_probe_read_kernel` and `bpf_get_current_task` ask for a licence on the kernel's list
 /// (include/linux/license.h); this folder is under MIT or GPL-2.0.

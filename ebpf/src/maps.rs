@@ -1,13 +1,16 @@
-//! The maps. The daemon fills `SETTINGS`, `UIDS`, `PATHS`, `UNITS`, `TARGETS4` and `TARGETS6`, and
-//! begins `CGROUPS`, `SLICES` and `PROCESSES` with what was there before the programs.
+//! The maps. The daemon fills `SETTINGS`, `UIDS`, `PATHS`, `UNITS`, `TARGETS4`, `TARGETS6`, `HOSTS`,
+//! `EGRESS`, `REACH`, `UNIX_NAMES` and `UNIX_FILES`, and begins `CGROUPS`, `SLICES` and `PROCESSES` with what was there before the programs.
+
+use core::ffi::c_void;
 
 use aya_ebpf::{
+    bindings::{BPF_F_CLONE, BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_SK_STORAGE},
     btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, SkStorage},
     macros::btf_map,
 };
 use chaperone_abi::{
-    CGROUP_PATH, COUNTERS, Counter, Event, FlowKey, Note, Process, Settings, Target4, Target6,
-    UNIT_NAME, Uid, limits,
+    Address, CGROUP_PATH, COUNTERS, Counter, Event, FlowKey, Note, Owner, Process, Reach, Settings,
+    SocketFile, Stopped, Target4, Target6, UNIT_NAME, UNIX_NAME, Uid, limits,
 };
 
 #[btf_map]
@@ -54,6 +57,38 @@ pub static TARGETS4: LpmTrie<Target4, u32, { limits::TARGETS }> = LpmTrie::new()
 #[btf_map]
 pub static TARGETS6: LpmTrie<Target6, u32, { limits::TARGETS }> = LpmTrie::new();
 
+/// Watched addresses, whatever the port → target.
+#[btf_map]
+pub static HOSTS: LpmTrie<Address, u32, { limits::TARGETS * 2 }> = LpmTrie::new();
+
+/// Agents whose connections to unlisted places are recorded or refused → which of the two.
+#[btf_map]
+pub static EGRESS: HashMap<u32, u32, { limits::EGRESS }> = HashMap::new();
+
+/// What those agents may reach beside the targets.
+#[btf_map]
+pub static REACH: LpmTrie<Reach, u32, { limits::REACH }> = LpmTrie::new();
+
+/// Names of targets' Unix sockets, as their servers bound them → target.
+#[btf_map]
+pub static UNIX_NAMES: HashMap<[u8; UNIX_NAME], u32, { limits::UNIX_SOCKETS }> = HashMap::new();
+
+/// Files of targets' Unix sockets → target.
+#[btf_map]
+pub static UNIX_FILES: HashMap<SocketFile, u32, { limits::UNIX_SOCKETS }> = HashMap::new();
+
+/// Room for a Unix socket's name.
+#[btf_map]
+pub static NAME: PerCpuArray<[u8; UNIX_NAME], 1> = PerCpuArray::new();
+
+/// Whose a socket is; it goes with the socket, and sockets that a listening one accepts have it too.
+#[btf_map]
+pub static OWNERS: Inherited<Owner> = Inherited::new();
+
+/// What was stopped, for the daemon.
+#[btf_map]
+pub static STOPPED: RingBuf<Stopped, { limits::STOPPED }> = RingBuf::new();
+
 /// A redirected socket's note; it goes with the socket.
 #[btf_map]
 pub static NOTES: SkStorage<Note> = SkStorage::new();
@@ -70,5 +105,37 @@ pub fn count(counter: Counter) {
     if let Some(value) = COUNTS.get_ptr_mut(counter as u32) {
         // SAFETY: the pointer is this CPU's own slot, and programs are not preempted by themselves.
         unsafe { *value += 1 };
+    }
+}
+
+/// Socket storage that accepted sockets take over from the one that listens, which aya's does not
+/// offer. The layout is that of a map's definition (libbpf's documentation, "BTF-defined maps").
+#[repr(C)]
+pub struct Inherited<T> {
+    r#type: *const [i32; BPF_MAP_TYPE_SK_STORAGE as usize],
+    key: *const i32,
+    value: *const T,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; (BPF_F_NO_PREALLOC | BPF_F_CLONE) as usize],
+}
+
+// SAFETY: the pointers are the loader's business, and never followed.
+unsafe impl<T> Sync for Inherited<T> {}
+
+impl<T> Inherited<T> {
+    const fn new() -> Self {
+        Self {
+            r#type: core::ptr::null(),
+            key: core::ptr::null(),
+            value: core::ptr::null(),
+            max_entries: core::ptr::null(),
+            map_flags: core::ptr::null(),
+        }
+    }
+
+    /// The map, as helpers take it.
+    #[inline(always)]
+    pub fn as_ptr(&self) -> *mut c_void {
+        core::ptr::from_ref(self).cast_mut().cast()
     }
 }

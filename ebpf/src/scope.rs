@@ -10,12 +10,25 @@ use aya_ebpf::{
 use chaperone_abi::{Offsets, Process, Uid};
 
 use crate::{
+    fork::insert,
     maps::{CGROUPS, PROCESSES, UIDS},
     task,
 };
 
 /// Deepest level of the cgroup tree that is looked at. systemd's own nesting ends at about 8.
-const LEVELS: i32 = 16;
+pub const LEVELS: i32 = 16;
+
+/// The agent that the calling process is of.
+#[inline(always)]
+pub fn agent(offsets: &Offsets) -> Option<u32> {
+    if let Some(process) = known(offsets) {
+        return Some(process.agent);
+    }
+    let agent = by_owner()?;
+    // It came into scope without an exec: from here on it is known.
+    insert(&task::topmost(task::current(offsets), agent));
+    Some(agent)
+}
 
 /// The calling process, where it is in the table.
 #[inline(always)]
@@ -30,9 +43,8 @@ pub fn known(offsets: &Offsets) -> Option<&'static Process> {
 /// The agent whose user id or cgroup the calling process has.
 #[inline(always)]
 pub fn by_owner() -> Option<u32> {
-    let uid = bpf_get_current_uid_gid() as u32;
-    if let Some(agent) = UIDS.get(&Key::new(32, Uid { bytes: uid.to_be_bytes() })) {
-        return Some(*agent);
+    if let Some(agent) = by_uid(bpf_get_current_uid_gid() as u32) {
+        return Some(agent);
     }
     // From the root down: the outermost selected group names the agent.
     for level in 0..LEVELS {
@@ -47,4 +59,10 @@ pub fn by_owner() -> Option<u32> {
         }
     }
     None
+}
+
+/// The agent that has a user id.
+#[inline(always)]
+pub fn by_uid(uid: u32) -> Option<u32> {
+    UIDS.get(&Key::new(32, Uid { bytes: uid.to_be_bytes() })).copied()
 }

@@ -18,8 +18,8 @@ use aya_ebpf::{
 use chaperone_abi::{AF_INET, Counter, FlowKey, Note};
 
 use crate::{
-    connect::{MAPPED, mapped},
     maps::{FLOWS, NOTES, count},
+    target::{MAPPED, mapped},
 };
 
 #[sock_ops]

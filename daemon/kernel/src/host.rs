@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::KernelError;
+use crate::{KernelError, sys};
 
 /// Where a host's facts are read from.
 #[derive(Clone, Debug)]
@@ -43,10 +43,13 @@ impl Host {
         self.mounted("bpf")
     }
 
-    /// Whether BPF programs can be security modules here; `None` where securityfs is not mounted.
+    /// Whether BPF programs can be security modules here; `None` where the kernel does not say:
+    /// before 6.8 it does so in securityfs alone, which need not be mounted.
     pub fn bpf_lsm(&self) -> Option<bool> {
-        let list = fs::read_to_string(&self.lsm).ok()?;
-        Some(list.trim().split(',').any(|name| name == "bpf"))
+        match fs::read_to_string(&self.lsm) {
+            Ok(list) => Some(list.trim().split(',').any(|name| name == "bpf")),
+            Err(_) => sys::lists_bpf_lsm(),
+        }
     }
 
     fn mounted(&self, kind: &str) -> Option<PathBuf> {

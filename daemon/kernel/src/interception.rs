@@ -12,11 +12,13 @@ use aya::{
     maps::{Array, HashMap, LpmTrie, MapData, lpm_trie::Key},
 };
 use chaperone_abi::{
-    CGROUP_PATH, Offsets, Settings, TARGET_PORT_BITS, Target4, Target6, UNIT_NAME, Uid, VERSION,
-    limits,
+    Address, CGROUP_PATH, Offsets, Settings, TARGET_PORT_BITS, Target4, Target6, UNIT_NAME, Uid,
+    VERSION, limits,
 };
 
-use crate::{Counters, Events, KernelError, Notes, ProcessTable, links, notes::words, sys};
+use crate::{
+    Counters, Events, KernelError, Notes, ProcessTable, Stops, links, notes::words, sys,
+};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("CHAPERONE_EBPF_OBJECT"));
 
@@ -36,6 +38,12 @@ pub struct Plan {
     pub generation: u32,
     /// Where the kernel keeps what the programs read.
     pub offsets: Offsets,
+    /// Kinds of socket that agents may not make: of [`crate::kinds`].
+    pub deny_sockets: u32,
+    /// Whether some agent's connections to unlisted places are recorded or refused.
+    pub egress: bool,
+    /// Whether this kernel takes security modules of ours.
+    pub modules: bool,
 }
 
 /// Whose connections are taken. The second of each pair is the agent's number.
@@ -74,7 +82,7 @@ pub enum Watch {
 }
 
 /// Maps that outlive the daemon.
-const PINNED: [&str; 13] = [
+const PINNED: [&str; 20] = [
     "SETTINGS",
     "UIDS",
     "CGROUPS",
@@ -85,6 +93,13 @@ const PINNED: [&str; 13] = [
     "EVENTS",
     "TARGETS4",
     "TARGETS6",
+    "HOSTS",
+    "EGRESS",
+    "REACH",
+    "UNIX_NAMES",
+    "UNIX_FILES",
+    "OWNERS",
+    "STOPPED",
     "NOTES",
     "FLOWS",
     "COUNTS",
@@ -148,7 +163,7 @@ impl Interception {
     /// # Errors
     /// Where they are more than fit, or the kernel refuses.
     pub fn set_targets(&mut self, watched: &[(Watch, u32)]) -> Result<(), KernelError> {
-        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        let (mut v4, mut v6, mut hosts) = (Vec::new(), Vec::new(), Vec::new());
         for (watch, target) in watched {
             match *watch {
                 Watch::Any { port } => {
@@ -157,16 +172,19 @@ impl Interception {
                 }
                 Watch::Net { address: IpAddr::V4(a), bits, port } => {
                     v4.push((key4(a, bits, port), *target));
+                    hosts.push((host(a.to_ipv6_mapped(), 96 + bits), *target));
                 }
                 Watch::Net { address: IpAddr::V6(a), bits, port } => {
                     v6.push((key6(a, bits, port), *target));
+                    hosts.push((host(a, bits), *target));
                 }
             }
         }
         fits("watched IPv4 addresses", v4.len(), limits::TARGETS)?;
         fits("watched IPv6 addresses", v6.len(), limits::TARGETS)?;
         replace_trie(&mut self.trie("TARGETS4")?, &v4)?;
-        replace_trie(&mut self.trie("TARGETS6")?, &v6)
+        replace_trie(&mut self.trie("TARGETS6")?, &v6)?;
+        replace_trie(&mut self.trie("HOSTS")?, &hosts)
     }
 
     /// Writes the settings and attaches what follows processes and cgroups.
@@ -179,6 +197,8 @@ impl Interception {
             offsets: self.plan.offsets,
             port: self.plan.port.into(),
             generation: self.plan.generation,
+            deny_sockets: self.plan.deny_sockets,
+            egress: self.plan.egress.into(),
         };
         let map = self.map("SETTINGS")?;
         let mut map: Array<_, SettingsPod> =
@@ -194,7 +214,7 @@ impl Interception {
     /// # Errors
     /// Any [`KernelError`].
     pub fn arm(&mut self) -> Result<(), KernelError> {
-        links::attach(&mut self.ebpf, &self.plan.attach, &self.folder)?;
+        links::attach(&mut self.ebpf, &self.plan.attach, &self.folder, self.plan.modules)?;
         // Those of another version would take the same connections once more.
         remove_other_versions(&self.plan.pins, &self.folder);
         // Connections that an earlier daemon left in its queue are gone with it.
@@ -222,6 +242,14 @@ impl Interception {
         Events::open(&self.folder)
     }
 
+    /// A handle for reading what was stopped.
+    ///
+    /// # Errors
+    /// Where the pinned map cannot be opened.
+    pub fn stops(&self) -> Result<Stops, KernelError> {
+        Stops::open(&self.folder)
+    }
+
     /// A handle for the table of processes.
     ///
     /// # Errors
@@ -238,19 +266,19 @@ impl Interception {
         Counters::open(&self.folder)
     }
 
-    fn map(&mut self, name: &str) -> Result<&mut aya::maps::Map, KernelError> {
+    pub(crate) fn map(&mut self, name: &str) -> Result<&mut aya::maps::Map, KernelError> {
         self.ebpf.map_mut(name).ok_or_else(|| KernelError::Refused {
             what: format!("map {name}"),
             reason: "it is not in the object".into(),
         })
     }
 
-    fn hash<K: Pod>(&mut self, name: &str) -> Result<HashMap<&mut MapData, K, u32>, KernelError> {
+    pub(crate) fn hash<K: Pod>(&mut self, name: &str) -> Result<HashMap<&mut MapData, K, u32>, KernelError> {
         HashMap::try_from(self.map(name)?)
             .map_err(|error| KernelError::refused(format!("map {name}"), &error))
     }
 
-    fn trie<K: Pod>(&mut self, name: &str) -> Result<LpmTrie<&mut MapData, K, u32>, KernelError> {
+    pub(crate) fn trie<K: Pod>(&mut self, name: &str) -> Result<LpmTrie<&mut MapData, K, u32>, KernelError> {
         LpmTrie::try_from(self.map(name)?)
             .map_err(|error| KernelError::refused(format!("map {name}"), &error))
     }
@@ -305,13 +333,13 @@ fn prepare_pins(pins: &Path) -> Result<PathBuf, KernelError> {
     Ok(folder)
 }
 
-fn fits(what: &'static str, count: usize, limit: usize) -> Result<(), KernelError> {
+pub(crate) fn fits(what: &'static str, count: usize, limit: usize) -> Result<(), KernelError> {
     if count > limit { Err(KernelError::TooMany { what, count, limit }) } else { Ok(()) }
 }
 
 /// Adds first and removes then: an entry that stays is never absent. `keep` says which of the
 /// others stay.
-fn replace<K: Pod + PartialEq>(
+pub(crate) fn replace<K: Pod + PartialEq>(
     map: &mut HashMap<&mut MapData, K, u32>,
     wanted: &[(K, u32)],
     keep: impl Fn(&K) -> bool,
@@ -374,7 +402,7 @@ fn remove_other_versions(pins: &Path, own: &Path) {
     }
 }
 
-fn replace_trie<K>(
+pub(crate) fn replace_trie<K>(
     map: &mut LpmTrie<&mut MapData, K, u32>,
     wanted: &[(Key<K>, u32)],
 ) -> Result<(), KernelError>
@@ -404,6 +432,14 @@ fn key6(address: Ipv6Addr, bits: u8, port: u16) -> Key<Target6Pod> {
     Key::new(TARGET_PORT_BITS + u32::from(bits), Target6Pod(key))
 }
 
+fn host(address: Ipv6Addr, bits: u8) -> Key<AddressPod> {
+    Key::new(bits.into(), AddressPod(Address { words: words(address) }))
+}
+
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq)]
+struct AddressPod(Address);
+
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq)]
 struct Target4Pod(Target4);
@@ -425,6 +461,8 @@ struct SettingsPod(Settings);
 unsafe impl Pod for Target4Pod {}
 // SAFETY: as above.
 unsafe impl Pod for Target6Pod {}
+// SAFETY: as above.
+unsafe impl Pod for AddressPod {}
 // SAFETY: as above.
 unsafe impl Pod for UidPod {}
 // SAFETY: as above.

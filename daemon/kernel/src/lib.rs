@@ -5,19 +5,27 @@
 
 mod btf;
 mod error;
+mod guard;
 mod host;
 mod interception;
 mod links;
 mod notes;
 mod offsets;
 mod processes;
+mod sockets;
+mod stops;
 mod sys;
 
-pub use chaperone_abi::{CGROUP_PATH, Image, Note, Offsets, Process, ProcessKey, UNIT_NAME};
+pub use chaperone_abi::{
+    CGROUP_PATH, Image, Note, Offsets, Process, ProcessKey, UNIT_NAME, UNIX_NAME, kinds,
+};
 pub use error::KernelError;
+pub use guard::{Egress, UnixSockets};
 pub use host::{Host, kernel_release};
 pub use interception::{Interception, Plan, Scope, Watch, detach};
 pub use notes::{Counters, Notes, Taken, original};
 pub use offsets::read_offsets;
 pub use processes::{Events, Executed, Happened, ProcessTable};
+pub use sockets::{Connection, connections, destroy};
+pub use stops::{Attempt, Reason, Stops};
 pub use sys::{own_netns_cookie, wall_clock};

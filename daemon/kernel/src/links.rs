@@ -3,29 +3,39 @@
 
 use std::{
     fs::{self, File},
+    io,
     os::fd::{AsFd, BorrowedFd},
     path::{Path, PathBuf},
 };
 
 use aya::{
-    Ebpf,
+    Btf, Ebpf,
     programs::{
-        CgroupAttachMode, CgroupSockAddr, Program, ProgramError, RawTracePoint, SockOps,
-        links::FdLink,
+        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, Lsm, Program, ProgramError, RawTracePoint, SockOps, links::FdLink,
     },
 };
 
 use crate::{KernelError, sys};
 
 /// The programs, each with the name of its link. The order is that of attaching: whatever carries a
-/// note on is there before a note can be made.
-const PROGRAMS: [&str; 5] = [
+/// note on is there before a note can be made, and whose a socket is before it is asked.
+const PROGRAMS: [&str; 13] = [
     "chaperone_sockops",
     "chaperone_getpeername4",
     "chaperone_getpeername6",
+    "chaperone_socket",
+    SETSOCKOPT,
+    "chaperone_bind4",
+    "chaperone_bind6",
+    "chaperone_sendmsg4",
+    "chaperone_sendmsg6",
     "chaperone_connect4",
     "chaperone_connect6",
+    "chaperone_egress",
+    "chaperone_ingress",
 ];
+
+const SETSOCKOPT: &str = "chaperone_setsockopt";
 
 /// What follows processes and cgroups, each with its tracepoint. These have no place to be attached
 /// to but the whole kernel, and look at scope first.
@@ -35,6 +45,17 @@ const OBSERVERS: [(&str, &str); 5] = [
     ("chaperone_fork", "sched_process_fork"),
     ("chaperone_rmdir", "cgroup_rmdir"),
     ("chaperone_mkdir", "cgroup_mkdir"),
+];
+
+/// Security modules, each with its hook, for kernels that have them. They have no place but the whole
+/// kernel, either, and never refuse a process out of scope.
+const MODULES: [(&str, &str); 6] = [
+    ("chaperone_lsm_socket", "socket_create"),
+    ("chaperone_lsm_unix_connect", "unix_stream_connect"),
+    ("chaperone_lsm_unix_send", "unix_may_send"),
+    ("chaperone_lsm_receive", "file_receive"),
+    ("chaperone_lsm_send", "socket_sendmsg"),
+    ("chaperone_lsm_trace", "ptrace_access_check"),
 ];
 
 /// Attaches what follows processes and cgroups. A link to a tracepoint cannot be swapped: the new
@@ -60,19 +81,52 @@ fn observe_all(ebpf: &mut Ebpf, folder: &Path, made: &mut Vec<PathBuf>) -> Resul
         };
         let id = program.attach(tracepoint).map_err(failed)?;
         let link: FdLink = RawTracePoint::take_link(program, id).map_err(failed)?.into();
-        let (pin, draft) = (folder.join(name), folder.join(format!("{name}_new")));
-        // Left over where an earlier start ended in between.
+        pin_anew(folder, name, link, made)?;
+    }
+    Ok(())
+}
+
+/// Puts a link in the place of an earlier start's, which cannot be swapped.
+fn pin_anew(
+    folder: &Path,
+    name: &str,
+    link: FdLink,
+    made: &mut Vec<PathBuf>,
+) -> Result<(), KernelError> {
+    let (pin, draft) = (folder.join(name), folder.join(format!("{name}_new")));
+    // Left over where an earlier start ended in between.
+    let _ = fs::remove_file(&draft);
+    let was = pin.exists();
+    link.pin(&draft)
+        .map_err(|e| KernelError::refused(format!("the pin {}", draft.display()), &e))?;
+    fs::rename(&draft, &pin).map_err(|source| {
         let _ = fs::remove_file(&draft);
-        let was = pin.exists();
-        link.pin(&draft)
-            .map_err(|e| KernelError::refused(format!("the pin {}", draft.display()), &e))?;
-        fs::rename(&draft, &pin).map_err(|source| {
-            let _ = fs::remove_file(&draft);
-            KernelError::File { doing: "making", path: pin.clone(), source }
-        })?;
-        if !was {
-            made.push(pin);
-        }
+        KernelError::File { doing: "making", path: pin.clone(), source }
+    })?;
+    if !was {
+        made.push(pin);
+    }
+    Ok(())
+}
+
+/// Attaches the security modules.
+fn attach_modules(
+    ebpf: &mut Ebpf,
+    folder: &Path,
+    made: &mut Vec<PathBuf>,
+) -> Result<(), KernelError> {
+    let btf = Btf::from_sys_fs()
+        .map_err(|error| KernelError::refused("the kernel's types", &error))?;
+    for (name, hook) in MODULES {
+        let program = program(ebpf, name)?;
+        let Program::Lsm(program) = program else { return Err(unexpected(name)) };
+        let failed = |error: ProgramError| {
+            KernelError::refused(format!("attaching {name} to the security hook {hook}"), &error)
+        };
+        program.load(hook, &btf).map_err(failed)?;
+        let id = program.attach().map_err(failed)?;
+        let link: FdLink = Lsm::take_link(program, id).map_err(failed)?.into();
+        pin_anew(folder, name, link, made)?;
     }
     Ok(())
 }
@@ -95,10 +149,17 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, Kernel
 }
 
 /// Loads and attaches every program to the cgroup and pins the links in `folder`: all of them, or
-/// none that was not there before.
-pub(crate) fn attach(ebpf: &mut Ebpf, cgroup: &Path, folder: &Path) -> Result<(), KernelError> {
+/// none that was not there before. `modules` says whether security modules are among them.
+pub(crate) fn attach(
+    ebpf: &mut Ebpf,
+    cgroup: &Path,
+    folder: &Path,
+    modules: bool,
+) -> Result<(), KernelError> {
     let mut made = Vec::new();
-    let result = attach_all(ebpf, cgroup, folder, &mut made);
+    let result = attach_all(ebpf, cgroup, folder, &mut made).and_then(|()| {
+        if modules { attach_modules(ebpf, folder, &mut made) } else { Ok(()) }
+    });
     if result.is_err() {
         for pin in made {
             // A link goes with its pin.
@@ -138,9 +199,7 @@ fn attach_all(
                 }
             }
         }
-        let link = attach_one(name, program, &point, cgroup)?;
-        link.pin(&pin)
-            .map_err(|e| KernelError::refused(format!("the pin {}", pin.display()), &e))?;
+        attach_one(name, program, &point, cgroup, &pin)?;
         made.push(pin);
     }
     Ok(())
@@ -160,6 +219,9 @@ fn load<'a>(name: &'static str, program: &'a mut Program) -> Result<BorrowedFd<'
     let refused = |error: ProgramError| KernelError::refused(format!("program {name}"), &error);
     match program {
         Program::CgroupSockAddr(program) => program.load().map_err(refused)?,
+        Program::CgroupSkb(program) => program.load().map_err(refused)?,
+        Program::CgroupSock(program) => program.load().map_err(refused)?,
+        Program::CgroupSockopt(program) => program.load().map_err(refused)?,
         Program::SockOps(program) => program.load().map_err(refused)?,
         Program::RawTracePoint(program) => program.load().map_err(refused)?,
         _ => return Err(unexpected(name)),
@@ -172,18 +234,26 @@ fn attach_one(
     program: &mut Program,
     point: &File,
     path: &Path,
-) -> Result<FdLink, KernelError> {
-    load(name, program)?;
-    let failed = |error: ProgramError| {
-        let denied = matches!(
-            &error,
-            ProgramError::SyscallError(call) if call.io_error.kind() == std::io::ErrorKind::PermissionDenied
-        );
-        if denied {
+    pin: &Path,
+) -> Result<(), KernelError> {
+    let loaded = load(name, program)?;
+    let refused = |kind: io::ErrorKind, error: &dyn std::error::Error| {
+        if kind == io::ErrorKind::PermissionDenied {
             KernelError::CgroupTaken { path: path.into(), program: name }
         } else {
-            KernelError::refused(format!("attaching {name} to {}", path.display()), &error)
+            KernelError::refused(format!("attaching {name} to {}", path.display()), error)
         }
+    };
+    if name == SETSOCKOPT {
+        return sys::attach_setsockopt(loaded, point.as_fd(), pin)
+            .map_err(|error| refused(error.kind(), &error));
+    }
+    let failed = |error: ProgramError| {
+        let kind = match &error {
+            ProgramError::SyscallError(call) => call.io_error.kind(),
+            _ => io::ErrorKind::Other,
+        };
+        refused(kind, &error)
     };
     // Links are always multi-program; asking for it gets EINVAL.
     let mode = CgroupAttachMode::Single;
@@ -196,11 +266,27 @@ fn attach_one(
             let id = program.attach(point, mode).map_err(failed)?;
             SockOps::take_link(program, id).map_err(failed)?.try_into()
         }
+        Program::CgroupSkb(program) => {
+            let way = if name == "chaperone_egress" {
+                CgroupSkbAttachType::Egress
+            } else {
+                CgroupSkbAttachType::Ingress
+            };
+            let id = program.attach(point, way, mode).map_err(failed)?;
+            CgroupSkb::take_link(program, id).map_err(failed)?.try_into()
+        }
+        Program::CgroupSock(program) => {
+            let id = program.attach(point, mode).map_err(failed)?;
+            CgroupSock::take_link(program, id).map_err(failed)?.try_into()
+        }
         _ => return Err(unexpected(name)),
     };
-    link.map_err(|error: aya::programs::links::LinkError| {
+    let link: FdLink = link.map_err(|error: aya::programs::links::LinkError| {
         KernelError::refused(format!("a link for {name}"), &error)
-    })
+    })?;
+    link.pin(pin)
+        .map(drop)
+        .map_err(|e| KernelError::refused(format!("the pin {}", pin.display()), &e))
 }
 
 fn unexpected(name: &str) -> KernelError {

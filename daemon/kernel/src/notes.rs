@@ -113,11 +113,16 @@ pub(crate) fn words(address: Ipv6Addr) -> [u32; 4] {
 
 /// Where the agent wanted to go, with a mapped IPv4 address as the IPv4 address that it is.
 pub fn original(note: &Note) -> OriginalAddr {
+    OriginalAddr(SocketAddr::new(address(note.address), note.port))
+}
+
+/// An address of the kernel side's.
+pub(crate) fn address(words: [u32; 4]) -> IpAddr {
     let mut octets = [0; 16];
-    for (bytes, word) in octets.chunks_exact_mut(4).zip(note.address) {
+    for (bytes, word) in octets.chunks_exact_mut(4).zip(words) {
         bytes.copy_from_slice(&word.to_ne_bytes());
     }
-    OriginalAddr(SocketAddr::new(Ipv6Addr::from(octets).to_canonical(), note.port))
+    Ipv6Addr::from(octets).to_canonical()
 }
 
 fn name(index: u32) -> &'static str {
@@ -132,6 +137,20 @@ fn name(index: u32) -> &'static str {
         (Counter::ProcessesFull, "processes_full"),
         (Counter::EventsLost, "events_lost"),
         (Counter::CgroupsFull, "cgroups_full"),
+        (Counter::GuardOut, "guard_out"),
+        (Counter::GuardIn, "guard_in"),
+        (Counter::GuardOdd, "guard_odd"),
+        (Counter::RefusedProtocol, "refused_protocol"),
+        (Counter::RefusedBind, "refused_bind"),
+        (Counter::RefusedSocket, "refused_socket"),
+        (Counter::RefusedOption, "refused_option"),
+        (Counter::RefusedUnix, "refused_unix"),
+        (Counter::RefusedPassed, "refused_passed"),
+        (Counter::RefusedTrace, "refused_trace"),
+        (Counter::RefusedUnlisted, "refused_unlisted"),
+        (Counter::Unlisted, "unlisted"),
+        (Counter::PassedBy, "passed_by"),
+        (Counter::StoppedLost, "stopped_lost"),
     ];
     NAMES.iter().find(|(counter, _)| *counter as u32 == index).map_or("unknown", |(_, name)| name)
 }

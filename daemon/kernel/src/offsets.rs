@@ -69,6 +69,18 @@ pub fn read_offsets(path: &Path) -> Result<Offsets, KernelError> {
         kn_id: at("kernfs_node", "id")?,
         kn_name: at("kernfs_node", "name")?,
         css_parent: at("cgroup_subsys_state", "parent")?,
+        private_data: at("file", "private_data")?,
+        i_mode: at("inode", "i_mode")?,
+        sk: at("socket", "sk")?,
+        skc_family: at("sock_common", "skc_family")?,
+        skc_daddr: at("sock_common", "skc_daddr")?,
+        skc_dport: at("sock_common", "skc_dport")?,
+        skc_v6_daddr: at("sock_common", "skc_v6_daddr")?,
+        unix_addr: at("unix_sock", "addr")?,
+        unix_dentry: at("unix_sock", "path")? + at("path", "dentry")?,
+        d_inode: at("dentry", "d_inode")?,
+        address_len: at("unix_address", "len")?,
+        address_name: at("unix_address", "name")?,
     })
 }
 

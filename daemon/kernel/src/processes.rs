@@ -89,7 +89,7 @@ fn happened(bytes: &[u8]) -> Option<Happened> {
 
 /// # Panics
 /// Never: what is too short is `None`.
-fn plain<T: Plain>(bytes: &[u8]) -> Option<T> {
+pub(crate) fn plain<T: Plain>(bytes: &[u8]) -> Option<T> {
     let bytes = bytes.get(..size_of::<T>())?;
     // SAFETY: `T` is a plain structure of which any bytes are a value, and there are as many; the
     // read asks for no alignment.
@@ -98,7 +98,7 @@ fn plain<T: Plain>(bytes: &[u8]) -> Option<T> {
 
 /// # Safety
 /// Any bytes must be a value of the type.
-unsafe trait Plain: Copy {}
+pub(crate) unsafe trait Plain: Copy {}
 
 // SAFETY: integers and arrays of them, without padding (sizes asserted in the ABI crate).
 unsafe impl Plain for Event {}

@@ -15,9 +15,14 @@ use nix::libc;
 use crate::KernelError;
 
 // enum bpf_cmd (include/uapi/linux/bpf.h).
+const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_LINK_UPDATE: libc::c_long = 29;
+
+/// `enum bpf_attach_type` (include/uapi/linux/bpf.h).
+const BPF_CGROUP_SETSOCKOPT: u32 = 22;
 
 /// `SO_NETNS_COOKIE` (include/uapi/asm-generic/socket.h), since Linux 5.14.
 const SO_NETNS_COOKIE: libc::c_int = 71;
@@ -57,19 +62,73 @@ pub fn wall_clock() -> Option<(bool, u64)> {
     (result >= 0).then(|| (synchronized, u64::try_from(state.maxerror).unwrap_or(u64::MAX)))
 }
 
+/// Whether BPF programs can be security modules; `None` where the kernel has no such call (before
+/// 6.8).
+pub(crate) fn lists_bpf_lsm() -> Option<bool> {
+    /// `lsm_list_modules(2)`, the same number on all architectures.
+    const LSM_LIST_MODULES: libc::c_long = 461;
+    /// `LSM_ID_BPF` (include/uapi/linux/lsm.h).
+    const BPF: u64 = 109;
+    let mut ids = [0_u64; 64];
+    let mut size = u32::try_from(size_of_val(&ids)).unwrap_or(0);
+    // SAFETY: the kernel writes at most `size` bytes to `ids`, which has as many.
+    let count =
+        unsafe { libc::syscall(LSM_LIST_MODULES, ids.as_mut_ptr(), &raw mut size, 0_u32) };
+    let found = ids.get(..usize::try_from(count).ok()?)?;
+    Some(found.contains(&BPF))
+}
+
+/// How the kernel takes the name of a pin.
+#[repr(C)]
+#[derive(Default)]
+struct Pin {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+/// Attaches a program on `setsockopt(2)` to a cgroup and pins the link: aya gives such a link away
+/// in no form that could be pinned.
+pub(crate) fn attach_setsockopt(
+    program: BorrowedFd<'_>,
+    cgroup: BorrowedFd<'_>,
+    path: &Path,
+) -> io::Result<()> {
+    #[repr(C)]
+    struct Attr {
+        prog_fd: u32,
+        target_fd: u32,
+        attach_type: u32,
+        flags: u32,
+    }
+    let raw = |fd: BorrowedFd<'_>| u32::try_from(fd.as_raw_fd()).unwrap_or(u32::MAX);
+    let mut attr = Attr {
+        prog_fd: raw(program),
+        target_fd: raw(cgroup),
+        attach_type: BPF_CGROUP_SETSOCKOPT,
+        flags: 0,
+    };
+    // SAFETY: `attr` is laid out as the kernel's for this command; it reads two descriptors.
+    let fd = unsafe { bpf(BPF_LINK_CREATE, &mut attr) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given us this descriptor.
+    let link = unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).unwrap_or(-1)) };
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr =
+        Pin { pathname: name.as_ptr() as u64, bpf_fd: raw(link.as_fd()), file_flags: 0 };
+    // SAFETY: `attr` is laid out as the kernel's for this command and `name` outlives the call.
+    let result = unsafe { bpf(BPF_OBJ_PIN, &mut attr) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Opens a pinned link; `None` where there is no such pin.
 pub(crate) fn open_link(path: &Path) -> Result<Option<OwnedFd>, KernelError> {
-    #[repr(C)]
-    #[derive(Default)]
-    struct Attr {
-        pathname: u64,
-        bpf_fd: u32,
-        file_flags: u32,
-    }
     let Ok(name) = CString::new(path.as_os_str().as_bytes()) else {
         return Ok(None);
     };
-    let mut attr = Attr { pathname: name.as_ptr() as u64, ..Attr::default() };
+    let mut attr = Pin { pathname: name.as_ptr() as u64, ..Pin::default() };
     // SAFETY: `attr` is laid out as the kernel's for this command and `name` outlives the call.
     let fd = unsafe { bpf(BPF_OBJ_GET, &mut attr) };
     if fd < 0 && io::Error::last_os_error().kind() == io::ErrorKind::NotFound {

@@ -561,6 +561,14 @@ pub enum EventKind {
     AnchorLags,
     /// A reader has kept the log from being tidied up for too long.
     ReaderStays,
+    /// An agent tried to reach a target by another way than by the daemon, and was stopped.
+    Bypass,
+    /// An agent went to what its configuration does not list, and was refused where it says so.
+    Unlisted,
+    /// An agent speaks a target's protocol with what is no target.
+    PassedBy,
+    /// An agent had a connection to a target from before the daemon.
+    Existing,
 }
 
 impl EventKind {
@@ -583,6 +591,10 @@ impl EventKind {
             Self::LogDamaged => "log-damaged",
             Self::AnchorLags => "anchor-lags",
             Self::ReaderStays => "reader-stays",
+            Self::Bypass => "bypass",
+            Self::Unlisted => "unlisted",
+            Self::PassedBy => "passed-by",
+            Self::Existing => "existing",
         }
     }
 }

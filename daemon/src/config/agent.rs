@@ -5,6 +5,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use chaperone_kernel::Egress;
 use chaperone_model::{AgentName, Digest, Doubt};
 use semver::VersionReq;
 use serde::Deserialize;
@@ -12,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use toml::Spanned;
 
 use super::{Misplaced, named};
+use crate::addresses::TargetAddress;
 
 /// Longest name of a unit, and longest path of a cgroup, in bytes: what the kernel side compares.
 const UNIT: usize = chaperone_kernel::UNIT_NAME - 1;
@@ -29,6 +31,9 @@ pub(crate) struct Agent {
     pub(crate) binaries: Binaries,
     pub(crate) images: Binaries,
     pub(crate) answers: Answers,
+    /// What is done where it goes to what is neither a target nor in `reach`.
+    pub(crate) egress: Option<Egress>,
+    pub(crate) reach: Vec<TargetAddress>,
 }
 
 /// Which processes are an agent's.
@@ -229,6 +234,15 @@ pub(super) fn check(raw: Vec<Raw>) -> Result<Vec<Agent>, Misplaced> {
         if let Some(doubt) = &agent.doubt {
             held(doubt)?;
         }
+        let mut reach = Vec::new();
+        for address in agent.reach.iter().flatten() {
+            let parsed = address.get_ref().parse().map_err(|m: String| (address.span(), m))?;
+            reach.push(parsed);
+        }
+        if agent.reach.is_some() && agent.egress.is_none() {
+            let message = "reach lists what egress = \"record\" or \"deny\" lets alone: without that it has no use";
+            return Err((agent.name.span(), message.into()));
+        }
         let answers = match agent.doubt {
             None => Answers::default(),
             Some(doubt) => {
@@ -245,6 +259,8 @@ pub(super) fn check(raw: Vec<Raw>) -> Result<Vec<Agent>, Misplaced> {
             binaries: agent.binaries,
             images: agent.images,
             answers,
+            egress: agent.egress.map(Into::into),
+            reach,
         });
     }
     Ok(agents)
@@ -271,6 +287,24 @@ pub(super) struct Raw {
     #[serde(default)]
     images: Binaries,
     doubt: Option<Spanned<toml::Table>>,
+    egress: Option<RawEgress>,
+    reach: Option<Vec<Spanned<String>>>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawEgress {
+    Record,
+    Deny,
+}
+
+impl From<RawEgress> for Egress {
+    fn from(raw: RawEgress) -> Self {
+        match raw {
+            RawEgress::Record => Self::Record,
+            RawEgress::Deny => Self::Deny,
+        }
+    }
 }
 
 #[derive(Deserialize)]

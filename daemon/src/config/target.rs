@@ -23,6 +23,8 @@ pub(crate) struct Target {
     pub(crate) name: TargetName,
     pub(crate) protocol: Protocol,
     pub(crate) addresses: Vec<TargetAddress>,
+    /// Unix sockets of its server: paths, and names that begin with `@`.
+    pub(crate) sockets: Vec<String>,
     pub(crate) tls: TargetTls,
     pub(crate) agent_tls: AgentTls,
     /// Of an SSH target: which host keys are believed.
@@ -251,6 +253,11 @@ pub(super) fn check(raw: Vec<Raw>, agents: &[Agent]) -> Result<(Vec<Target>, Def
             }
             parameters.push(name.into_inner());
         }
+        let mut sockets = Vec::new();
+        for socket in target.sockets {
+            is_socket(socket.get_ref()).map_err(|message| (socket.span(), message))?;
+            sockets.push(socket.into_inner());
+        }
         let name = TargetName(name.into());
         let mode = target.mode.into();
         defaults.push((name.clone(), target.default.into(), mode));
@@ -258,6 +265,7 @@ pub(super) fn check(raw: Vec<Raw>, agents: &[Agent]) -> Result<(Vec<Target>, Def
             name,
             protocol,
             addresses,
+            sockets,
             tls,
             agent_tls: target.agent_tls,
             host_keys,
@@ -295,12 +303,30 @@ fn guards_credentials(tls: &TargetTls, addresses: &[TargetAddress]) -> Result<()
     Ok(())
 }
 
+/// A Unix socket's path or abstract name, as far as one can be bound to it (unix(7)).
+fn is_socket(name: &str) -> Result<(), String> {
+    const LONGEST: usize = chaperone_kernel::UNIX_NAME - 1;
+    let rest = name.strip_prefix(['/', '@']).unwrap_or_default();
+    if rest.is_empty() || name.contains('\0') {
+        return Err(
+            "a socket is a path such as \"/run/postgresql/.s.PGSQL.5432\", or a name that begins with @"
+                .into(),
+        );
+    }
+    if name.len() > LONGEST {
+        return Err(format!("a socket's name has at most {LONGEST} bytes"));
+    }
+    Ok(())
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Raw {
     name: Spanned<String>,
     protocol: Spanned<String>,
     address: Spanned<Vec<Spanned<String>>>,
+    #[serde(default)]
+    sockets: Vec<Spanned<String>>,
     #[serde(default)]
     default: RawFallback,
     #[serde(default)]

@@ -4,7 +4,7 @@
 #![no_std]
 
 /// Version of the maps' layouts; part of the folder in which they are pinned.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// `AF_INET` (include/linux/socket.h).
 pub const AF_INET: u16 = 2;
@@ -174,6 +174,95 @@ pub struct FlowKey {
     pub reserved: u32,
 }
 
+/// What is kept with a socket that a process of an agent made, as long as there is the socket.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The process that made it, or connected it last; all zero where neither was seen.
+    pub process: ProcessKey,
+    /// Id of that process's cgroup v2, or of the socket's own.
+    pub cgroup_id: u64,
+    /// `ktime_get_boot_ns` when a packet of it was last told of.
+    pub told_ns: u64,
+    /// The agent, by the number that the daemon made of its name.
+    pub agent: u32,
+    /// Real user id of the process, or of the socket.
+    pub uid: u32,
+    /// [`OWNER_CONNECTS`] and [`OWNER_READ`].
+    pub flags: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The thread's name, as in [`Note`].
+    pub comm: [u8; 16],
+}
+
+/// [`Owner::flags`]: this side connected, so that it speaks as a client.
+pub const OWNER_CONNECTS: u32 = 1;
+/// [`Owner::flags`]: its first bytes were looked at.
+pub const OWNER_READ: u32 = 2;
+
+/// Bytes of a Unix socket's name (`sun_path`, unix(7)); an abstract one begins with NUL.
+pub const UNIX_NAME: usize = 108;
+
+/// Something that a process of an agent tried was stopped, or was only seen.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// `ktime_get_boot_ns`.
+    pub at_ns: u64,
+    /// The process that tried, or made or connected the socket; all zero where it is not known.
+    pub process: ProcessKey,
+    /// Its cgroup v2, or the socket's.
+    pub cgroup_id: u64,
+    /// The other end, as in [`Note`]; of a process that was to be traced its id, in the first word.
+    pub address: [u32; 4],
+    /// Real user id of the process, or of the socket.
+    pub uid: u32,
+    /// The agent, by the number that the daemon made of its name.
+    pub agent: u32,
+    /// The target: an index into the daemon's list, or [`NO_TARGET`].
+    pub target: u32,
+    /// Configuration generation that `agent` and `target` belong to.
+    pub generation: u32,
+    /// The [`Counter`] that says what it was.
+    pub reason: u32,
+    /// The protocol by its number (`IPPROTO_TCP`), for a socket that was not made the family in the
+    /// high half and the protocol in the low one.
+    pub protocol: u32,
+    /// The other end's port, in host byte order.
+    pub port: u16,
+    /// Zero.
+    pub reserved: u16,
+    /// The thread's name, as in [`Note`].
+    pub comm: [u8; 16],
+    /// The Unix socket's name, where it is about one.
+    pub name: [u8; UNIX_NAME],
+}
+
+/// [`Stopped::target`]: none.
+pub const NO_TARGET: u32 = u32::MAX;
+
+/// What is done where an agent goes elsewhere than to targets and what it may reach: it is recorded.
+pub const EGRESS_RECORD: u32 = 1;
+/// As above: what is not listed is refused.
+pub const EGRESS_DENY: u32 = 2;
+
+/// Kinds of socket that agents may not make: bits of [`Settings::deny_sockets`].
+pub mod kinds {
+    /// SCTP.
+    pub const SCTP: u32 = 1;
+    /// SMC, by its family, its protocol, or TCP made it (`TCP_ULP`).
+    pub const SMC: u32 = 2;
+    /// Raw IP sockets.
+    pub const RAW: u32 = 4;
+    /// Packet sockets.
+    pub const PACKET: u32 = 8;
+    /// Sockets to and from virtual machines.
+    pub const VSOCK: u32 = 16;
+    /// Multipath TCP.
+    pub const MPTCP: u32 = 32;
+}
+
 /// What the programs need to know and what does not change while the daemon runs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,6 +275,10 @@ pub struct Settings {
     pub port: u32,
     /// Configuration generation.
     pub generation: u32,
+    /// Kinds of socket that agents may not make: of [`kinds`].
+    pub deny_sockets: u32,
+    /// 1 where some agent's connections to unlisted places are recorded or refused, else 0.
+    pub egress: u32,
 }
 
 /// Offsets in bytes of kernel fields.
@@ -252,6 +345,30 @@ pub struct Offsets {
     pub kn_name: u32,
     /// `cgroup_subsys_state.parent`; a cgroup begins with its own (`cgroup.self`).
     pub css_parent: u32,
+    /// `file.private_data`.
+    pub private_data: u32,
+    /// `inode.i_mode`.
+    pub i_mode: u32,
+    /// `socket.sk`.
+    pub sk: u32,
+    /// `sock_common.skc_family`; a `sock` begins with it.
+    pub skc_family: u32,
+    /// `sock_common.skc_daddr`.
+    pub skc_daddr: u32,
+    /// `sock_common.skc_dport`.
+    pub skc_dport: u32,
+    /// `sock_common.skc_v6_daddr`.
+    pub skc_v6_daddr: u32,
+    /// `unix_sock.addr`.
+    pub unix_addr: u32,
+    /// `unix_sock.path.dentry`.
+    pub unix_dentry: u32,
+    /// `dentry.d_inode`.
+    pub d_inode: u32,
+    /// `unix_address.len`.
+    pub address_len: u32,
+    /// `unix_address.name`.
+    pub address_name: u32,
 }
 
 /// Key of the trie of user ids.
@@ -287,6 +404,44 @@ pub struct Target6 {
     pub address: [u32; 4],
 }
 
+/// Key of the trie of targets' addresses at any port, IPv4 in its mapped form.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address {
+    /// Words in memory order.
+    pub words: [u32; 4],
+}
+
+/// Key of the trie of what agents may reach beside the targets. Agent and port come first, so that
+/// a port on any address is a prefix.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Reach {
+    /// The agent's number.
+    pub agent: u32,
+    /// Port, network byte order.
+    pub port: [u8; 2],
+    /// Zero.
+    pub reserved: [u8; 2],
+    /// Address: words in memory order, IPv4 in its mapped form.
+    pub address: [u32; 4],
+}
+
+/// Bits of a [`Reach`] before its address.
+pub const REACH_BITS: u32 = 64;
+
+/// Which file a Unix socket is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SocketFile {
+    /// `inode.i_ino`.
+    pub inode: u64,
+    /// `super_block.s_dev`, as in [`Image`].
+    pub device: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
 /// Bits of a target key before its address.
 pub const TARGET_PORT_BITS: u32 = 32;
 
@@ -315,10 +470,39 @@ pub enum Counter {
     EventsLost = 8,
     /// A cgroup came into scope as it was made, and could not be put there: no room.
     CgroupsFull = 9,
+    /// A packet of an agent's socket to a target was dropped: it did not go by the daemon.
+    GuardOut = 10,
+    /// A packet from a target to an agent's socket was dropped.
+    GuardIn = 11,
+    /// A packet of an agent's socket was dropped because it takes a way of its own (source routes)
+    /// or cannot be read.
+    GuardOdd = 12,
+    /// Refused: to send or connect to a target by another protocol than TCP.
+    RefusedProtocol = 13,
+    /// Refused: to take the daemon's port.
+    RefusedBind = 14,
+    /// Refused: to make a socket of a kind that agents may not have.
+    RefusedSocket = 15,
+    /// Refused: to make another protocol of a TCP connection.
+    RefusedOption = 16,
+    /// Refused: to connect to a target's Unix socket.
+    RefusedUnix = 17,
+    /// Refused: to take or use a socket that others connected to a target.
+    RefusedPassed = 18,
+    /// Refused: to look or reach into a process that is not the agent's.
+    RefusedTrace = 19,
+    /// Refused: to connect or send to what is not listed.
+    RefusedUnlisted = 20,
+    /// An agent connected or sent to what is not listed.
+    Unlisted = 21,
+    /// An agent speaks PostgreSQL's protocol or SSH with what is no target.
+    PassedBy = 22,
+    /// What was stopped was not told, because the daemon did not read the earlier ones.
+    StoppedLost = 23,
 }
 
 /// Number of counters.
-pub const COUNTERS: u32 = 10;
+pub const COUNTERS: u32 = 24;
 
 /// Maximal numbers of entries.
 pub mod limits {
@@ -338,6 +522,14 @@ pub mod limits {
     pub const TARGETS: usize = 16384;
     /// Connections between `connect(2)` and the daemon's accept.
     pub const FLOWS: usize = 65536;
+    /// Bytes of what was stopped that the daemon has not read yet.
+    pub const STOPPED: usize = 512 << 10;
+    /// Agents whose connections to unlisted places are recorded or refused.
+    pub const EGRESS: usize = 1024;
+    /// Entries of the trie of what agents may reach.
+    pub const REACH: usize = 16384;
+    /// Unix sockets of targets.
+    pub const UNIX_SOCKETS: usize = 1024;
 }
 
 const _: () = {
@@ -348,8 +540,13 @@ const _: () = {
     assert!(size_of::<Exec>() == 168 + FILENAME + ARGUMENTS);
     assert!(size_of::<Note>() == 160);
     assert!(size_of::<FlowKey>() == 32);
-    assert!(size_of::<Offsets>() == 120);
-    assert!(size_of::<Settings>() == 136);
+    assert!(size_of::<Offsets>() == 168);
+    assert!(size_of::<Settings>() == 192);
+    assert!(size_of::<Owner>() == 72);
+    assert!(size_of::<Stopped>() == 208);
+    assert!(size_of::<Address>() == 16);
+    assert!(size_of::<Reach>() == 24);
+    assert!(size_of::<SocketFile>() == 16);
     assert!(size_of::<Target4>() == 8);
     assert!(size_of::<Target6>() == 20);
 };

@@ -1,0 +1,93 @@
+//! Counting what was stopped, and telling the daemon who tried.
+
+use aya_ebpf::helpers::{
+    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_uid_gid,
+    bpf_ktime_get_boot_ns,
+};
+use chaperone_abi::{Counter, Owner, Settings, Stopped, UNIX_NAME};
+
+use crate::{
+    exit::wakeup,
+    maps::{STOPPED, count},
+    task,
+};
+
+/// What was tried.
+pub struct Attempt {
+    pub reason: Counter,
+    pub target: u32,
+    pub address: [u32; 4],
+    pub port: u16,
+    pub protocol: u32,
+}
+
+/// The calling process tried.
+#[inline(always)]
+pub fn of_process(settings: &Settings, agent: u32, attempt: &Attempt) {
+    with_name(settings, agent, attempt, None);
+}
+
+/// As above, by a Unix socket's name.
+#[inline(always)]
+pub fn with_name(
+    settings: &Settings,
+    agent: u32,
+    attempt: &Attempt,
+    name: Option<&[u8; UNIX_NAME]>,
+) {
+    let owner = Owner {
+        process: task::current(&settings.offsets),
+        // SAFETY: the helper reads the current task only.
+        cgroup_id: unsafe { bpf_get_current_cgroup_id() },
+        told_ns: 0,
+        agent,
+        uid: bpf_get_current_uid_gid() as u32,
+        flags: 0,
+        reserved: 0,
+        comm: bpf_get_current_comm().unwrap_or([0; 16]),
+    };
+    tell(settings, &owner, attempt, name);
+}
+
+/// A socket's owner tried.
+#[inline(always)]
+pub fn of_owner(settings: &Settings, owner: &Owner, attempt: &Attempt) {
+    tell(settings, owner, attempt, None);
+}
+
+#[inline(always)]
+fn tell(
+    settings: &Settings,
+    owner: &Owner,
+    attempt: &Attempt,
+    name: Option<&[u8; UNIX_NAME]>,
+) {
+    count(attempt.reason);
+    let Some(mut entry) = STOPPED.reserve_untyped::<Stopped>(0) else {
+        count(Counter::StoppedLost);
+        return;
+    };
+    let stopped = entry.as_mut_ptr();
+    // SAFETY: `stopped` points to reserved memory of its size; every field is written before it is
+    // submitted.
+    unsafe {
+        (*stopped).at_ns = bpf_ktime_get_boot_ns();
+        (*stopped).process = owner.process;
+        (*stopped).cgroup_id = owner.cgroup_id;
+        (*stopped).address = attempt.address;
+        (*stopped).uid = owner.uid;
+        (*stopped).agent = owner.agent;
+        (*stopped).target = attempt.target;
+        (*stopped).generation = settings.generation;
+        (*stopped).reason = attempt.reason as u32;
+        (*stopped).protocol = attempt.protocol;
+        (*stopped).port = attempt.port;
+        (*stopped).reserved = 0;
+        (*stopped).comm = owner.comm;
+        (*stopped).name = match name {
+            Some(name) => *name,
+            None => [0; UNIX_NAME],
+        };
+    }
+    entry.submit(wakeup());
+}
