@@ -52,6 +52,7 @@ pub(crate) fn examine(path: &Path, json: bool) -> Result<bool> {
     if let Ok(config) = &config {
         checks.push(attach(config, &host));
         checks.push(port(config));
+        checks.push(port_range(config.daemon.listen));
         checks.push(log(config));
     }
     let well = checks.iter().all(|check| check.finding != Finding::Missing);
@@ -114,13 +115,17 @@ fn bpffs(host: &Host, config: Option<&Config>) -> Check {
 
 fn lsm(host: &Host) -> Check {
     let (finding, detail) = match host.bpf_lsm() {
-        Some(true) => (Finding::Ok, "bpf is among the security modules"),
-        Some(false) => {
-            (Finding::Note, "bpf is not among the security modules; nothing needs it yet")
-        }
+        Some(true) => (
+            Finding::Ok,
+            "bpf is among the security modules: all nets are there",
+        ),
+        Some(false) => (
+            Finding::Note,
+            "bpf is not among the security modules (boot with lsm=…,bpf): agents' TCP is taken and guarded, but Unix sockets of targets, descriptors that others hand over, reaching into other processes, and sockets of packets and VSOCK are open",
+        ),
         None => (
             Finding::Note,
-            "securityfs is not mounted, so this cannot be told; nothing needs it yet",
+            "this kernel says in /sys/kernel/security/lsm alone which security modules it has, and securityfs is not mounted: as long as that is so it counts as having none, and Unix sockets of targets, descriptors that others hand over, reaching into other processes, and sockets of packets and VSOCK are open",
         ),
     };
     Check { what: "BPF LSM", finding, detail: detail.into() }
@@ -152,6 +157,36 @@ fn port(config: &Config) -> Check {
     )
 }
 
+/// A port that the kernel gives away by itself might be an agent's while the daemon is down: hooks
+/// see the ports alone that somebody asks for.
+fn port_range(port: u16) -> Check {
+    const RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+    const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let detail = if is_given_away(port, &read(RANGE), &read(RESERVED)) {
+        Err(format!(
+            "{port} is among those that the kernel gives away: set `listen` to another, or reserve it by sysctl net.ipv4.ip_local_reserved_ports={port}"
+        ))
+    } else {
+        Ok(format!("{port} is none that the kernel gives away"))
+    };
+    match detail {
+        Ok(detail) => Check { what: "ports given away", finding: Finding::Ok, detail },
+        Err(detail) => Check { what: "ports given away", finding: Finding::Note, detail },
+    }
+}
+
+/// `range` is two numbers, `reserved` a list of numbers and ranges (ip-sysctl).
+fn is_given_away(port: u16, range: &str, reserved: &str) -> bool {
+    let mut ends = range.split_whitespace().map(str::parse::<u16>);
+    let (Some(Ok(first)), Some(Ok(last))) = (ends.next(), ends.next()) else { return true };
+    let is_in = |item: &str| {
+        let (from, to) = item.split_once('-').unwrap_or((item, item));
+        matches!((from.parse::<u16>(), to.parse::<u16>()), (Ok(from), Ok(to)) if (from..=to).contains(&port))
+    };
+    (first..=last).contains(&port) && !reserved.trim().split(',').any(is_in)
+}
+
 fn log(config: &Config) -> Check {
     let path = &config.daemon.log;
     let folder = path.ancestors().skip(1).find(|folder| folder.exists()).unwrap_or(Path::new("/"));
@@ -168,6 +203,16 @@ fn log(config: &Config) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_that_the_kernel_gives_away_is_told() {
+        let range = "32768\t60999\n";
+        assert!(!is_given_away(7400, range, ""));
+        assert!(is_given_away(40000, range, "\n"));
+        assert!(is_given_away(40000, range, "39999,40001-40010\n"));
+        assert!(!is_given_away(40000, range, "39990-40000\n"));
+        assert!(is_given_away(7400, "", ""), "in doubt");
+    }
 
     #[test]
     fn old_kernels_are_told() {

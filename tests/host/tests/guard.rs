@@ -1,0 +1,423 @@
+//! P1, P2: no way leads round the daemon. Each attempt tries to reach a server directly and to prove
+//! it by a mark that the server sees; without the daemon it must succeed, so that it can fail.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use chaperone_host_tests::{Finished, Host, Scene, wait_until};
+
+const WAYS: &str = include_str!("guard/ways.py");
+/// What a way ends with on a kernel that lacks it.
+const LACKING: i32 = 77;
+
+/// A server that keeps what it hears, on one port of 127.0.0.1 and `::1`, by TCP and UDP. It is out
+/// of every test's scope.
+pub(crate) struct Server {
+    pub(crate) port: u16,
+    heard: Arc<Mutex<Vec<u8>>>,
+    held: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Server {
+    pub(crate) fn start() -> Result<Self> {
+        let heard: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let held: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+        let first = TcpListener::bind("127.0.0.1:0")?;
+        let port = first.local_addr()?.port();
+        for listener in [first, TcpListener::bind(("::1", port))?] {
+            let (heard, held) = (Arc::clone(&heard), Arc::clone(&held));
+            thread::spawn(move || {
+                for stream in listener.incoming().flatten() {
+                    if let Ok(stream) = stream.try_clone() {
+                        lock(&held).push(stream);
+                    }
+                    let heard = Arc::clone(&heard);
+                    thread::spawn(move || keep(stream, &heard));
+                }
+            });
+        }
+        for address in ["127.0.0.1", "::1"] {
+            let (socket, heard) = (UdpSocket::bind((address, port))?, Arc::clone(&heard));
+            thread::spawn(move || {
+                let mut bytes = [0; 1024];
+                while let Ok(length) = socket.recv(&mut bytes) {
+                    lock(&heard).extend(&bytes[..length]);
+                }
+            });
+        }
+        Ok(Self { port, heard, held })
+    }
+
+    /// As a target of the configuration.
+    pub(crate) fn target(&self) -> String {
+        format!("[\"127.0.0.1:{0}\", \"[::1]:{0}\"]", self.port)
+    }
+
+    pub(crate) fn has_heard(&self, mark: &str) -> bool {
+        lock(&self.heard).windows(mark.len()).any(|found| found == mark.as_bytes())
+    }
+
+    /// Whether it hears a mark within a time that is enough for what is on its way.
+    pub(crate) fn hears(&self, mark: &str) -> bool {
+        (0..50).any(|_| {
+            thread::sleep(Duration::from_millis(20));
+            self.has_heard(mark)
+        })
+    }
+
+    /// Says something to everybody who connected.
+    fn say(&self, text: &str) {
+        for stream in lock(&self.held).iter_mut() {
+            let _ = stream.write_all(text.as_bytes());
+        }
+    }
+
+    /// The other ends of its connections.
+    fn clients(&self) -> Vec<SocketAddr> {
+        lock(&self.held).iter().filter_map(|stream| stream.peer_addr().ok()).collect()
+    }
+}
+
+fn keep(mut stream: TcpStream, heard: &Mutex<Vec<u8>>) {
+    let mut bytes = [0; 1024];
+    while let Ok(length @ 1..) = stream.read(&mut bytes) {
+        lock(heard).extend(&bytes[..length]);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A scene with the server as its target.
+pub(crate) fn scene(server: &Server) -> Scene {
+    Scene::default().without_postgres().address(&server.target())
+}
+
+/// Waits until an event of this kind says all of this.
+pub(crate) fn recorded(host: &Host, kind: &str, words: &[&str]) -> Result<()> {
+    let says = |event: &serde_json::Value| {
+        let detail = event["detail"].as_str().unwrap_or_default();
+        event["kind"] == kind && words.iter().all(|word| detail.contains(word))
+    };
+    wait_until(&format!("an event {kind} says {words:?}"), || {
+        host.events().is_ok_and(|events| events.iter().any(says))
+    })
+}
+
+struct Ways {
+    program: PathBuf,
+    names: Vec<&'static str>,
+}
+
+impl Ways {
+    /// Those that anybody may try, or those that take root.
+    fn new(host: &Host, of_root: bool) -> Result<Self> {
+        let program = host.folder().join("ways.py");
+        fs::write(&program, WAYS)?;
+        let all = WAYS.split("@way\ndef ").skip(1).filter_map(|rest| rest.split('(').next());
+        let takes_root = |name: &&str| name.starts_with("raw") || name.starts_with("packet");
+        let names = all.filter(|name| takes_root(name) == of_root).collect();
+        Ok(Self { program, names })
+    }
+
+    fn try_one(&self, host: &Host, uid: u32, name: &str, server: &Server, mark: &str) -> Result<Finished> {
+        let (program, port) = (self.program.display().to_string(), server.port.to_string());
+        host.other(uid, "/usr/bin/python3", &[&program, name, &port, mark])
+    }
+
+    /// Tries all; answers those by which the server was reached, and those that the kernel lacks.
+    fn try_all(&self, host: &Host, uid: u32, server: &Server, when: &str) -> Result<[Vec<&str>; 2]> {
+        let (mut reached, mut lacking) = (Vec::new(), Vec::new());
+        let mark = |name: &str| format!("<{name}.{when}>");
+        for name in &self.names {
+            let done = self.try_one(host, uid, name, server, &mark(name))?;
+            if done.code == Some(LACKING) {
+                lacking.push(*name);
+            }
+        }
+        // What is on its way arrives.
+        thread::sleep(Duration::from_secs(1));
+        reached.extend(self.names.iter().filter(|name| server.has_heard(&mark(name))));
+        Ok([reached, lacking])
+    }
+}
+
+#[test]
+fn p1_no_way_leads_round_the_daemon() -> Result<()> {
+    let server = Server::start()?;
+    let mut host = scene(&server).prepare()?;
+    let ways = Ways::new(&host, false)?;
+    ensure!(ways.names.len() >= 45, "there are {} ways", ways.names.len());
+    let [reached, lacking] = ways.try_all(&host, host.uid(), &server, "before")?;
+    let failed: Vec<_> = ways
+        .names
+        .iter()
+        .filter(|name| !reached.contains(name) && !lacking.contains(name))
+        .collect();
+    assert!(failed.is_empty(), "these lead nowhere without the daemon: {failed:?}");
+    assert!(lacking.len() <= 5, "this kernel lacks {lacking:?}");
+
+    host.start_daemon()?;
+    let [reached, _] = ways.try_all(&host, host.uid(), &server, "with")?;
+    assert!(reached.is_empty(), "these lead round the daemon: {reached:?}");
+    assert!(host.counter("kernel_redirected")? >= 30);
+    assert!(host.counter("kernel_refused_protocol")? >= 5);
+    recorded(&host, "bypass", &["agent cleaner", "UDP to target prod", "python3"])?;
+
+    // Also while the daemon is down.
+    host.kill_daemon()?;
+    let [reached, _] = ways.try_all(&host, host.uid(), &server, "without")?;
+    assert!(reached.is_empty(), "these lead round a daemon that is down: {reached:?}");
+
+    // And what is taken out is gone.
+    host.chaperone(&["daemon", "--detach"])?.ok()?;
+    ways.try_one(&host, host.uid(), "plain", &server, "<after>")?;
+    assert!(server.hears("<after>"), "detached, and still in the way");
+    Ok(())
+}
+
+#[test]
+fn p1_the_guard_stops_packets_that_no_connect_was_asked_about() -> Result<()> {
+    let server = Server::start()?;
+    let mut host =
+        scene(&server).select_by_cgroup().daemon("deny_sockets = []").prepare()?;
+    let mut ways = Ways::new(&host, true)?;
+    // Packet sockets are below the guard; they are for the next test.
+    ways.names.retain(|name| name.starts_with("raw"));
+    let [reached, _] = ways.try_all(&host, 0, &server, "before")?;
+    assert_eq!(reached, ways.names, "these lead nowhere without the daemon");
+    host.start_daemon()?;
+    let [reached, _] = ways.try_all(&host, 0, &server, "with")?;
+    assert!(reached.is_empty(), "these lead round the daemon: {reached:?}");
+    assert!(host.counter("kernel_guard_out")? >= ways.names.len() as u64);
+    assert_eq!(host.counter("kernel_refused_socket")?, 0);
+    recorded(&host, "bypass", &["agent cleaner", "a packet (UDP) to target prod", "python3"])
+}
+
+#[test]
+fn p1_sockets_that_agents_have_no_use_for_are_refused() -> Result<()> {
+    let server = Server::start()?;
+    let mut host = scene(&server).select_by_cgroup().prepare()?;
+    let ways = Ways::new(&host, true)?;
+    let [reached, _] = ways.try_all(&host, 0, &server, "before")?;
+    assert_eq!(reached, ways.names, "these lead nowhere without the daemon");
+    host.start_daemon()?;
+    let [reached, _] = ways.try_all(&host, 0, &server, "with")?;
+    assert!(reached.is_empty(), "these lead round the daemon: {reached:?}");
+    assert!(host.counter("kernel_refused_socket")? >= ways.names.len() as u64);
+    recorded(&host, "bypass", &["agent cleaner", "a socket of packets (AF_PACKET) was refused"])?;
+
+    let code = "
+import socket
+def make(*kind):
+    try:
+        socket.socket(*kind)
+        return 'made'
+    except OSError as e:
+        return type(e).__name__
+print(make(40, 1), make(2, 3, 1), make(2, 2), make(10, 1), make(2, 1, 262), make(1, 1), make(16, 3, 0))
+";
+    let made = host.other(0, "/usr/bin/python3", &["-c", code])?.ok()?;
+    assert_eq!(made, "PermissionError PermissionError made made made made made");
+    // Others make what they like.
+    let made = host.outside("/usr/bin/python3", &["-c", code])?.ok()?;
+    assert_eq!(made, "made made made made made made made");
+    Ok(())
+}
+
+#[test]
+fn which_sockets_are_refused_is_for_ops() -> Result<()> {
+    let server = Server::start()?;
+    let host = scene(&server).daemon("deny_sockets = [\"mptcp\"]").start()?;
+    let out = host.python("import socket; socket.socket(2, 1, 0); socket.socket(2, 1, 262)")?;
+    assert!(out.err.contains("Operation not permitted"), "{}", out.err);
+    assert_eq!(host.counter("kernel_refused_socket")?, 1);
+    Ok(())
+}
+
+#[test]
+fn p2_nobody_takes_the_daemons_port_while_it_is_down() -> Result<()> {
+    let server = Server::start()?;
+    let mut host = scene(&server).start()?;
+    let code = format!(
+        "
+import socket
+for family, address in [(2, '127.0.0.1'), (2, '0.0.0.0'), (2, '127.1.2.3'), (10, '::1'), (10, '::'), (10, '::ffff:127.0.0.1')]:
+    s = socket.socket(family)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        s.bind((address, {port}))
+        print('taken')
+    except PermissionError:
+        print('refused')
+socket.socket().bind(('127.0.0.1', 0))
+",
+        port = host.port()
+    );
+    for _ in 0..2 {
+        assert_eq!(host.python(&code)?.ok()?, ["refused"; 6].join("\n"));
+        host.kill_daemon()?;
+    }
+    // Another account may: that is for the host's owner.
+    let out = host.other(64_002, "/usr/bin/python3", &["-c", &code])?.ok()?;
+    assert_eq!(out.matches("taken").count(), 6);
+    host.start_daemon()?;
+    assert_eq!(host.counter("kernel_refused_bind")?, 12);
+    recorded(&host, "bypass", &["taking the daemon's port"])
+}
+
+#[test]
+fn a_tcp_connection_stays_one() -> Result<()> {
+    let server = Server::start()?;
+    let host = scene(&server).start()?;
+    let code = "
+import socket, errno
+def turn(name):
+    s = socket.socket()
+    try:
+        s.setsockopt(socket.IPPROTO_TCP, 31, name)
+        return 'ok'
+    except OSError as e:
+        return errno.errorcode[e.errno]
+print(turn(b'smc'), turn(b'smc' + bytes(5)), turn(b'tlsx'), turn(b'tls') != 'EPERM', turn(b'tls' + bytes(1)) != 'EPERM')
+s = socket.socket()
+try:
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, bytes([1]) + bytes(8191))
+    print('long')
+except OSError as e:
+    print(e)
+";
+    let out = host.python(code)?.ok()?;
+    assert_eq!(out, "EPERM EPERM EPERM True True\nlong");
+    assert_eq!(host.counter("kernel_refused_option")?, 3);
+    // Who is no agent hears of a protocol that is not there.
+    let out = host.other(64_002, "/usr/bin/python3", &["-c", code])?.ok()?;
+    assert!(!out.contains("EPERM"), "{out}");
+    Ok(())
+}
+
+/// Connects, waits for a line, sends the mark and says what it heard.
+const WAITS: &str = "
+import socket, sys
+s = socket.create_connection(('127.0.0.1', int(sys.argv[1])))
+print('connected', flush=True)
+sys.stdin.readline()
+try:
+    s.sendall(sys.argv[2].encode())
+    s.settimeout(2)
+    print('heard', s.recv(100))
+except OSError as e:
+    print(type(e).__name__)
+";
+
+#[test]
+fn p1_a_connection_from_before_the_daemon_is_ended() -> Result<()> {
+    let server = Server::start()?;
+    let mut host = scene(&server).prepare()?;
+    let port = server.port.to_string();
+    let mut running = host.start_agent("/usr/bin/python3", &["-c", WAITS, &port, "<before>"])?;
+    assert_eq!(running.hear()?, "connected");
+    let other = TcpStream::connect(("127.0.0.1", server.port))?;
+    host.start_daemon()?;
+    running.say("")?;
+    assert_eq!(running.finish()?.ok()?, "ConnectionAbortedError");
+    assert!(!server.hears("<before>"));
+    recorded(&host, "existing", &["agent cleaner", "target prod", "process", "ended"])?;
+    // The connections of others are left alone.
+    (&other).write_all(b"<other>")?;
+    assert!(server.hears("<other>"));
+    assert_eq!(host.events()?.iter().filter(|event| event["kind"] == "existing").count(), 1);
+    Ok(())
+}
+
+#[test]
+fn p1_no_packet_of_a_connection_from_before_the_daemon_passes_either_way() -> Result<()> {
+    let server = Server::start()?;
+    let mut host = scene(&server).daemon("existing = \"record\"").prepare()?;
+    let port = server.port.to_string();
+    let mut running = host.start_agent("/usr/bin/python3", &["-c", WAITS, &port, "<left>"])?;
+    assert_eq!(running.hear()?, "connected");
+    wait_until("the server has it", || !server.clients().is_empty())?;
+    host.start_daemon()?;
+    server.say("hello");
+    running.say("")?;
+    assert_eq!(running.finish()?.ok()?, "TimeoutError");
+    assert!(!server.hears("<left>"));
+    assert!(host.counter("kernel_guard_out")? >= 1);
+    assert!(host.counter("kernel_guard_in")? >= 1);
+    recorded(&host, "existing", &["agent cleaner", "left as it is"])?;
+    recorded(&host, "bypass", &["agent cleaner", "target prod", "was dropped", "from before"])
+}
+
+#[test]
+fn p2_a_network_namespace_with_a_way_out_is_refused() -> Result<()> {
+    let server = Server::start()?;
+    let mut host = scene(&server)
+        .select_by_cgroup()
+        .address(&format!("[\"10.213.7.1:{}\"]", server.port))
+        .prepare()?;
+    let name = format!("chaperone-test-{}", std::process::id());
+    let _namespace = Namespace::make(&name)?;
+    let listener = TcpListener::bind(("10.213.7.1", server.port))?;
+    let heard = Arc::clone(&server.heard);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            keep(stream, &heard);
+        }
+    });
+    let say = |host: &Host, mark: &str| {
+        let command =
+            format!("printf '{mark}' > /dev/tcp/10.213.7.1/{}", server.port);
+        host.other(0, "ip", &["netns", "exec", &name, "bash", "-c", &command])
+    };
+    say(&host, "<inside>")?.ok()?;
+    assert!(server.hears("<inside>"), "it leads nowhere without the daemon");
+    host.start_daemon()?;
+    assert!(say(&host, "<refused>")?.err.contains("Operation not permitted"));
+    assert!(!server.hears("<refused>"));
+    assert_eq!(host.counter("kernel_refused_namespace")?, 1);
+    Ok(())
+}
+
+/// A network namespace with a pair of devices to the test's own.
+struct Namespace(String);
+
+impl Namespace {
+    fn make(name: &str) -> Result<Self> {
+        let made = Self(name.into());
+        let device = format!("ct{}", std::process::id());
+        let inner = format!("{device}i");
+        for command in [
+            format!("netns add {name}"),
+            format!("link add {device} type veth peer name {inner} netns {name}"),
+            format!("addr add 10.213.7.1/30 dev {device}"),
+            format!("link set {device} up"),
+            format!("-n {name} addr add 10.213.7.2/30 dev {inner}"),
+            format!("-n {name} link set {inner} up"),
+        ] {
+            let done = std::process::Command::new("ip")
+                .args(command.split(' '))
+                .output()
+                .context("there is no ip")?;
+            ensure!(done.status.success(), "ip {command}: {}", String::from_utf8_lossy(&done.stderr));
+        }
+        Ok(made)
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        // Its device goes with it, and so does the other end.
+        let _ = std::process::Command::new("ip").args(["netns", "del", &self.0]).output();
+    }
+}
