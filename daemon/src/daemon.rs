@@ -54,6 +54,7 @@ pub(crate) fn run(config: Config) -> Result<()> {
     raise_file_limit();
     keep_memory_private()?;
     let host = Host::default();
+    let modules = host.takes_modules();
     let plan = Plan {
         attach: config.attach_path(&host)?,
         pins: config.daemon.pins.clone(),
@@ -62,10 +63,13 @@ pub(crate) fn run(config: Config) -> Result<()> {
         offsets: read_offsets(&host.btf)?,
         deny_sockets: config.daemon.deny_sockets,
         egress: config.agents.iter().any(|agent| agent.egress.is_some()),
-        modules: host.bpf_lsm() == Some(true),
+        modules: modules.is_ok(),
     };
-    if !plan.modules {
-        tracing::warn!("this kernel takes no security modules: `chaperone doctor` says what that leaves open");
+    if let Err(why) = modules {
+        tracing::warn!(
+            why,
+            "no security modules: `chaperone doctor` says what that leaves open"
+        );
     }
     // All that can fail fails before anything is intercepted.
     let log = Log::open(&config.daemon.log, evidence::options(&config)?)?;

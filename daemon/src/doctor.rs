@@ -114,21 +114,16 @@ fn bpffs(host: &Host, config: Option<&Config>) -> Check {
 }
 
 fn lsm(host: &Host) -> Check {
-    let (finding, detail) = match host.bpf_lsm() {
-        Some(true) => (
-            Finding::Ok,
-            "bpf is among the security modules: all nets are there",
-        ),
-        Some(false) => (
+    let (finding, detail) = match host.takes_modules() {
+        Ok(()) => (Finding::Ok, "security modules may be loaded: all nets are there".to_owned()),
+        Err(why) => (
             Finding::Note,
-            "bpf is not among the security modules (boot with lsm=…,bpf): agents' TCP is taken and guarded, but Unix sockets of targets, descriptors that others hand over, reaching into other processes, and sockets of packets and VSOCK are open",
-        ),
-        None => (
-            Finding::Note,
-            "this kernel says in /sys/kernel/security/lsm alone which security modules it has, and securityfs is not mounted: as long as that is so it counts as having none, and Unix sockets of targets, descriptors that others hand over, reaching into other processes, and sockets of packets and VSOCK are open",
+            format!(
+                "{why}. Agents' TCP is taken and guarded; open are Unix sockets of targets, descriptors that others hand over, reaching into other processes, and sockets of packets and VSOCK"
+            ),
         ),
     };
-    Check { what: "BPF LSM", finding, detail: detail.into() }
+    Check { what: "BPF LSM", finding, detail }
 }
 
 fn attach(config: &Config, host: &Host) -> Check {

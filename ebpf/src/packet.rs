@@ -48,6 +48,8 @@ const HEADERS: usize = 6;
 // Options of an IPv4 header (RFC 791, 3.1).
 const OPTION_END: u8 = 0;
 const OPTION_NOTHING: u8 = 1;
+/// The verifier follows each of them every way.
+const OPTIONS: usize = 4;
 const LOOSE_ROUTE: u8 = 131;
 const STRICT_ROUTE: u8 = 137;
 
@@ -87,17 +89,17 @@ fn read4(ctx: &SkBuffContext, leaves: bool) -> Packet {
     packet
 }
 
-/// Whether an IPv4 packet lists the way that it is to take.
+/// Whether an IPv4 packet lists the way that it is to take, or has more options than are looked at.
 #[inline(always)]
 fn is_routed(ctx: &SkBuffContext, head: u32) -> bool {
     let mut at = 20;
-    for _ in 0..40 {
+    for _ in 0..OPTIONS {
         if at >= head {
-            break;
+            return false;
         }
         let Ok(kind) = ctx.load::<u8>(at as usize) else { return true };
         match kind {
-            OPTION_END => break,
+            OPTION_END => return false,
             OPTION_NOTHING => at += 1,
             LOOSE_ROUTE | STRICT_ROUTE => return true,
             _ => {
@@ -109,7 +111,7 @@ fn is_routed(ctx: &SkBuffContext, head: u32) -> bool {
             }
         }
     }
-    false
+    at < head
 }
 
 #[inline(always)]

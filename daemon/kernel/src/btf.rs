@@ -9,6 +9,7 @@ const ARRAY: u32 = 3;
 const STRUCT: u32 = 4;
 const UNION: u32 = 5;
 const ENUM: u32 = 6;
+const FUNC: u32 = 12;
 const FUNC_PROTO: u32 = 13;
 const VAR: u32 = 14;
 const DATASEC: u32 = 15;
@@ -73,6 +74,12 @@ impl<'a> Btf<'a> {
             .iter()
             .filter(|found| found.kind == STRUCT && self.is(found.name, structure))
             .find_map(|found| self.field(found, field, DEPTH))
+    }
+
+    /// The id of a function's type.
+    pub(crate) fn function(&self, name: &str) -> Option<u32> {
+        let is = |found: &Type<'_>| found.kind == FUNC && self.is(found.name, name);
+        u32::try_from(self.types.iter().position(is)? + 1).ok()
     }
 
     pub(crate) fn has(&self, structure: &str) -> bool {

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{KernelError, sys};
+use crate::{KernelError, btf::Btf, sys};
 
 /// Where a host's facts are read from.
 #[derive(Clone, Debug)]
@@ -50,6 +50,28 @@ impl Host {
             Ok(list) => Some(list.trim().split(',').any(|name| name == "bpf")),
             Err(_) => sys::lists_bpf_lsm(),
         }
+    }
+
+    /// Whether security modules of ours are taken here: where the kernel has them, one that does
+    /// nothing is loaded, because having them does not mean that anybody may.
+    ///
+    /// # Errors
+    /// A sentence that says why not.
+    pub fn takes_modules(&self) -> Result<(), String> {
+        match self.bpf_lsm() {
+            Some(true) => {}
+            Some(false) => {
+                return Err("bpf is not among the security modules (boot with lsm=…,bpf)".into());
+            }
+            None => {
+                return Err("securityfs is not mounted, and this kernel says there alone which security modules it has".into());
+            }
+        }
+        let bytes = fs::read(&self.btf).map_err(|error| error.to_string())?;
+        let hook = Btf::parse(&bytes).and_then(|btf| btf.function("bpf_lsm_file_receive"));
+        let hook = hook.ok_or("the kernel's types have no bpf_lsm_file_receive")?;
+        sys::try_module(hook)
+            .map_err(|error| format!("bpf is among the security modules, but none may be loaded: {error}"))
     }
 
     fn mounted(&self, kind: &str) -> Option<PathBuf> {

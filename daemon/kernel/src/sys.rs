@@ -15,6 +15,7 @@ use nix::libc;
 use crate::KernelError;
 
 // enum bpf_cmd (include/uapi/linux/bpf.h).
+const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
@@ -76,6 +77,51 @@ pub(crate) fn lists_bpf_lsm() -> Option<bool> {
         unsafe { libc::syscall(LSM_LIST_MODULES, ids.as_mut_ptr(), &raw mut size, 0_u32) };
     let found = ids.get(..usize::try_from(count).ok()?)?;
     Some(found.contains(&BPF))
+}
+
+/// Loads a security module that does nothing, for a hook by its type's id. Nothing is attached.
+pub(crate) fn try_module(hook: u32) -> io::Result<()> {
+    /// `BPF_PROG_TYPE_LSM`, and `BPF_LSM_MAC` as the way that it is attached.
+    const LSM: u32 = 29;
+    const MAC: u32 = 27;
+    /// `r0 = 0` and `exit` (Documentation/bpf/standardization/instruction-set.rst).
+    const NOTHING: [u64; 2] = [0xb7, 0x95];
+    /// The kernel's, up to what is told here.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Attr {
+        prog_type: u32,
+        insn_cnt: u32,
+        insns: u64,
+        license: u64,
+        log: [u32; 4],
+        kern_version: u32,
+        prog_flags: u32,
+        prog_name: [u32; 4],
+        prog_ifindex: u32,
+        expected_attach_type: u32,
+        btf: [u32; 9],
+        attach_btf_id: u32,
+    }
+    let license = c"GPL";
+    let mut attr = Attr {
+        prog_type: LSM,
+        insn_cnt: 2,
+        insns: NOTHING.as_ptr() as u64,
+        license: license.as_ptr() as u64,
+        expected_attach_type: MAC,
+        attach_btf_id: hook,
+        ..Attr::default()
+    };
+    // SAFETY: `attr` is laid out as the kernel's for this command, and what it points to outlives
+    // the call.
+    let fd = unsafe { bpf(BPF_PROG_LOAD, &mut attr) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given us this descriptor.
+    drop(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).unwrap_or(-1)) });
+    Ok(())
 }
 
 /// How the kernel takes the name of a pin.
