@@ -66,10 +66,7 @@ pub(crate) fn run(config: Config) -> Result<()> {
         modules: modules.is_ok(),
     };
     if let Err(why) = modules {
-        tracing::warn!(
-            why,
-            "no security modules: `chaperone doctor` says what that leaves open"
-        );
+        tracing::warn!(why, "no security modules: `chaperone doctor` says what that leaves open");
     }
     // All that can fail fails before anything is intercepted.
     let log = Log::open(&config.daemon.log, evidence::options(&config)?)?;

@@ -47,13 +47,7 @@ pub(crate) fn end(
     }
 }
 
-fn tell(
-    shared: &Shared,
-    connection: &Connection,
-    target: u32,
-    agent: u32,
-    pid: Option<u32>,
-) {
+fn tell(shared: &Shared, connection: &Connection, target: u32, agent: u32, pid: Option<u32>) {
     let done = match shared.config.daemon.existing {
         Existing::Record => "left as it is: the guard stops its packets".to_owned(),
         Existing::Destroy => match destroy(connection) {

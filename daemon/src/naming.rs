@@ -40,10 +40,7 @@ impl Naming {
             };
             self.answers.learn(name, &found, Instant::now());
             if self.answers.is_unknown(name) {
-                tracing::warn!(
-                    name,
-                    "no address of this name is known: it stands for nothing yet"
-                );
+                tracing::warn!(name, "no address of this name is known: it stands for nothing yet");
             }
         }
         let mut watched: Vec<_> = (0..)

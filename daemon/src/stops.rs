@@ -161,7 +161,10 @@ fn sentence(config: &Config, generation: u32, attempt: &Attempt) -> String {
             format!("a packet ({protocol}) from target {target} at {at} was dropped")
         }
         Reason::PacketOdd => {
-            format!("a packet to {} was dropped: it takes a way of its own, or cannot be read", at.ip())
+            format!(
+                "a packet to {} was dropped: it takes a way of its own, or cannot be read",
+                at.ip()
+            )
         }
         Reason::Protocol => {
             format!("{protocol} to target {target} at {at} was refused: targets are reached by TCP")

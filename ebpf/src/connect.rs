@@ -160,7 +160,6 @@ fn elsewhere(
     if may_go(settings, agent, address, port, protocol) { Taken::No } else { Taken::Refused }
 }
 
-
 #[inline(always)]
 fn note(
     ctx: &SockAddrContext,

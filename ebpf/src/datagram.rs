@@ -39,11 +39,7 @@ fn send(ctx: &SockAddrContext, family: u16) -> i32 {
     match target {
         Some(target) => {
             let reason = Counter::RefusedProtocol;
-            tell::of_process(
-                settings,
-                agent,
-                &Attempt { reason, target, address, port, protocol },
-            );
+            tell::of_process(settings, agent, &Attempt { reason, target, address, port, protocol });
             REFUSE
         }
         None if may_go(settings, agent, &address, port, protocol) => PASS,

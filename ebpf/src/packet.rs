@@ -70,8 +70,7 @@ pub fn is_control(protocol: u8) -> bool {
 fn read4(ctx: &SkBuffContext, leaves: bool) -> Packet {
     let Ok(bytes) = ctx.load::<[u8; 20]>(0) else { return odd() };
     let at = if leaves { 16 } else { 12 };
-    let address =
-        u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    let address = u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     let head = u32::from(bytes[0] & 0xf) * 4;
     let fragment = u16::from_be_bytes([bytes[6], bytes[7]]) & 0x1fff;
     let mut packet = Packet {
@@ -118,8 +117,7 @@ fn is_routed(ctx: &SkBuffContext, head: u32) -> bool {
 fn read6(ctx: &SkBuffContext, leaves: bool) -> Packet {
     let Ok(next) = ctx.load::<u8>(6) else { return odd() };
     let Ok(address) = ctx.load::<[u32; 4]>(if leaves { 24 } else { 8 }) else { return odd() };
-    let mut packet =
-        Packet { address, port: 0, protocol: next, shape: Shape::Odd, head: 40 };
+    let mut packet = Packet { address, port: 0, protocol: next, shape: Shape::Odd, head: 40 };
     for _ in 0..HEADERS {
         match packet.protocol {
             HOP_BY_HOP | DESTINATION | AUTHENTICATION | FRAGMENT => {}

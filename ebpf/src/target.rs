@@ -114,4 +114,3 @@ pub fn is_listed(agent: u32, address: &[u32; 4], port: u16) -> bool {
     let key = Reach { agent, port: port.to_be_bytes(), reserved: [0; 2], address: *address };
     REACH.get(&Key::new(192, key)).is_some()
 }
-

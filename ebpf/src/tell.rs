@@ -1,8 +1,7 @@
 //! Counting what was stopped, and telling the daemon who tried.
 
 use aya_ebpf::helpers::{
-    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_uid_gid,
-    bpf_ktime_get_boot_ns,
+    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_uid_gid, bpf_ktime_get_boot_ns,
 };
 use chaperone_abi::{Counter, Owner, Settings, Stopped, UNIX_NAME};
 
@@ -56,12 +55,7 @@ pub fn of_owner(settings: &Settings, owner: &Owner, attempt: &Attempt) {
 }
 
 #[inline(always)]
-fn tell(
-    settings: &Settings,
-    owner: &Owner,
-    attempt: &Attempt,
-    name: Option<&[u8; UNIX_NAME]>,
-) {
+fn tell(settings: &Settings, owner: &Owner, attempt: &Attempt, name: Option<&[u8; UNIX_NAME]>) {
     count(attempt.reason);
     let Some(mut entry) = STOPPED.reserve_untyped::<Stopped>(0) else {
         count(Counter::StoppedLost);

@@ -3,9 +3,7 @@
 //! What counts is the name under which the server bound its socket, or the file that it is, and not
 //! what the client called it: links and mounts of its own lead an agent nowhere else.
 
-use aya_ebpf::{
-    helpers::generated::bpf_probe_read_kernel, macros::lsm, programs::LsmContext,
-};
+use aya_ebpf::{helpers::generated::bpf_probe_read_kernel, macros::lsm, programs::LsmContext};
 use chaperone_abi::{Counter, Offsets, SocketFile, UNIX_NAME};
 
 use crate::{

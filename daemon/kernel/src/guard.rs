@@ -4,9 +4,7 @@
 use std::{fs, net::Ipv6Addr, os::unix::fs::MetadataExt, path::Path};
 
 use aya::{Pod, maps::lpm_trie::Key};
-use chaperone_abi::{
-    EGRESS_DENY, EGRESS_RECORD, REACH_BITS, Reach, SocketFile, UNIX_NAME, limits,
-};
+use chaperone_abi::{EGRESS_DENY, EGRESS_RECORD, REACH_BITS, Reach, SocketFile, UNIX_NAME, limits};
 
 use crate::{
     Interception, KernelError, Watch,

@@ -70,8 +70,9 @@ impl Host {
         let bytes = fs::read(&self.btf).map_err(|error| error.to_string())?;
         let hook = Btf::parse(&bytes).and_then(|btf| btf.function("bpf_lsm_file_receive"));
         let hook = hook.ok_or("the kernel's types have no bpf_lsm_file_receive")?;
-        sys::try_module(hook)
-            .map_err(|error| format!("bpf is among the security modules, but none may be loaded: {error}"))
+        sys::try_module(hook).map_err(|error| {
+            format!("bpf is among the security modules, but none may be loaded: {error}")
+        })
     }
 
     fn mounted(&self, kind: &str) -> Option<PathBuf> {

@@ -16,9 +16,7 @@ use chaperone_abi::{
     VERSION, limits,
 };
 
-use crate::{
-    Counters, Events, KernelError, Notes, ProcessTable, Stops, links, notes::words, sys,
-};
+use crate::{Counters, Events, KernelError, Notes, ProcessTable, Stops, links, notes::words, sys};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("CHAPERONE_EBPF_OBJECT"));
 
@@ -273,12 +271,18 @@ impl Interception {
         })
     }
 
-    pub(crate) fn hash<K: Pod>(&mut self, name: &str) -> Result<HashMap<&mut MapData, K, u32>, KernelError> {
+    pub(crate) fn hash<K: Pod>(
+        &mut self,
+        name: &str,
+    ) -> Result<HashMap<&mut MapData, K, u32>, KernelError> {
         HashMap::try_from(self.map(name)?)
             .map_err(|error| KernelError::refused(format!("map {name}"), &error))
     }
 
-    pub(crate) fn trie<K: Pod>(&mut self, name: &str) -> Result<LpmTrie<&mut MapData, K, u32>, KernelError> {
+    pub(crate) fn trie<K: Pod>(
+        &mut self,
+        name: &str,
+    ) -> Result<LpmTrie<&mut MapData, K, u32>, KernelError> {
         LpmTrie::try_from(self.map(name)?)
             .map_err(|error| KernelError::refused(format!("map {name}"), &error))
     }

@@ -11,7 +11,8 @@ use std::{
 use aya::{
     Btf, Ebpf,
     programs::{
-        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, Lsm, Program, ProgramError, RawTracePoint, SockOps, links::FdLink,
+        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, Lsm, Program,
+        ProgramError, RawTracePoint, SockOps, links::FdLink,
     },
 };
 
@@ -115,8 +116,8 @@ fn attach_modules(
     folder: &Path,
     made: &mut Vec<PathBuf>,
 ) -> Result<(), KernelError> {
-    let btf = Btf::from_sys_fs()
-        .map_err(|error| KernelError::refused("the kernel's types", &error))?;
+    let btf =
+        Btf::from_sys_fs().map_err(|error| KernelError::refused("the kernel's types", &error))?;
     for (name, hook) in MODULES {
         let program = program(ebpf, name)?;
         let Program::Lsm(program) = program else { return Err(unexpected(name)) };
@@ -157,9 +158,8 @@ pub(crate) fn attach(
     modules: bool,
 ) -> Result<(), KernelError> {
     let mut made = Vec::new();
-    let result = attach_all(ebpf, cgroup, folder, &mut made).and_then(|()| {
-        if modules { attach_modules(ebpf, folder, &mut made) } else { Ok(()) }
-    });
+    let result = attach_all(ebpf, cgroup, folder, &mut made)
+        .and_then(|()| if modules { attach_modules(ebpf, folder, &mut made) } else { Ok(()) });
     if result.is_err() {
         for pin in made {
             // A link goes with its pin.

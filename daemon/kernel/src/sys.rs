@@ -73,8 +73,7 @@ pub(crate) fn lists_bpf_lsm() -> Option<bool> {
     let mut ids = [0_u64; 64];
     let mut size = u32::try_from(size_of_val(&ids)).unwrap_or(0);
     // SAFETY: the kernel writes at most `size` bytes to `ids`, which has as many.
-    let count =
-        unsafe { libc::syscall(LSM_LIST_MODULES, ids.as_mut_ptr(), &raw mut size, 0_u32) };
+    let count = unsafe { libc::syscall(LSM_LIST_MODULES, ids.as_mut_ptr(), &raw mut size, 0_u32) };
     let found = ids.get(..usize::try_from(count).ok()?)?;
     Some(found.contains(&BPF))
 }
@@ -162,8 +161,7 @@ pub(crate) fn attach_setsockopt(
     // SAFETY: the kernel has just given us this descriptor.
     let link = unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).unwrap_or(-1)) };
     let name = CString::new(path.as_os_str().as_bytes())?;
-    let mut attr =
-        Pin { pathname: name.as_ptr() as u64, bpf_fd: raw(link.as_fd()), file_flags: 0 };
+    let mut attr = Pin { pathname: name.as_ptr() as u64, bpf_fd: raw(link.as_fd()), file_flags: 0 };
     // SAFETY: `attr` is laid out as the kernel's for this command and `name` outlives the call.
     let result = unsafe { bpf(BPF_OBJ_PIN, &mut attr) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }

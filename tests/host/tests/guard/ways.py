@@ -104,7 +104,7 @@ def after_unspec():
 
 @way
 def after_a_failure():
-    s = tcp()
+    s = socket.socket()
     closed = tcp()
     closed.bind(("127.0.0.1", 0))
     assert s.connect_ex(closed.getsockname()) == errno.ECONNREFUSED
@@ -123,17 +123,18 @@ def mptcp_six():
 
 @way
 def fast_open_sendto():
-    tcp().sendto(mark, socket.MSG_FASTOPEN, ("127.0.0.1", port))
+    # Sockets with a time limit do not block, and then send nothing but a request for a cookie.
+    socket.socket().sendto(mark, socket.MSG_FASTOPEN, ("127.0.0.1", port))
 
 
 @way
 def fast_open_sendmsg():
-    tcp().sendmsg([mark], [], socket.MSG_FASTOPEN, ("127.0.0.1", port))
+    socket.socket().sendmsg([mark], [], socket.MSG_FASTOPEN, ("127.0.0.1", port))
 
 
 @way
 def fast_open_six():
-    tcp(socket.AF_INET6).sendto(mark, socket.MSG_FASTOPEN, ("::1", port))
+    socket.socket(socket.AF_INET6).sendto(mark, socket.MSG_FASTOPEN, ("::1", port))
 
 
 @way
@@ -145,7 +146,7 @@ def fast_open_connect():
 
 @way
 def fast_open_mptcp():
-    tcp(protocol=262).sendto(mark, socket.MSG_FASTOPEN, ("127.0.0.1", port))
+    socket.socket(proto=262).sendto(mark, socket.MSG_FASTOPEN, ("127.0.0.1", port))
 
 
 def ring(flags, idle):
@@ -261,7 +262,7 @@ def in_a_thread():
 
 @way
 def duplicated():
-    s = tcp()
+    s = socket.socket()
     speak(socket.socket(fileno=os.dup(s.fileno())), ("127.0.0.1", port))
 
 
@@ -281,11 +282,13 @@ def socket_over_exec():
 @way
 def socket_passed():
     a, b = socket.socketpair()
+    b.settimeout(3)
+    s = socket.socket()
     if os.fork() == 0:
         _, fds, _, _ = socket.recv_fds(b, 1, 1)
         speak(socket.socket(fileno=fds[0]), ("127.0.0.1", port))
         os._exit(0)
-    socket.send_fds(a, [b"x"], [socket.socket().fileno()])
+    socket.send_fds(a, [b"x"], [s.fileno()])
     os.wait()
 
 
@@ -347,10 +350,12 @@ def out_of_a_network_namespace_by_a_child():
     """A child stays behind, makes the socket there and hands it in."""
     a, b = socket.socketpair()
     if os.fork() == 0:
-        socket.send_fds(a, [b"x"], [tcp().fileno()])
+        s = tcp()
+        socket.send_fds(a, [b"x"], [s.fileno()])
         os._exit(0)
     if libc.unshare(0x10000000 | 0x40000000) != 0:
         sys.exit(LACKING)
+    b.settimeout(3)
     _, fds, _, _ = socket.recv_fds(b, 1, 1)
     s = socket.socket(fileno=fds[0])
     s.settimeout(2)
@@ -403,11 +408,11 @@ def with_asyncio():
     asyncio.run(asyncio.wait_for(go(), 3))
 
 
-def crafted(protocol=17):
+def crafted():
     """An IPv4 packet with the mark as a UDP datagram for the server."""
     udp = struct.pack("!HHHH", 40000, port, 8 + len(mark), 0) + mark
     here = socket.inet_aton("127.0.0.1")
-    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 7, 0, 64, protocol, 0, here, here)
+    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 7, 0, 64, 17, 0, here, here)
     total = sum(struct.unpack("!10H", head))
     total = (total & 0xFFFF) + (total >> 16)
     head = head[:10] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + head[12:]
@@ -452,8 +457,15 @@ def raw_in_fragments():
 
 @way
 def packet():
+    """An IPv6 packet on the loopback device, below all that the kernel does for sockets."""
+    length, here = 8 + len(mark), socket.inet_pton(socket.AF_INET6, "::1")
+    udp = struct.pack("!HHHH", 40000, port, length, 0) + mark
+    summed = here + here + struct.pack("!II", length, 17) + udp + bytes(length % 2)
+    total = sum(struct.unpack(f"!{len(summed) // 2}H", summed))
+    total = (total & 0xFFFF) + (total >> 16)
+    udp = udp[:6] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + udp[8:]
     s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM)
-    s.sendto(crafted(), ("lo", 0x0800))
+    s.sendto(struct.pack("!IHBB", 6 << 28, length, 17, 64) + here + here + udp, ("lo", 0x86DD))
 
 
 WAYS[name]()
