@@ -80,9 +80,9 @@ impl Drop for Process {
 /// Waits until something holds.
 ///
 /// # Errors
-/// Where it does not within twenty seconds.
+/// Where it does not within twenty seconds, or what `CHAPERONE_PATIENCE` says.
 pub fn wait_until(what: &str, holds: impl FnMut() -> bool) -> Result<()> {
-    wait_for(what, Duration::from_secs(20), holds)
+    wait_for(what, patience(), holds)
 }
 
 /// As [`wait_until`], for what takes a machine longer.
@@ -99,4 +99,10 @@ pub fn wait_for(what: &str, patience: Duration, mut holds: impl FnMut() -> bool)
         thread::sleep(Duration::from_millis(10));
     }
     Ok(())
+}
+
+/// How long things may take; an emulated machine says more by `CHAPERONE_PATIENCE`, in seconds.
+fn patience() -> Duration {
+    let said = std::env::var("CHAPERONE_PATIENCE").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(said.unwrap_or(20))
 }
