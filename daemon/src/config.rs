@@ -478,6 +478,43 @@ address = ["db:5432", "10.0.0.0/24:5432"]
 "#;
 
     #[test]
+    fn what_guards_the_ways_round_is_read_or_refused_with_a_reason() {
+        let with = |agent: &str, target: &str, daemon: &str| {
+            let text = GOOD.replace("user = 64001 }", &format!("user = 64001 }}\n{agent}"));
+            let text = text.replace("drain = \"2s\"", &format!("drain = \"2s\"\n{daemon}"));
+            parse(&format!("{text}{target}"))
+        };
+        let plain = with("", "", "").expect("good");
+        assert_eq!(plain.daemon.deny_sockets & kinds::MPTCP, 0);
+        assert_ne!(plain.daemon.deny_sockets & kinds::RAW, 0);
+        assert_eq!((plain.daemon.existing, plain.agents[0].egress), (Existing::Destroy, None));
+        let good = with(
+            "egress = \"deny\"\nreach = [\"127.0.0.53:53\", \"api:443\"]",
+            "sockets = [\"/run/postgresql/.s.PGSQL.5432\", \"@db\"]\n",
+            "deny_sockets = [\"mptcp\"]\nexisting = \"record\"",
+        );
+        let good = good.expect("good");
+        assert_eq!(good.agents[0].reach.len(), 2);
+        assert_eq!(good.targets[0].sockets.len(), 2);
+        assert_eq!(good.daemon.deny_sockets, kinds::MPTCP);
+        assert_eq!(good.daemon.existing, Existing::Record);
+        for (agent, target, daemon, why) in [
+            ("reach = [\"a:1\"]", "", "", "has no use"),
+            ("egress = \"allow\"", "", "", "unknown variant"),
+            ("egress = \"deny\"\nreach = [\"a\"]", "", "", "has no port"),
+            ("", "sockets = [\"db\"]\n", "", "a name that begins with @"),
+            ("", "sockets = [\"@\"]\n", "", "a name that begins with @"),
+            ("", "", "deny_sockets = [\"udp\"]", "a kind of socket is one of"),
+            ("", "", "existing = \"keep\"", "unknown variant"),
+        ] {
+            let error = with(agent, target, daemon).expect_err(why);
+            assert!(error.contains(why), "{error}");
+        }
+        let long = format!("sockets = [\"/{}\"]\n", "x".repeat(200));
+        assert!(with("", &long, "").expect_err("too long").contains("at most 107 bytes"));
+    }
+
+    #[test]
     fn a_good_configuration_is_read() {
         let config = parse(GOOD).expect("good");
         assert_eq!(config.agents[0].select.scope, Scope::User(64001));
