@@ -1,5 +1,5 @@
-//! TCP connections that are there, from the kernel's table of sockets (sock_diag(7)), and ending them
-//! (`SOCK_DESTROY`). Only those of this network namespace are seen.
+//! TCP connections that are there, from the kernel's table of sockets (`sock_diag(7)`), and ending
+//! them (`SOCK_DESTROY`). Only those of this network namespace are seen.
 
 use std::{
     io,
@@ -27,7 +27,7 @@ const NLM_F_ACK: u16 = 0x4;
 const NLM_F_DUMP: u16 = 0x300;
 
 /// States in which bytes may flow: not closed, listening or waiting for the port
-/// (include/net/tcp_states.h).
+/// (`include/net/tcp_states.h`).
 const STATES: u32 = !(1 << 6 | 1 << 7 | 1 << 10) & 0xfff;
 
 /// `struct nlmsghdr`, `struct inet_diag_sockid`, `struct inet_diag_msg`, in bytes.
