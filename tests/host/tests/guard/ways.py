@@ -468,4 +468,9 @@ def packet():
     s.sendto(struct.pack("!IHBB", 6 << 28, length, 17, 64) + here + here + udp, ("lo", 0x86DD))
 
 
-WAYS[name]()
+try:
+    WAYS[name]()
+except OSError as error:
+    if error.errno == errno.EOPNOTSUPP:
+        sys.exit(LACKING)
+    raise
