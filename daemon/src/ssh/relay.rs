@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::Poll,
+    time::Duration,
 };
 
 use chaperone_audit::Receipt;
@@ -16,7 +17,7 @@ use chaperone_policy::Permit;
 use chaperone_wire::ssh::{Action, Ask, Conversation, Inner, Taken, Violation, Wanted};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::timeout,
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
@@ -34,6 +35,10 @@ use crate::{
 
 /// Bytes that may wait to be written to one end before the other is not read.
 const HIGH: usize = 512 * 1024;
+/// Bytes that may wait to be written to an end before that end is not read.
+const BACK: usize = 8 * HIGH;
+/// What an exchange of keys may take.
+const EXCHANGE: Duration = Duration::from_mins(1);
 /// Commands that wait at a time.
 const WAITING: usize = 256;
 /// Things that were refused because they are not known, and are recorded.
@@ -136,10 +141,11 @@ impl<'a> Relay<'a> {
         let (most, rule) = over.map_or((None, None), |(most, rule)| (Some(most), Some(rule)));
         let mut over = Box::pin(async move {
             match most {
-                Some(most) => tokio::time::sleep(most).await,
+                Some(most) => sleep(most).await,
                 None => std::future::pending().await,
             }
         });
+        let (start, mut begun) = (Instant::now(), None);
         // What came with the last message before.
         if let Err(end) = self.read_both() {
             return end;
@@ -147,9 +153,12 @@ impl<'a> Relay<'a> {
         loop {
             let (up, down) = (self.target.transport.out().len(), self.agent.transport.out().len());
             let (agent, target) = (&self.agent.transport, &self.target.transport);
-            let room = up < HIGH && self.waiting.len() < WAITING;
-            let reads_agent = reads(agent.is_exchanging(), target.is_exchanging(), room);
-            let reads_target = reads(target.is_exchanging(), agent.is_exchanging(), down < HIGH);
+            let (agent_keys, target_keys) = (agent.is_exchanging(), target.is_exchanging());
+            let room = has_room(up, down) && self.waiting.len() < WAITING;
+            let reads_agent = reads(agent_keys, target_keys, room);
+            let reads_target = reads(target_keys, agent_keys, has_room(down, up));
+            begun = (agent_keys || target_keys).then(|| begun.unwrap_or_else(Instant::now));
+            let late = sleep_until(begun.unwrap_or(start) + EXCHANGE);
             self.agent.input.reserve(READ);
             self.target.input.reserve(READ);
             let (agent, target, waiting) = (&mut self.agent, &mut self.target, &mut self.waiting);
@@ -176,6 +185,10 @@ impl<'a> Relay<'a> {
                 () = &mut draining, if !drains => {
                     drains = true;
                     Ok(None)
+                }
+                () = late, if begun.is_some() => {
+                    let who = if agent_keys { Closing::Agent } else { Closing::Target };
+                    Err(End::new(who, BY_APPLICATION, "keys were not exchanged in time"))
                 }
                 () = &mut ending => {
                     Err(End::new(Closing::Daemon, BY_APPLICATION, STOPPING))
@@ -409,6 +422,12 @@ impl<'a> Relay<'a> {
     }
 }
 
+/// Whether there is room for what an end sends: `onward`, what waits for the other, and `back`, what
+/// waits for itself. Of the latter only what is answered here is not held up by the other's window.
+fn has_room(onward: usize, back: usize) -> bool {
+    onward < HIGH && back < BACK
+}
+
 /// Whether an end is read. What it sends for the other waits while that exchanges keys; its own keys
 /// need what it sends, whatever the other does.
 fn reads(own_keys: bool, others_keys: bool, room: bool) -> bool {
@@ -446,7 +465,13 @@ fn withdraw(session: &Session, hold: Seq, why: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::reads;
+    use super::{HIGH, has_room, reads};
+
+    #[test]
+    fn p8_who_does_not_take_its_answers_is_not_read() {
+        assert!(has_room(0, 0) && has_room(0, 2 * HIGH));
+        assert!(!has_room(0, 8 * HIGH) && !has_room(HIGH, 0));
+    }
 
     #[test]
     fn two_ends_that_exchange_keys_at_once_are_both_read() {

@@ -4,7 +4,7 @@ use std::{fs, sync::Arc, time::Duration};
 
 use chaperone_wire::ssh::{
     Certify, Credential as Shown, KeyError, Known, PublicKey, SecretKey, SignOn, SignOnStep,
-    Transport, Violation,
+    Transport, Violation, is_account,
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{net::TcpStream, time::timeout};
@@ -152,6 +152,12 @@ pub(super) enum ReachError {
     SignOn(String),
     #[error("it does not take the client's password")]
     Password,
+    #[error("there the password has expired: set another one")]
+    Expired,
+    #[error(
+        "{0:?} is no account's name alone: servers read more into such a name, and chaperone does not pass it on"
+    )]
+    Account(String),
     #[error(transparent)]
     Key(#[from] KeyError),
 }
@@ -177,6 +183,9 @@ pub(super) async fn reach(
     };
     let own_user = held.map(|held| held.user.as_str()).filter(|user| *user != "*");
     let user = own_user.unwrap_or(asked_user).to_owned();
+    if !is_account(&user) {
+        return Err(ReachError::Account(user.chars().take(64).collect()));
+    }
     let shown = match (held, password.clone()) {
         (Some(held), _) => held.shown(session, &user)?,
         (None, password) => password.into_iter().map(Shown::Password).collect(),
@@ -219,6 +228,7 @@ async fn connect(
                 let method = if relayed { "relayed".into() } else { method.to_owned() };
                 return Ok(Reached { link, user, method, host_key: key.unwrap_or_default() });
             }
+            SignOnStep::Expired => return Err(ReachError::Expired),
             SignOnStep::Refused(_) if relayed => return Err(ReachError::Password),
             SignOnStep::Refused(methods) => {
                 return Err(ReachError::SignOn(format!(

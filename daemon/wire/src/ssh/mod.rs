@@ -21,6 +21,6 @@ pub use content::{Content, Unhashed, shown};
 pub use conversation::{Action, Ask, Conversation, Exit, Inner, Stream, Terminal, Wanted};
 pub use keys::{Certificate, Certify, HostKey, KeyError, PublicKey, SecretKey};
 pub use known::Known;
-pub use sign_on::{Credential, Method, Request, SignOn, SignOnStep, answer};
+pub use sign_on::{Credential, Method, Request, SignOn, SignOnStep, answer, is_account};
 pub use transport::{Believes, IDENTIFICATION, Taken, Transport};
 pub use violation::Violation;

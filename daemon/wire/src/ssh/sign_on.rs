@@ -198,8 +198,18 @@ pub enum Credential {
     Password(SecretString),
 }
 
+/// Whether an account's name is a name alone. Servers take what follows `:` or `/` for a style or a
+/// role and cut it off (OpenSSH's `auth2.c`), and part principals at commas: policy would see another
+/// account than the server does.
+pub fn is_account(name: &str) -> bool {
+    let plain = |c: char| c.is_alphanumeric() || "._-@\\$+".contains(c);
+    (1..=256).contains(&name.len()) && !name.starts_with('-') && name.chars().all(plain)
+}
+
+/// How often a server may say that what was shown is a part of what it wants.
+const PARTS: u8 = 4;
+
 /// What comes next of signing on.
-#[derive(Debug)]
 pub enum SignOnStep {
     /// Nothing, until the server says more.
     Wait,
@@ -209,6 +219,21 @@ pub enum SignOnStep {
     Done(&'static str),
     /// It does not; it would take these methods.
     Refused(String),
+    /// It wants the password to be another one first.
+    Expired,
+}
+
+impl std::fmt::Debug for SignOnStep {
+    // What is sent may be a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Wait => f.write_str("Wait"),
+            Self::Send(_) => f.write_str("Send(..)"),
+            Self::Done(method) => f.debug_tuple("Done").field(method).finish(),
+            Self::Refused(methods) => f.debug_tuple("Refused").field(methods).finish(),
+            Self::Expired => f.write_str("Expired"),
+        }
+    }
 }
 
 /// A client that signs on.
@@ -217,6 +242,9 @@ pub struct SignOn {
     user: String,
     session: Vec<u8>,
     left: VecDeque<Credential>,
+    /// Keys that were refused: where several methods are wanted, their turn may come later.
+    refused: Vec<Credential>,
+    parts: u8,
     trying: Trying,
     /// What a password that is asked for in a question is.
     password: Option<SecretString>,
@@ -228,7 +256,7 @@ pub struct SignOn {
 enum Trying {
     Service,
     Nothing,
-    Key,
+    Key(Credential),
     Password,
     Questions,
 }
@@ -240,6 +268,8 @@ impl SignOn {
             user: user.to_owned(),
             session: session.to_owned(),
             left: credentials.into(),
+            refused: Vec::new(),
+            parts: 0,
             trying: Trying::Service,
             password: None,
             banners: Vec::new(),
@@ -273,13 +303,25 @@ impl SignOn {
             SUCCESS if !matches!(self.trying, Trying::Service) => {
                 Ok(SignOnStep::Done(match self.trying {
                     Trying::Service | Trying::Nothing => "none",
-                    Trying::Key => "publickey",
+                    Trying::Key(_) => "publickey",
                     Trying::Password => "password",
                     Trying::Questions => "keyboard-interactive",
                 }))
             }
             FAILURE => {
                 let methods = read.text()?.to_owned();
+                let partial = read.bool()?;
+                if let Trying::Key(key) = &self.trying
+                    && !partial
+                {
+                    self.refused.push(key.clone());
+                }
+                if partial && self.parts < PARTS {
+                    self.parts += 1;
+                    for credential in self.refused.drain(..).rev() {
+                        self.left.push_front(credential);
+                    }
+                }
                 self.next(Some(methods))
             }
             BANNER => {
@@ -289,6 +331,8 @@ impl SignOn {
                 }
                 Ok(SignOnStep::Wait)
             }
+            // SSH_MSG_USERAUTH_PASSWD_CHANGEREQ (RFC 4252, section 8).
+            INFO if matches!(self.trying, Trying::Password) => Ok(SignOnStep::Expired),
             INFO if matches!(self.trying, Trying::Questions) => {
                 read.string()?;
                 read.string()?;
@@ -338,6 +382,7 @@ impl SignOn {
             match credential {
                 Credential::Key(key, certificate) => {
                     if !takes("publickey") {
+                        self.refused.push(Credential::Key(key, certificate));
                         continue;
                     }
                     let mut said = self.request("publickey");
@@ -357,7 +402,7 @@ impl SignOn {
                         .sign(&signed)
                         .map_err(|_| Violation::Exchange("the key does not sign"))?;
                     said.put_string(&signature);
-                    self.trying = Trying::Key;
+                    self.trying = Trying::Key(Credential::Key(key, certificate));
                     return Ok(SignOnStep::Send(said));
                 }
                 Credential::Password(password) => {
@@ -406,6 +451,61 @@ mod tests {
         assert_eq!(answers[0].expose_secret(), "geheim");
         let done = sign_on.server(&answer::success()).expect("read");
         assert!(matches!(done, SignOnStep::Done("keyboard-interactive")), "{done:?}");
+    }
+
+    #[test]
+    fn a_server_that_wants_several_methods_gets_them_in_its_order() {
+        let partly = |methods: &str| {
+            let mut said = message(FAILURE);
+            said.put_string(methods.as_bytes());
+            said.put_bool(true);
+            said
+        };
+        let key = Arc::new(SecretKey::generate().expect("a key").0);
+        let credentials =
+            vec![Credential::Key(key, None), Credential::Password("geheim".to_owned().into())];
+        let mut sign_on = SignOn::new("deploy", b"session", credentials);
+        sent(sign_on.server(&answer::service()));
+        let second = sent(sign_on.server(&answer::failure("password")));
+        assert!(matches!(second, Request::LetIn { method: Method::Password(_), .. }), "{second:?}");
+        let third = sent(sign_on.server(&partly("publickey")));
+        assert!(matches!(third, Request::LetIn { method: Method::Key { .. }, .. }), "{third:?}");
+        assert!(matches!(sign_on.server(&answer::success()), Ok(SignOnStep::Done("publickey"))));
+        // One that says so for ever is not followed for ever.
+        let mut said = 0;
+        let key = Arc::new(SecretKey::generate().expect("a key").0);
+        let mut sign_on = SignOn::new("deploy", b"session", vec![Credential::Key(key, None)]);
+        sent(sign_on.server(&answer::service()));
+        while let SignOnStep::Send(_) = sign_on.server(&answer::failure("publickey")).expect("read")
+        {
+            said += 1;
+            sign_on.server(&partly("password")).expect("read");
+            assert!(said < 10);
+        }
+    }
+
+    #[test]
+    fn a_password_that_has_expired_is_said_to_have() {
+        let credentials = vec![Credential::Password("geheim".to_owned().into())];
+        let mut sign_on = SignOn::new("deploy", b"session", credentials);
+        sent(sign_on.server(&answer::service()));
+        let mut asks = message(INFO);
+        asks.put_string(b"Your password has expired.");
+        asks.put_string(b"");
+        assert!(matches!(sign_on.server(&asks), Ok(SignOnStep::Expired)));
+        assert_eq!(format!("{:?}", SignOnStep::Send(Zeroizing::new(vec![1]))), "Send(..)");
+    }
+
+    #[test]
+    fn p3_an_account_is_a_name_and_nothing_behind_it() {
+        for name in ["root", "svc-web_2", "ada@example.org", "DOMAIN\\ada", "host$", "müller"] {
+            assert!(is_account(name), "{name}");
+        }
+        let long = "a".repeat(257);
+        for name in ["", "root:x", "root/sysadm_r", "root:,root", "a b", "a\n", "-oX", &long, "a\0"]
+        {
+            assert!(!is_account(name), "{name:?}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use zeroize::Zeroizing;
 
 use super::{
     HostKey, SecretKey, Violation,
@@ -41,6 +42,8 @@ const PREFACE: usize = 8 * 1024;
 /// 4344, section 3.1).
 const KEY_BYTES: u64 = 1 << 30;
 const KEY_PACKETS: u64 = 1 << 30;
+/// What a message that waits costs beside its bytes.
+const KEPT: usize = 64;
 /// Bytes that wait for new keys: the other side is listened to meanwhile only where it exchanges keys
 /// itself, and what it sent before it knew that is at most what its sockets hold.
 const WAITING: usize = 32 * 1024 * 1024;
@@ -96,15 +99,19 @@ pub struct Transport {
     theirs: Option<Vec<u8>>,
     preface: usize,
     session: Option<Vec<u8>>,
+    /// The peer's packets are sealed: nobody else can have put one in.
+    opened: bool,
     exchange: Exchange,
     strict: bool,
     /// Throw away the packet that comes next.
     skip: bool,
-    waiting: Vec<Vec<u8>>,
+    waiting: Vec<Zeroizing<Vec<u8>>>,
     waiting_bytes: usize,
     /// The signatures that a server takes (RFC 8308, section 3.1).
     server_signatures: Option<String>,
     host_key: Option<HostKey>,
+    /// As it was shown when it was believed.
+    shown: Option<Vec<u8>>,
     out: BytesMut,
 }
 
@@ -139,6 +146,7 @@ impl Transport {
             theirs: None,
             preface: 0,
             session: None,
+            opened: false,
             exchange: Exchange::Idle,
             strict: false,
             skip: false,
@@ -146,6 +154,7 @@ impl Transport {
             waiting_bytes: 0,
             server_signatures: None,
             host_key: None,
+            shown: None,
             out: BytesMut::new(),
         };
         transport.out.extend_from_slice(IDENTIFICATION.as_bytes());
@@ -199,8 +208,8 @@ impl Transport {
     /// Where it is too long, or too much waits for new keys.
     pub fn send(&mut self, payload: &[&[u8]]) -> Result<(), Violation> {
         if self.is_exchanging() {
-            let payload = payload.concat();
-            self.waiting_bytes += payload.len();
+            let payload = Zeroizing::new(payload.concat());
+            self.waiting_bytes += payload.len() + KEPT;
             if self.waiting_bytes > WAITING {
                 return Err(Violation::TooMany("messages that wait for new keys"));
             }
@@ -278,11 +287,11 @@ impl Transport {
                 IGNORE | DEBUG | UNIMPLEMENTED => {
                     // Where a stranger may have put it in, its place must not shift what is sealed
                     // (CVE-2023-48795).
-                    if self.strict && self.session.is_none() {
+                    if self.strict && !self.opened {
                         return Err(misplaced("before keys are exchanged"));
                     }
                 }
-                EXT_INFO if self.session.is_some() => self.extensions(&payload)?,
+                EXT_INFO if self.opened => self.extensions(&payload)?,
                 KEXINIT => self.offered(&payload)?,
                 KEX_INIT if self.is_server() => self.asked(&payload)?,
                 KEX_REPLY if !self.is_server() => self.answered(&payload)?,
@@ -292,10 +301,9 @@ impl Transport {
                         return Err(misplaced("before the keys that it is about"));
                     };
                     self.opener.rekey(&material, self.strict)?;
+                    self.opened = true;
                 }
-                _ if self.session.is_none() => {
-                    return Err(misplaced("before keys are exchanged"));
-                }
+                _ if !self.opened => return Err(misplaced("before keys are exchanged")),
                 _ if exchanging => return Err(misplaced("in an exchange of keys")),
                 _ => return Ok(Taken::Payload(payload)),
             }
@@ -408,7 +416,11 @@ impl Transport {
         let ours = IDENTIFICATION.as_bytes();
         let hash = secret.hash(&[ours, theirs, &client, &server, shown, &own, public]);
         let host_key = HostKey::read(&agreed.host_key, shown, &hash, signature)?;
-        believes(&host_key).map_err(Violation::HostKey)?;
+        // What was believed once is for all of the session: a certificate may end meanwhile.
+        if self.shown.as_deref() != Some(shown) {
+            believes(&host_key).map_err(Violation::HostKey)?;
+            self.shown = Some(shown.to_vec());
+        }
         self.host_key = Some(host_key);
         self.keys(&agreed, &secret, &hash)
     }

@@ -12,6 +12,7 @@ use aws_lc_rs::{
     iv::FixedLength,
 };
 use bytes::BytesMut;
+use zeroize::Zeroizing;
 
 use super::super::Violation;
 
@@ -105,9 +106,9 @@ impl Mac {
 pub(crate) struct Material {
     pub(crate) cipher: Cipher,
     pub(crate) mac: Option<Mac>,
-    pub(crate) iv: Vec<u8>,
-    pub(crate) key: Vec<u8>,
-    pub(crate) mac_key: Vec<u8>,
+    pub(crate) iv: Zeroizing<Vec<u8>>,
+    pub(crate) key: Zeroizing<Vec<u8>>,
+    pub(crate) mac_key: Zeroizing<Vec<u8>>,
 }
 
 /// AES in Galois/counter mode: the last eight bytes of its nonce count packets (RFC 5647, section 7.1).
@@ -132,7 +133,7 @@ struct Ctr {
     stream: StreamingEncryptingKey,
     mac: Mac,
     mac_key: hmac::Key,
-    scratch: Vec<u8>,
+    scratch: Zeroizing<Vec<u8>>,
 }
 
 impl Ctr {
@@ -208,7 +209,7 @@ fn ctr(material: &Material) -> Result<Ctr, Violation> {
     let stream = StreamingEncryptingKey::less_safe_ctr(key, context).map_err(|_| broken())?;
     let mac = material.mac.ok_or_else(broken)?;
     let mac_key = mac.key(&material.mac_key);
-    Ok(Ctr { stream, mac, mac_key, scratch: Vec::new() })
+    Ok(Ctr { stream, mac, mac_key, scratch: Zeroizing::new(Vec::new()) })
 }
 
 fn chacha_key(material: &Material) -> Result<&[u8; chacha20_poly1305_openssh::KEY_LEN], Violation> {
@@ -237,8 +238,18 @@ impl Sealer {
         Ok(())
     }
 
-    /// Appends a packet with this payload.
+    /// Appends a packet with this payload, or nothing.
     pub(crate) fn seal(&mut self, payload: &[&[u8]], out: &mut BytesMut) -> Result<(), Violation> {
+        let begin = out.len();
+        let sealed = self.append(payload, out);
+        if sealed.is_err() {
+            // What stands there may be in clear.
+            out.truncate(begin);
+        }
+        sealed
+    }
+
+    fn append(&mut self, payload: &[&[u8]], out: &mut BytesMut) -> Result<(), Violation> {
         let length: usize = payload.iter().map(|part| part.len()).sum();
         // Whether the length itself is part of what fills whole blocks.
         let (block, counted, tag) = match &self.sealing {
@@ -440,9 +451,9 @@ mod tests {
         Material {
             cipher,
             mac: mac.filter(|_| cipher.needs_mac()),
-            iv: vec![7; cipher.iv_length()],
-            key: (0..u8::try_from(cipher.key_length()).expect("short")).collect(),
-            mac_key: vec![9; mac.map_or(0, Mac::length)],
+            iv: vec![7; cipher.iv_length()].into(),
+            key: (0..u8::try_from(cipher.key_length()).expect("short")).collect::<Vec<_>>().into(),
+            mac_key: vec![9; mac.map_or(0, Mac::length)].into(),
         }
     }
 

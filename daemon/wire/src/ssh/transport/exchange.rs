@@ -146,7 +146,7 @@ impl Secret {
 
     /// What both sides sign and take as the session's identifier: a hash over all that was said.
     pub(crate) fn hash(&self, said: &[&[u8]]) -> Vec<u8> {
-        let mut all = Vec::new();
+        let mut all = Zeroizing::new(Vec::new());
         for part in said {
             all.put_string(part);
         }
@@ -155,8 +155,9 @@ impl Secret {
     }
 
     /// A key of so many bytes.
-    fn key(&self, letter: u8, hash: &[u8], session: &[u8], length: usize) -> Vec<u8> {
-        let mut key: Vec<u8> = Vec::new();
+    fn key(&self, letter: u8, hash: &[u8], session: &[u8], length: usize) -> Zeroizing<Vec<u8>> {
+        // Grown at once: what a vector leaves behind when it grows is not wiped.
+        let mut key = Zeroizing::new(Vec::with_capacity(length + digest::MAX_OUTPUT_LEN));
         while key.len() < length {
             let mut context = digest::Context::new(self.method.digest());
             context.update(&self.encoded);

@@ -126,6 +126,54 @@ fn p8_nothing_passes_before_keys_are_exchanged() {
 }
 
 #[test]
+fn p8_nothing_passes_between_the_servers_half_and_its_new_keys() {
+    let info = [&[7, 0, 0, 0, 1, 0, 0, 0, 15][..], b"server-sig-algs", &[0, 0, 0, 7], b"ssh-rsa"];
+    for message in [info.concat(), vec![2, 0, 0, 0, 0], vec![90]] {
+        let (mut server, mut client, _) = pair(false);
+        let (mut to_server, mut to_client) = (client.out().split(), server.out().split());
+        client.take(&mut to_client).expect("an offer");
+        to_server.unsplit(client.out().split());
+        // The server's half and that it uses new keys, apart.
+        server.take(&mut to_server).expect("the client's half");
+        let mut said = server.out().split();
+        let length = u32::from_be_bytes(said[..4].try_into().expect("four"));
+        let mut half = said.split_to(4 + usize::try_from(length).expect("short"));
+        client.take(&mut half).expect("the server's half");
+        let mut stranger = Sealer::clear();
+        stranger.seal(&[&message], &mut half).expect("sealed");
+        let told = client.take(&mut half).expect_err("misplaced");
+        assert!(matches!(told, Violation::Misplaced { .. }), "{told:?}");
+        assert_eq!(client.server_signatures(), None);
+    }
+}
+
+#[test]
+fn a_host_that_was_believed_is_for_all_of_the_session() {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    let asked = Arc::new(AtomicU32::new(0));
+    let (count, host) = (asked.clone(), key());
+    let believes: Believes = Box::new(move |_| match count.fetch_add(1, Ordering::Relaxed) {
+        0 => Ok(()),
+        _ => Err("its certificate has ended".into()),
+    });
+    let mut server = Transport::server(host, None).expect("a server");
+    let mut client = Transport::client(vec!["ssh-ed25519"], believes).expect("a client");
+    carry(&mut server, &mut client).expect("keys");
+    client.rekey().expect("offered");
+    carry(&mut server, &mut client).expect("new keys");
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn p8_what_waits_for_new_keys_is_counted_with_what_it_costs() {
+    let (mut server, mut client, _) = pair(false);
+    carry(&mut server, &mut client).expect("keys");
+    server.rekey().expect("offered");
+    let refused = (0..WAITING / KEPT).find(|_| server.send(&[&[82]]).is_err());
+    assert!(refused.is_some(), "single bytes wait without end");
+}
+
+#[test]
 fn a_reason_comes_with_the_end() {
     let (mut server, mut client, _) = pair(false);
     // Before keys, as a client is told that is not let in at all.
