@@ -19,7 +19,10 @@ use std::{
 
 use chaperone_model::Reading;
 use chaperone_sql::readers::Readers;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
 
 use crate::{inspect::Destination, local::Local, shared::Shared, upstream::Held};
 
@@ -28,6 +31,7 @@ mod known;
 mod resolve;
 mod sight;
 
+use ask::Open;
 pub(crate) use known::{Attribute, Described, Known, Oid};
 pub(crate) use resolve::resolve;
 pub(crate) use sight::{Sight, changes_schema};
@@ -99,8 +103,17 @@ pub(crate) struct Place {
     changes: Arc<Changes>,
     known: Mutex<Option<Arc<Known>>>,
     /// One connection at a time: who waits for it may find the answer there.
-    asking: tokio::sync::Mutex<()>,
+    asking: tokio::sync::Mutex<Turn>,
     failed: Mutex<Option<Instant>>,
+}
+
+/// Whose turn it is to ask.
+#[derive(Default)]
+struct Turn {
+    /// A connection that has asked a moment ago: most of what an answer takes is a new one's beginning.
+    open: Option<Open>,
+    /// Somebody sees to it that it is closed.
+    attended: bool,
 }
 
 impl Catalog {
@@ -157,7 +170,7 @@ impl Place {
     /// Asks for what a statement names, and answers with all that is known then. `anew`: what is
     /// known already does not count.
     pub(crate) async fn look_up(
-        &self,
+        self: &Arc<Self>,
         shared: &Shared,
         local: &Local,
         place: &Destination,
@@ -183,14 +196,14 @@ impl Place {
     }
 
     async fn ask(
-        &self,
+        self: &Arc<Self>,
         shared: &Shared,
         local: &Local,
         place: &Destination,
         names: &BTreeSet<String>,
         anew: bool,
     ) -> Result<Arc<Known>, String> {
-        let _turn = self.asking.lock().await;
+        let mut turn = self.asking.lock().await;
         let before = self.known().filter(|_| !anew);
         if let Some(known) = before.clone().filter(|known| known.covers(names)) {
             return Ok(known);
@@ -200,14 +213,56 @@ impl Place {
         let held = held.ok_or("the target has no such credential")?;
         shared.counters.catalog_asked.up();
         let before = before.filter(|known| known.has_room());
-        let mut known = before.map_or_else(|| Known::new(generation), |known| Known::clone(&known));
-        let whole =
-            ask::ask((&shared.deriving, &local.readers), place, held, names, &mut known).await?;
+        let begin = || before.as_deref().map_or_else(|| Known::new(generation), Known::clone);
+        let mut answer = None;
+        if let Some(mut open) = turn.open.take() {
+            let mut known = begin();
+            let asked = match open.lasts() {
+                true => open.ask(&local.readers, place, names, &mut known).await,
+                false => Ok(None),
+            };
+            match asked {
+                Ok(Some(whole)) => answer = Some((open, known, whole)),
+                // It would not answer as a new one does.
+                Ok(None) => open.goodbye().await,
+                // The server has closed it, or a new one fails as well and says why.
+                Err(_) => {}
+            }
+        }
+        let (open, known, whole) = match answer {
+            Some(answer) => answer,
+            None => {
+                let mut open = Open::connect(&shared.deriving, place, held).await?;
+                let mut known = begin();
+                let whole = open.ask(&local.readers, place, names, &mut known).await?;
+                (open, known, whole.unwrap_or(false))
+            }
+        };
+        turn.open = Some(open);
+        if !std::mem::replace(&mut turn.attended, true) {
+            tokio::spawn(self.clone().attend());
+        }
         let known = Arc::new(known);
         if whole {
             *lock(&self.known) = Some(known.clone());
         }
         Ok(known)
+    }
+
+    /// Closes the connection once nobody asks any more.
+    async fn attend(self: Arc<Self>) {
+        loop {
+            sleep(ask::IDLE).await;
+            let mut turn = self.asking.lock().await;
+            if turn.open.as_ref().is_some_and(|open| open.used.elapsed() < ask::IDLE) {
+                continue;
+            }
+            if let Some(open) = turn.open.take() {
+                open.goodbye().await;
+            }
+            turn.attended = false;
+            return;
+        }
     }
 }
 
@@ -220,7 +275,10 @@ pub(crate) async fn ask_once(
     names: &BTreeSet<String>,
 ) -> Result<Known, String> {
     let mut known = Known::new(0);
-    if ask::ask((deriving, readers), place, held, names, &mut known).await? {
+    let mut open = Open::connect(deriving, place, held).await?;
+    let whole = open.ask(readers, place, names, &mut known).await?;
+    open.goodbye().await;
+    if whole == Some(true) {
         Ok(known)
     } else {
         Err("somebody is changing what it names just now".into())

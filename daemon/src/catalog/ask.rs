@@ -3,7 +3,11 @@
 //! The account's own search path may put others' functions and operators before PostgreSQL's: it is
 //! asked for first, and then set aside.
 
-use std::{collections::BTreeSet, fmt::Write as _};
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
 
 use chaperone_model::QualifiedName;
 use chaperone_sql::readers::Readers;
@@ -28,57 +32,121 @@ const OTHERS: usize = 2000;
 /// src/include/access/transam.h).
 const FIRST_OF_USERS: Oid = 16_384;
 
-/// Asks for these names, and for what is behind them. Answers whether all of it could be seen: what
-/// somebody is changing just now is locked.
-pub(super) async fn ask(
-    (deriving, readers): (&Semaphore, &Readers),
+/// How long a connection is kept for the next question. It counts against the account's limit, and a
+/// server waits longer than this for others before it refuses to drop a database
+/// (`CountOtherDBBackends`, src/backend/storage/ipc/procarray.c).
+pub(super) const IDLE: Duration = Duration::from_millis(300);
+/// How long one is used at all.
+const AGE: Duration = Duration::from_secs(10);
+
+/// What a session of the account begins with, beyond the server's own settings, which reach open
+/// connections too.
+const SETTINGS: &str =
+    "SELECT json_agg(s ORDER BY s.setdatabase, s.setrole)::text FROM pg_db_role_setting s
+     WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+       AND s.setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = session_user))";
+
+/// A connection on which a catalog is asked.
+pub(super) struct Open {
+    asking: Asking,
+    /// What its session began with, as it was when it asked first.
+    settings: Option<Vec<Row>>,
+    begun: Instant,
+    pub(super) used: Instant,
+}
+
+impl Open {
+    pub(super) async fn connect(
+        deriving: &Semaphore,
+        place: &Destination,
+        held: &Held,
+    ) -> Result<Self, String> {
+        let mut asking = Asking::connect(deriving, place, held, "chaperone (catalog)").await?;
+        asking.ask("SET statement_timeout = '2s'").await?;
+        asking.ask("SET lock_timeout = '300ms'").await?;
+        let now = Instant::now();
+        Ok(Self { asking, settings: None, begun: now, used: now })
+    }
+
+    /// Whether it may ask once more.
+    pub(super) fn lasts(&self) -> bool {
+        self.begun.elapsed() < AGE && self.used.elapsed() < IDLE
+    }
+
+    pub(super) async fn goodbye(mut self) {
+        self.asking.goodbye().await;
+    }
+
+    /// Asks for these names, and for what is behind them. Answers whether all of it could be seen: what
+    /// somebody is changing just now is locked. `None`: a session that begins now begins otherwise than
+    /// this one did.
+    pub(super) async fn ask(
+        &mut self,
+        readers: &Readers,
+        place: &Destination,
+        names: &BTreeSet<String>,
+        known: &mut Known,
+    ) -> Result<Option<bool>, String> {
+        let asking = &mut self.asking;
+        if self.settings.is_some() {
+            asking.ask("RESET search_path").await?;
+        }
+        asking.ask("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        // Before anything that is looked for by a search path: no operator is in it.
+        let path = asking.ask("SELECT pg_catalog.unnest(pg_catalog.current_schemas(true))").await?;
+        known.path = path.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect();
+        if known.path.is_empty() {
+            return Err("it did not say where names are looked for".into());
+        }
+        asking.ask("SET LOCAL search_path = pg_catalog").await?;
+        let settings = asking.ask(SETTINGS).await?;
+        if *self.settings.get_or_insert_with(|| settings.clone()) != settings {
+            return Ok(None);
+        }
+        let whole = of_names(asking, readers, place, names, known).await?;
+        self.used = Instant::now();
+        Ok(Some(whole))
+    }
+}
+
+/// Within a transaction that looks for names in PostgreSQL's own schema; ends it.
+async fn of_names(
+    asking: &mut Asking,
+    readers: &Readers,
     place: &Destination,
-    held: &Held,
     names: &BTreeSet<String>,
     known: &mut Known,
 ) -> Result<bool, String> {
-    let mut asking = Asking::connect(deriving, place, held, "chaperone (catalog)").await?;
-    asking.ask("SET statement_timeout = '2s'").await?;
-    asking.ask("SET lock_timeout = '300ms'").await?;
-    asking.ask("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-    // Before anything that is looked for by a search path: no operator is in it.
-    let path = asking.ask("SELECT pg_catalog.unnest(pg_catalog.current_schemas(true))").await?;
-    known.path = path.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect();
-    if known.path.is_empty() {
-        return Err("it did not say where names are looked for".into());
-    }
-    asking.ask("SET LOCAL search_path = pg_catalog").await?;
     known.functions = others(&asking.ask(&shadowing("proc", "pro")).await?)?;
     known.operators = others(&asking.ask(&shadowing("operator", "opr")).await?)?;
     known.of_rows = others(&asking.ask(&of_rows()).await?)?;
 
-    let mut whole = true;
     let new: Vec<&String> = names.iter().filter(|name| !known.names.contains_key(*name)).collect();
-    if !new.is_empty() {
-        let rows = asking.ask(&relations(&new)).await?;
-        if rows.len() >= OTHERS {
-            return Err("too many relations have such a name".into());
-        }
-        for name in new {
-            known.names.insert(name.clone(), Vec::new());
-        }
-        let mut next = Vec::new();
-        for row in &rows {
-            let (oid, node) = node(row, 0).ok_or("it said something else")?;
-            known.names.entry(node.name.name.clone()).or_default().push(oid);
-            next.push((oid, node));
-        }
-        let views = behind(&mut asking, known, next).await?;
-        // As the account would write them: but what is asked here looks for names itself. Each on its
-        // own, for a lock that is not had ends a transaction.
+    if new.is_empty() {
         asking.ask("COMMIT").await?;
-        if known.path.first().is_none_or(|first| first != "pg_catalog") {
-            asking.ask("SET search_path = pg_catalog").await?;
-        }
-        whole = queries(&mut asking, readers, place, known, views).await?;
+        return Ok(true);
     }
-    asking.goodbye().await;
-    Ok(whole)
+    let rows = asking.ask(&relations(&new)).await?;
+    if rows.len() >= OTHERS {
+        return Err("too many relations have such a name".into());
+    }
+    for name in new {
+        known.names.insert(name.clone(), Vec::new());
+    }
+    let mut next = Vec::new();
+    for row in &rows {
+        let (oid, node) = node(row, 0).ok_or("it said something else")?;
+        known.names.entry(node.name.name.clone()).or_default().push(oid);
+        next.push((oid, node));
+    }
+    let views = behind(asking, known, next).await?;
+    // As the account would write them: but what is asked here looks for names itself. Each on its own,
+    // for a lock that is not had ends a transaction.
+    asking.ask("COMMIT").await?;
+    if !views.is_empty() && known.path.first().is_none_or(|first| first != "pg_catalog") {
+        asking.ask("SET search_path = pg_catalog").await?;
+    }
+    queries(asking, readers, place, known, views).await
 }
 
 /// Goes on from relations to what is behind them. Answers the views among them.

@@ -91,6 +91,38 @@ except psycopg.Error as error:
 }
 
 #[test]
+fn p2_a_search_path_that_others_change_counts_while_the_daemon_keeps_its_connection() -> Result<()>
+{
+    let host = shop(&guarded().server("log_connections = on"))?;
+    host.postgres().sql("ALTER ROLE postgres SET search_path = app, public")?;
+    let code = "
+import psycopg, sys
+one = psycopg.connect('', autocommit=True)
+for n in range(40):
+    one.execute(f'CREATE TABLE made{n} (id int)')
+    one.execute(f'SELECT 1 FROM made{n}')
+print('made', flush=True)
+sys.stdin.readline()
+try:
+    psycopg.connect('', autocommit=True).execute('SELECT 2 FROM customers')
+    print('let through')
+except psycopg.Error as e:
+    print(e.diag.message_primary)
+";
+    let mut running = host.start_agent("/usr/bin/python3", &["-c", code])?;
+    assert_eq!(running.hear()?, "made");
+    // Eighty questions, and a connection counts for ten seconds.
+    let connections = host.postgres().log().matches("application_name=chaperone (catalog)").count();
+    assert!((1..20).contains(&connections), "{connections} connections");
+    // Not by an agent's session, which would be seen.
+    host.postgres().sql("ALTER ROLE postgres SET search_path = public")?;
+    running.say("go on")?;
+    assert!(running.hear()?.contains("hands off"), "customers are those of public now");
+    running.finish()?.ok()?;
+    Ok(())
+}
+
+#[test]
 fn p1_an_approval_is_for_what_the_names_stood_for_when_it_was_asked_for() -> Result<()> {
     let scene = held("").target("credential = { user = \"postgres\" }");
     for changes in [false, true] {
@@ -379,7 +411,13 @@ fn p2_where_the_catalog_cannot_be_asked_names_may_be_any() -> Result<()> {
          ALTER ROLE one SET search_path = app; GRANT ALL ON app.customers TO one",
     )?;
     assert!(!denied(&host, &["SELECT * FROM customers"])?);
-    // The session has the only connection; and what was known before counts no more.
+    // The session has the only connection, once the daemon's is closed; and what was known before counts
+    // no more.
+    let asks =
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'chaperone (catalog)'";
+    wait_until("the daemon's own connection is closed", || {
+        host.postgres().sql(asks).is_ok_and(|count| count == "0")
+    })?;
     host.postgres().sql("ALTER ROLE one CONNECTION LIMIT 1; GRANT CREATE ON SCHEMA app TO one")?;
     host.psql(&["CREATE TABLE x (id int)"])?.ok()?;
     assert!(denied(&host, &["SELECT * FROM customers"])?);
