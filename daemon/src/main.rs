@@ -59,9 +59,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    // The daemon starts this program as the process that reads statements.
+    // The daemon starts this program as the process that reads statements and command lines.
     if std::env::args_os().nth(1).is_some_and(|argument| argument == reader::ARGUMENT) {
-        return chaperone_sql::sandbox::worker();
+        return reader::worker();
     }
     cli::run(&cli::Cli::parse())
 }

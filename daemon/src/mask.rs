@@ -115,7 +115,7 @@ pub(crate) fn run(config: &Config, what: &MaskCommand, json: bool) -> Result<boo
 
 async fn test(config: &Config, args: &TestArgs, readers: &Readers) -> Result<Tested> {
     let who = &args.who;
-    let (agent, place) = who.find(config)?;
+    let (agent, place) = who.find_sql(config)?;
     let target = &config.targets[place];
     let text = statement(&args.statement)?;
     let reading = Names::default().settle(readers.read(&text, &who.agent).await, Named::default());

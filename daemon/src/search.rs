@@ -44,6 +44,9 @@ pub(crate) struct SearchArgs {
     /// That read or wrote this relation, with or without its schema
     #[arg(long)]
     relation: Option<String>,
+    /// That ran this program: a command line's, or one that it runs
+    #[arg(long)]
+    program: Option<String>,
     /// Of this class: read, write, destructive, forbidden
     #[arg(long, visible_alias = "rung", value_parser = ["read", "write", "destructive", "forbidden"], hide_possible_values = true)]
     class: Option<String>,
@@ -72,6 +75,7 @@ pub(crate) fn run(reader: &Reader, args: &SearchArgs, limit: u32, json: bool) ->
         user: args.user.clone(),
         session: args.session.map(Seq),
         relation: args.relation.clone(),
+        program: args.program.clone(),
         class: args.class.clone(),
         verdict: args.verdict.clone(),
         approver: args.approver.clone(),

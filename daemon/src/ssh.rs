@@ -21,7 +21,10 @@ use upstream::Reached;
 
 pub(crate) mod authority;
 mod deciding;
+mod files;
+mod line;
 mod link;
+pub(crate) mod reading;
 mod recording;
 mod relay;
 pub(crate) mod upstream;

@@ -28,9 +28,20 @@ pub(crate) fn of(reading: &Reading) -> String {
                 }
             }
             if !statement.paths.is_empty() {
-                let paths: Vec<Value> =
-                    statement.paths.iter().map(|one| one.path.as_str().into()).collect();
+                let mut paths: Vec<&str> =
+                    statement.paths.iter().map(|one| one.path.as_str()).collect();
+                paths.dedup();
+                paths.truncate(MOST);
                 shown.insert("paths".into(), paths.into());
+            }
+            if let Some(program) = &statement.program {
+                shown.insert("program".into(), program.name.as_str().into());
+                if !program.context.is_empty() {
+                    shown.insert("within".into(), program.context.clone().into());
+                }
+            }
+            if statement.opaque && statement.program.is_some() {
+                shown.insert("hidden".into(), true.into());
             }
             if !statement.functions.is_empty() {
                 let calls: Vec<Value> = statement
@@ -54,6 +65,11 @@ pub(crate) fn of(reading: &Reading) -> String {
         })
         .collect();
     let mut summary = json!({ "statements": statements });
+    if let (Some(more @ 1..), Some(summary)) =
+        (reading.statements.len().checked_sub(MOST), summary.as_object_mut())
+    {
+        summary.insert("more".into(), more.into());
+    }
     if let (Some(disagreement), Some(summary)) = (&reading.disagreement, summary.as_object_mut()) {
         summary.insert("disagreement".into(), disagreement.as_str().into());
     }

@@ -57,6 +57,8 @@ pub struct Filter {
     pub verdict: Option<String>,
     /// That reads or writes this relation, with or without its schema.
     pub relation: Option<String>,
+    /// That runs this program: a command line's.
+    pub program: Option<String>,
     /// That went on, or would have, because this person approved it.
     pub approver: Option<String>,
     /// With this status.

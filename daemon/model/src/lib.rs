@@ -25,8 +25,8 @@ pub use lineage::{
     Table, TableColumn,
 };
 pub use reading::{
-    Access, BY_NAME, Column, NameUse, PathUse, QualifiedName, Reading, Relation, Rung, Statement,
-    UNREADABLE,
+    Access, BY_NAME, Column, NameUse, PathUse, ProgramUse, QualifiedName, Reading, Relation, Rung,
+    Statement, UNREADABLE,
 };
 pub use record::{
     Carried, ClockState, Closing, CommandStatus, DaemonStarted, Erased, Event, EventKind,
@@ -34,5 +34,7 @@ pub use record::{
     Ref, Response, RunSeen, Seq, SessionClosed, SessionOpened, SessionSignedOn, SessionStarted,
     VerdictKind,
 };
-pub use shell::{ShellCommand, ShellReading, ShellRedirect, ShellRedirectKind, ShellWord, Special};
+pub use shell::{
+    Hides, ShellCommand, ShellReading, ShellRedirect, ShellRedirectKind, ShellWord, Special,
+};
 pub use time::Timestamp;

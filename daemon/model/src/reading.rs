@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::{Hides, ShellWord};
+
 /// How much a statement can do. Of several the higher counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -83,6 +85,10 @@ pub struct Statement {
     pub columns: Vec<Column>,
     /// The files that it names.
     pub paths: Vec<PathUse>,
+    /// For what it may touch files that it does not name, or not by each step of their paths.
+    pub other_files: Option<Access>,
+    /// The program that it is.
+    pub program: Option<Box<ProgramUse>>,
     /// The functions that it calls by name.
     pub functions: Vec<QualifiedName>,
     /// Of what updates or deletes rows: whether each such part names which, by comparing a column
@@ -114,6 +120,8 @@ impl Statement {
             relations: Vec::new(),
             columns: Vec::new(),
             paths: Vec::new(),
+            other_files: None,
+            program: None,
             functions: Vec::new(),
             selective: None,
             deletes: false,
@@ -171,6 +179,22 @@ pub struct PathUse {
     pub path: String,
     /// For what.
     pub access: Access,
+    /// It may be a folder, and what is below it is meant as well.
+    pub below: bool,
+}
+
+/// A program that a command line runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramUse {
+    /// Its name; with its path where it does not stand where programs are. Empty where it is not
+    /// known.
+    pub name: String,
+    /// What it is given.
+    pub arguments: Vec<ShellWord>,
+    /// What runs it, from the outside in.
+    pub context: Vec<String>,
+    /// What it may do that the line does not show.
+    pub hides: Hides,
 }
 
 /// A column that a statement names.

@@ -17,19 +17,29 @@ pub struct ShellReading {
     pub reason: String,
     /// What it is, where it is nothing but one of these.
     pub special: Option<Special>,
+    /// Why it may run more than these commands: something in it is not understood.
+    pub unread: Option<String>,
 }
 
 impl ShellReading {
     /// Of a line that cannot be read, and why.
     pub fn unreadable(why: impl Into<String>) -> Self {
-        Self { commands: Vec::new(), rung: Rung::Destructive, reason: why.into(), special: None }
+        let why = why.into();
+        Self {
+            commands: Vec::new(),
+            rung: Rung::Destructive,
+            reason: why.clone(),
+            special: None,
+            unread: Some(why),
+        }
     }
 }
 
 /// A program that is run with its arguments.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShellCommand {
-    /// The last part of its name. Empty where the name is not literal.
+    /// The last part of its name; all of it where it does not stand where programs are. Empty where
+    /// the name is not literal.
     pub program: String,
     /// Its name as it was given, without quotes.
     pub written: String,
@@ -41,10 +51,25 @@ pub struct ShellCommand {
     pub assignments: Vec<(String, ShellWord)>,
     /// What runs it, from the outside in: `sudo`, `sh -c`, `$(…)`, `xargs`.
     pub context: Vec<String>,
+    /// What it may do that the line does not show.
+    pub hides: Hides,
     /// How much it can do.
     pub rung: Rung,
     /// Why: words that follow "because".
     pub reason: String,
+}
+
+/// What a program may do that the line which runs it does not show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Hides {
+    /// Nothing: the program and its words say what it does.
+    #[default]
+    Nothing,
+    /// It runs code of its own, or a script: a program that is not known, an interpreter.
+    Code,
+    /// It runs other programs, which the line does not name.
+    Programs,
 }
 
 /// A word of a command line.

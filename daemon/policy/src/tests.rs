@@ -8,6 +8,7 @@ use chaperone_model::{
 
 use super::*;
 
+mod programs;
 mod properties;
 
 fn identity() -> Identity {

@@ -13,6 +13,8 @@ use wildmatch::WildMatch;
 
 use crate::{Asked, Moment};
 
+mod program;
+
 /// How far something matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Match {
@@ -58,6 +60,10 @@ pub struct When {
     pub access: Option<Access>,
     /// A file that it names.
     pub paths: Vec<WildMatch>,
+    /// The program that it is.
+    pub programs: Vec<WildMatch>,
+    /// What that is given.
+    pub arguments: Vec<WildMatch>,
     /// A function that it calls.
     pub functions: Vec<NameGlob>,
     /// Whether what it changes is bounded.
@@ -216,6 +222,11 @@ impl When {
 
     /// Whether it speaks of such commands at all.
     fn is_of(&self, kind: CommandKind) -> bool {
+        let runs = matches!(kind, CommandKind::Exec | CommandKind::Shell | CommandKind::Subsystem);
+        let speaks_of_programs = !self.programs.is_empty() || !self.arguments.is_empty();
+        if speaks_of_programs && !runs {
+            return false;
+        }
         if kind.is_sql() {
             self.paths.is_empty()
         } else {
@@ -248,6 +259,8 @@ impl When {
             || !self.relations.is_empty()
             || !self.columns.is_empty()
             || !self.paths.is_empty()
+            || !self.programs.is_empty()
+            || !self.arguments.is_empty()
             || !self.functions.is_empty()
             || self.access.is_some()
             || self.selective.is_some()
@@ -307,6 +320,9 @@ impl When {
         let hidden = statement.opaque;
         let unknown = statement.kind == UNREADABLE;
         let touches = |access| self.access.is_none_or(|asked| asked == access);
+        // Who may write files may read them.
+        let other_files =
+            statement.other_files.is_some_and(|most| self.access.is_none_or(|asked| asked <= most));
         let (relations, columns) = (&statement.relations, &statement.columns);
         (self.classes.is_empty() || self.classes.contains(&statement.rung))
             && (self.kinds.is_empty()
@@ -329,17 +345,20 @@ impl When {
                 }))
             && (self.access.is_none()
                 || hidden
+                || other_files
                 || !self.relations.is_empty()
                 || !self.columns.is_empty()
                 || statement.paths.iter().any(|one| touches(one.access))
                 || relations.iter().any(|relation| touches(relation.access)))
             && (self.paths.is_empty()
                 || hidden
+                || other_files
                 || statement
                     .paths
                     .iter()
                     .filter(|one| touches(one.access))
-                    .any(|one| self.paths.iter().any(|glob| glob.matches(&one.path))))
+                    .any(|one| self.paths.iter().any(|glob| program::may_be(glob, one))))
+            && program::may_match(&self.programs, &self.arguments, statement)
             && (self.functions.is_empty()
                 || hidden
                 || statement
@@ -383,15 +402,19 @@ impl When {
             && (self.access.is_none()
                 // What touches none, as `DROP DATABASE`, is not therefore harmless.
                 || shown
+                    && statement.other_files.is_none()
                     && !(relations.is_empty() && statement.paths.is_empty())
                     && relations.iter().all(|relation| touches(relation.access))
                     && statement.paths.iter().all(|one| touches(one.access)))
             && (self.paths.is_empty()
                 || shown
+                    && statement.other_files.is_none()
                     && !statement.paths.is_empty()
                     && statement.paths.iter().all(|one| {
-                        touches(one.access) && self.paths.iter().any(|glob| glob.matches(&one.path))
+                        touches(one.access)
+                            && self.paths.iter().any(|glob| program::surely_is(glob, one))
                     }))
+            && program::surely_matches(&self.programs, &self.arguments, statement)
             && (self.functions.is_empty()
                 || !statement.functions.is_empty()
                     && statement.functions.iter().all(|name| {

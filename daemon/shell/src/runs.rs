@@ -1,6 +1,6 @@
 //! One program that is run, and what it runs in turn.
 
-use chaperone_model::{Rung, ShellCommand, ShellRedirect, ShellRedirectKind, ShellWord};
+use chaperone_model::{Hides, Rung, ShellCommand, ShellRedirect, ShellRedirectKind, ShellWord};
 
 use crate::{
     programs::{self, Then},
@@ -42,6 +42,7 @@ impl Trace {
             redirects: setting.redirects,
             assignments: setting.assignments,
             context: setting.context,
+            hides: Hides::Nothing,
             rung: Rung::Read,
             reason: "it sets a variable of the shell".into(),
         };
@@ -54,6 +55,7 @@ impl Trace {
         let Some(written) = name.known() else {
             command.rung = Rung::Destructive;
             command.reason = "the name of the program is not literal".into();
+            command.hides = Hides::Programs;
             // What it is in bash is worth telling.
             if name.literal && name.trouble.is_some() {
                 base(&name.text).clone_into(&mut command.program);
@@ -69,10 +71,13 @@ impl Trace {
         let judged = if is_standard(written) {
             programs::judge(&command.program, arguments, &setting.input)
         } else {
-            programs::Judged::of(Rung::Destructive, "it is a program that is not known")
+            // Another by that name stands somewhere else.
+            written.clone_into(&mut command.program);
+            programs::Judged::runs_code(programs::UNKNOWN)
         };
         command.rung = judged.rung;
         command.reason = judged.reason;
+        command.hides = judged.hides;
         redirected(&mut command);
         let context = inside(&command.context, &judged.label.unwrap_or_else(|| written.to_owned()));
         let program = command.program.clone();

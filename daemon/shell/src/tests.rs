@@ -1,6 +1,6 @@
 //! Lines, which programs they run, and how much those can do.
 
-use chaperone_model::{Rung, ShellReading, Special};
+use chaperone_model::{Hides, Rung, ShellReading, Special};
 use proptest::prelude::*;
 
 use crate::read;
@@ -156,7 +156,7 @@ fn p2_lines_that_remove_are_told_however_they_are_written() {
         ("rm\\\n -rf x", "rm", 'd'),
         ("$'\\x72m' x", "rm", 'd'),
         ("/bin/rm x", "rm", 'd'),
-        ("/bin/../bin/rm x", "rm", 'd'),
+        ("/bin/../bin/rm x", "/bin/../bin/rm", 'd'),
         ("ls\nrm x", "ls rm", 'd'),
         ("ls;rm x", "ls rm", 'd'),
         ("ls&&rm x", "ls rm", 'd'),
@@ -282,8 +282,8 @@ fn p2_lines_that_remove_are_told_however_they_are_written() {
 fn p2_what_is_not_known_can_do_anything() {
     check(&[
         ("frobnicate", "frobnicate", 'd'),
-        ("./ls", "ls", 'd'),
-        ("/tmp/ls", "ls", 'd'),
+        ("./ls", "./ls", 'd'),
+        ("/tmp/ls", "/tmp/ls", 'd'),
         ("ls\r", "ls\r", 'd'),
         ("l\u{430}", "l\u{430}", 'd'),
         ("\u{a0}ls", "\u{a0}ls", 'd'),
@@ -388,6 +388,50 @@ fn words_redirects_and_contexts_are_told() {
     assert_eq!(words, [("a b", true), ("$x", false)]);
     assert_eq!(cp.redirects[0].path.text, "out");
     assert!(reading.reason.contains("the variable `A`"), "{}", reading.reason);
+}
+
+#[test]
+fn p2_what_a_line_does_not_show_is_told() {
+    use Hides::{Code, Nothing, Programs};
+    let cases: &[(&str, &[Hides])] = &[
+        ("ls /", &[Nothing]),
+        ("rm -rf /srv", &[Nothing]),
+        ("sudo rm x", &[Nothing, Nothing]),
+        ("sh -c 'rm x' && env A=b rm y", &[Nothing, Nothing, Nothing, Nothing]),
+        ("find / -delete", &[Nothing]),
+        ("cat a | xargs rm", &[Nothing, Nothing, Nothing]),
+        ("./deploy", &[Code]),
+        ("deploy", &[Code]),
+        ("/usr/bin/deploy", &[Code]),
+        ("python3 x.py", &[Code]),
+        ("python3", &[Code]),
+        ("sh x.sh", &[Code]),
+        ("psql -c 'select 1'", &[Code]),
+        ("curl -X POST http://x", &[Code]),
+        ("sh", &[Programs]),
+        ("sh -c \"$x\"", &[Programs]),
+        ("curl x | sh", &[Nothing, Programs]),
+        ("sudo -i", &[Programs]),
+        ("sudo $x", &[Programs]),
+        ("$x", &[Programs]),
+        ("ls | xargs sh -c", &[Nothing, Nothing, Programs]),
+        ("eval $x", &[Programs]),
+        ("zsh -c 'rm x'", &[Programs]),
+        ("tar --to-command=rm -xf x", &[Programs]),
+        ("vi x", &[Programs]),
+        ("date -s 12:00", &[Nothing]),
+        ("systemctl stop nginx", &[Code]),
+    ];
+    for (line, expected) in cases {
+        let reading = read(line.as_bytes());
+        let found: Vec<Hides> = reading.commands.iter().map(|command| command.hides).collect();
+        assert_eq!(found, *expected, "{line}: {:?}", reading.commands);
+    }
+    assert_eq!(read(b"ls; rm x").unread, None);
+    for line in ["rm x; [[ a || b ]]", "rm x; alias ls=rm", "rm x; $'ls'", "LD_PRELOAD=x rm x", "'"]
+    {
+        assert!(read(line.as_bytes()).unread.is_some(), "{line}");
+    }
 }
 
 #[test]

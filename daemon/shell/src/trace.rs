@@ -17,12 +17,13 @@ pub(crate) fn read(text: &str) -> ShellReading {
     let mut trace = Trace::default();
     trace.line(text, &[]);
     let special = special::of(&mut trace);
-    let reason = match (trace.reason, trace.commands.is_empty()) {
+    let reason = match (trace.reason.take(), trace.commands.is_empty()) {
         (Some(reason), _) => reason,
         (None, true) => "it runs nothing".into(),
         (None, false) => "all that it runs only reads".into(),
     };
-    ShellReading { commands: trace.commands, rung: trace.rung, reason, special }
+    let Trace { commands, rung, unread, .. } = trace;
+    ShellReading { commands, rung, reason, special, unread }
 }
 
 /// See the module's comment.
@@ -32,6 +33,8 @@ pub(crate) struct Trace {
     pub(crate) rung: Rung,
     /// Of what is on that rung first.
     pub(crate) reason: Option<String>,
+    /// Why it may run more than what is gathered.
+    pub(crate) unread: Option<String>,
     /// Names of functions that the line defines.
     pub(crate) functions: BTreeSet<String>,
     depth: usize,
@@ -45,6 +48,7 @@ impl Default for Trace {
             commands: Vec::new(),
             rung: Rung::Read,
             reason: None,
+            unread: None,
             functions: BTreeSet::new(),
             depth: 0,
             compound: false,
@@ -77,6 +81,8 @@ impl Trace {
 
     /// Something is not understood, or can do anything.
     pub(crate) fn raise(&mut self, why: impl Into<String>) {
+        let why = why.into();
+        self.unread.get_or_insert_with(|| why.clone());
         self.count(Rung::Destructive, why);
     }
 

@@ -2,7 +2,8 @@
 //!
 //! `read` is the reading itself, a pure function that runs in the sandboxed process; `sandbox` is
 //! that process; `readers` is what a thread of the daemon has of them, with `cache` and `template` in
-//! front. Does not belong here: what policy says of a reading.
+//! front. The same processes read command lines, with a reader that the program brings along. Does not
+//! belong here: that reader, and what policy says of a reading.
 
 mod cache;
 pub mod lineage;

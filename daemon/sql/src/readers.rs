@@ -3,7 +3,10 @@
 //! There are few processes, and a text may keep one until the deadline, or take it along. So those who
 //! wait go in order; one agent has at most all but one of the processes, so that others get through;
 //! and one that is lost is replaced at once. Nothing leaves the thread: the kernel ends a process with
-//! the thread that started it. Does not belong here: how a process is made and locked in (`sandbox`).
+//! the thread that started it. `lines` has command lines, which the same processes read. Does not
+//! belong here: how a process is made and locked in (`sandbox`).
+
+mod lines;
 
 use std::{
     cell::{Cell, RefCell},
@@ -45,7 +48,8 @@ const LAYING_OUT: &str = "";
 /// How a thread's readers are made.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The program whose `main` is [`crate::sandbox::worker`] when it is started with the argument.
+    /// The program whose `main` is [`crate::sandbox::worker`], or one of [`crate::sandbox::run`], when
+    /// it is started with the argument.
     pub program: PathBuf,
     /// That argument.
     pub argument: OsString,
@@ -95,6 +99,7 @@ pub struct Readers {
     options: Options,
     cache: RefCell<Cache>,
     lineages: RefCell<Lineages>,
+    lines: RefCell<lines::Kept>,
     /// Those that nobody has asked. The last is asked next: it is warm.
     idle: RefCell<Vec<Process>>,
     /// How many there are, with those that are asked.
@@ -122,10 +127,33 @@ struct Turn<'a> {
     _all: SemaphorePermit<'a>,
 }
 
+/// What a text did to a process.
+#[derive(Clone, Copy)]
+enum Struck {
+    Ended,
+    Late,
+}
+
+impl Struck {
+    fn of_sql(self) -> &'static str {
+        match self {
+            Self::Ended => "the reader of SQL ended while it read it",
+            Self::Late => "the reader of SQL did not read it in time",
+        }
+    }
+
+    fn of_lines(self) -> &'static str {
+        match self {
+            Self::Ended => "the reader of command lines ended while it read it",
+            Self::Late => "the reader of command lines did not read it in time",
+        }
+    }
+}
+
 /// Why there is no answer.
 enum Lost {
     /// The text took the process along, or what it needs to answer in time.
-    Struck(&'static str),
+    Struck(Struck),
     /// It was asked of nobody.
     Unasked(String),
 }
@@ -137,6 +165,7 @@ impl Readers {
         let readers = Self {
             cache: RefCell::new(Cache::new(options.cache_bytes)),
             lineages: RefCell::default(),
+            lines: RefCell::new(lines::Kept::new(options.cache_bytes / 8)),
             idle: RefCell::default(),
             running: Cell::new(0),
             turns: Semaphore::new(workers),
@@ -184,7 +213,7 @@ impl Readers {
         if let Some(reading) = self.known(text) {
             return reading;
         }
-        match self.ask::<Answer>(Asked::Reading, text).await {
+        match self.ask::<Answer>(Asked::Reading, text.as_bytes()).await {
             Ok(Answer { reading, slots }) => {
                 let reading = Arc::new(reading);
                 let mut cache = self.cache.borrow_mut();
@@ -194,7 +223,8 @@ impl Readers {
                 }
                 reading
             }
-            Err(Lost::Struck(why)) => {
+            Err(Lost::Struck(how)) => {
+                let why = how.of_sql();
                 tracing::warn!(agent = whose, bytes = text.len(), "a statement is not read: {why}");
                 let reading = Arc::new(Reading::unreadable(why));
                 self.cache.borrow_mut().keep_struck(text, &reading);
@@ -211,7 +241,7 @@ impl Readers {
         }
         let share = self.share(LAYING_OUT);
         let _turn = self.turn(&share).await?;
-        self.ask(Asked::Layout, text).await.ok().flatten()
+        self.ask(Asked::Layout, text.as_bytes()).await.ok().flatten()
     }
 
     /// A statement with parameters in place of its values, where nothing of them is left.
@@ -221,7 +251,7 @@ impl Readers {
         }
         let share = self.share(whose);
         let _turn = self.turn(&share).await?;
-        self.ask(Asked::WithoutValues, text).await.ok().flatten()
+        self.ask(Asked::WithoutValues, text.as_bytes()).await.ok().flatten()
     }
 
     /// Where the columns of a text's results come from, statement by statement; `None` where that
@@ -245,8 +275,11 @@ impl Readers {
         }
         let share = self.share(whose);
         let _turn = self.turn(&share).await?;
-        let found =
-            self.ask::<Option<Vec<Lineage>>>(Asked::Lineage, &asked).await.ok().flatten()?;
+        let found = self
+            .ask::<Option<Vec<Lineage>>>(Asked::Lineage, asked.as_bytes())
+            .await
+            .ok()
+            .flatten()?;
         let found = Arc::new(found);
         let mut lineages = self.lineages.borrow_mut();
         if lineages.len() >= LINEAGES {
@@ -284,7 +317,7 @@ impl Readers {
     }
 
     /// Asks a process, with the right to do so.
-    async fn ask<T: DeserializeOwned>(&self, asked: Asked, text: &str) -> Result<T, Lost> {
+    async fn ask<T: DeserializeOwned>(&self, asked: Asked, text: &[u8]) -> Result<T, Lost> {
         let mut process = self.take().await?;
         count(&self.stats.trips);
         let exchange = async {
@@ -302,8 +335,8 @@ impl Readers {
                 }
                 return Ok(answer);
             }
-            Ok(Err(_)) => ("the reader of SQL ended while it read it", &self.stats.deaths),
-            Err(_) => ("the reader of SQL did not read it in time", &self.stats.deadlines),
+            Ok(Err(_)) => (Struck::Ended, &self.stats.deaths),
+            Err(_) => (Struck::Late, &self.stats.deadlines),
         };
         count(counter);
         drop(process);
@@ -359,8 +392,10 @@ impl Readers {
 
     /// Remembers that no process can be had for now.
     fn fail(&self, why: &str) -> String {
-        let why = format!("no reader of SQL can be started: {why}");
-        tracing::error!("{why}; statements that are not known are taken as unreadable");
+        let why = format!("no reader can be started: {why}");
+        tracing::error!(
+            "{why}; statements and command lines that are not known are taken as unreadable"
+        );
         *self.failed.borrow_mut() = Some((Instant::now(), why.as_str().into()));
         why
     }

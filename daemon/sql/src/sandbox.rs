@@ -1,4 +1,5 @@
-//! The process that reads SQL: PostgreSQL's grammar is C, and whatever a text does to it ends here.
+//! The process that reads SQL and command lines: PostgreSQL's grammar is C, both grammars are others'
+//! work, and whatever a text does to them ends here.
 //!
 //! The daemon starts its own program again with a Unix stream socket as standard input. That process
 //! first locks itself in (`lock`) and says that it has; then it answers one task after the other
@@ -6,8 +7,9 @@
 //! believed for their content: one that a text took over can say what it likes of other texts until
 //! it ends, and no more than that.
 //!
-//! Here is what runs in that process. Does not belong here: the daemon's side (`readers`), and how a
-//! text is read (`read`).
+//! Here is what runs in that process. Does not belong here: the daemon's side (`readers`), how a text
+//! is read (`read`), and how a command line is: whoever starts the process has a reader for these
+//! ([`run`]).
 
 mod bounds;
 pub(crate) mod frame;
@@ -16,14 +18,14 @@ pub(crate) mod process;
 
 use std::process::ExitCode;
 
-use chaperone_model::{Reading, Schema};
+use chaperone_model::{Reading, Schema, ShellReading};
 use frame::{Answer, Frame, Task};
 use nix::errno::Errno;
 
 use crate::{lineage, read, template};
 
 /// What such a process is to do, and with which text; and what comes of it.
-pub type Work = fn(Asked, &str) -> Vec<u8>;
+pub type Work = fn(Asked, &[u8]) -> Vec<u8>;
 
 /// What is asked of such a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,15 +38,17 @@ pub enum Asked {
     WithoutValues,
     /// To follow its columns: the text is JSON, of the text and of what is known of relations.
     Lineage,
+    /// To read a command line, which need not be UTF-8: see [`lines`].
+    Line,
 }
 
-/// The `main` of the process that reads. Standard input is the daemon's socket.
+/// The `main` of the process that reads SQL. Standard input is the daemon's socket.
 pub fn worker() -> ExitCode {
     run(answer)
 }
 
-/// The same with another way of working: tests have one that misbehaves.
-#[doc(hidden)]
+/// The same with another way of working: one that reads command lines as well, or, in tests,
+/// misbehaves.
 pub fn run(work: Work) -> ExitCode {
     match lock::locked_in(move || serve(work)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -56,10 +60,21 @@ pub fn run(work: Work) -> ExitCode {
     }
 }
 
-/// What it answers: see [`Answer`] and `readers`.
-#[doc(hidden)]
-pub fn answer(asked: Asked, text: &str) -> Vec<u8> {
+/// What is answered to [`Asked::Line`].
+pub fn lines(reading: &ShellReading) -> Vec<u8> {
+    let answer = encode(reading);
+    if answer.len() <= frame::ANSWER_MOST {
+        return answer;
+    }
+    encode(&ShellReading::unreadable("it names more than a reading can hold"))
+}
+
+/// What is answered to all that is of SQL: see [`Answer`] and `readers`. To anything else nothing is,
+/// which the daemon takes for no answer.
+pub fn answer(asked: Asked, text: &[u8]) -> Vec<u8> {
+    let Ok(text) = std::str::from_utf8(text) else { return Vec::new() };
     match asked {
+        Asked::Line => Vec::new(),
         Asked::Reading => {
             let (reading, slots) = match bounds::refused(text) {
                 Some(why) => (Reading::unreadable(why), None),

@@ -66,6 +66,8 @@ pub(super) struct RawWhen {
     column: Option<Spanned<Value>>,
     access: Option<Spanned<String>>,
     path: Option<Spanned<Value>>,
+    program: Option<Spanned<Value>>,
+    argument: Option<Spanned<Value>>,
     function: Option<Spanned<Value>>,
     selective: Option<bool>,
     cascade: Option<bool>,
@@ -351,6 +353,17 @@ pub(super) fn when_of(
         when.columns.push(column(&text).map_err(|message| (span.clone(), message))?);
     }
     when.paths = globs(list("path", raw.path.as_ref())?);
+    let (span, programs) = list("program", raw.program.as_ref())?;
+    for text in &programs {
+        if text.is_empty() || text.contains(char::is_whitespace) {
+            let message = format!(
+                "{text:?} is no program's name: write \"rm\"; `argument` speaks of its words"
+            );
+            return Err((span, message));
+        }
+    }
+    when.programs = globs((span, programs));
+    when.arguments = globs(list("argument", raw.argument.as_ref())?);
     when.access = word(raw.access.as_ref(), &[("read", Access::Read), ("write", Access::Write)])?;
     let (span, times) = list("time", raw.time.as_ref())?;
     for text in times {
@@ -519,6 +532,9 @@ mod tests {
             ("time = '9-17'", 17, "no time of the day"),
             ("time = ['09:00-17:00', '10:00-10:00']", 17, "\"10:00-10:00\" is no time"),
             ("days = 'mon-someday'", 17, "are no days"),
+            ("program = 'rm -rf'", 20, "\"rm -rf\" is no program's name"),
+            ("program = ['rm', '']", 20, "is no program's name"),
+            ("argument = 1", 21, "a text, or a list of texts"),
             ("selective = 'yes'", 22, "invalid type"),
             ("rate = -1", 17, "invalid value"),
         ] {

@@ -115,6 +115,16 @@ pub(crate) fn hold(hold: &Hold, json: bool) -> Result<()> {
                 };
                 line(how, &relation.name.to_string());
             }
+            if let Some(program) = &one.program {
+                line("runs", &super::policy::program(program));
+            }
+            for (path, access) in super::policy::files(one) {
+                let how = match access {
+                    chaperone_model::Access::Read => "reads file",
+                    chaperone_model::Access::Write => "changes file",
+                };
+                line(how, &path);
+            }
             for function in &one.functions {
                 line("calls", &function.to_string());
             }

@@ -5,17 +5,15 @@ use std::{pin::Pin, rc::Rc, sync::Arc};
 
 use chaperone_audit::{AuditError, Receipt};
 use chaperone_model::{
-    Access, Command, CommandKind, HoldEnd, HoldEnded, Intent, PathUse, Reading, Record, Rung, Seq,
-    Statement, VerdictKind,
+    Command, HoldEnd, HoldEnded, Intent, Reading, Record, Rung, Seq, VerdictKind,
 };
 use chaperone_policy::{
     Asked, Decision, Permit, Terms, Verdict, Wait,
     approval::{Ballot, Binding},
 };
-use chaperone_wire::ssh::{Ask, Inner, Wanted, scp, shown};
-use serde_json::json;
-use sha2::Digest as _;
+use chaperone_wire::ssh::{Ask, Inner, Wanted};
 
+use super::reading::{Parent, Read, read};
 use crate::{
     approvals::{WhyNot, Word},
     clock,
@@ -39,169 +37,6 @@ pub(super) enum Decided<'a> {
     Unrecorded { error: AuditError },
 }
 
-/// What a command is, for those who decide and record.
-struct Read {
-    command: Command,
-    inner: Inner,
-    /// What an approval of it is for.
-    digest: [u8; 32],
-}
-
-/// What the session knows of the commands that started others.
-pub(super) type Parent = Option<Seq>;
-
-fn read(ask: &Ask, parent: Parent) -> Read {
-    let one = |kind: &str, rung, reason: &str| Statement::new(kind, rung, reason);
-    let by_name = |kind: &str, reason: &str| one(kind, Rung::Forbidden, reason);
-    let text = |bytes: &[u8]| match std::str::from_utf8(bytes) {
-        Ok(text) => text.to_owned(),
-        Err(_) => bytes.escape_ascii().to_string(),
-    };
-    let mut inner = Inner::Plain;
-    let (kind, line, statement) = match &ask.wanted {
-        Wanted::Exec { line } => {
-            inner = legacy_scp(line).map_or(Inner::Plain, Inner::Scp);
-            let statement = if inner == Inner::Plain {
-                Statement {
-                    opaque: true,
-                    ..one("EXEC", Rung::Destructive, "what a command line does is not read")
-                }
-            } else {
-                one("SCP", Rung::Read, "the files that it carries are decided one by one")
-            };
-            (CommandKind::Exec, text(line), statement)
-        }
-        Wanted::Shell => (
-            CommandKind::Shell,
-            "shell".into(),
-            Statement { opaque: true, ..by_name("SHELL", "what is typed into it is not decided") },
-        ),
-        Wanted::Subsystem { name } if name == b"sftp" => {
-            inner = Inner::Sftp;
-            let statement = one("SFTP", Rung::Read, "its operations are decided one by one");
-            (CommandKind::Subsystem, "sftp".into(), statement)
-        }
-        Wanted::Subsystem { name } => (
-            CommandKind::Subsystem,
-            text(name),
-            Statement {
-                opaque: true,
-                ..one("SUBSYSTEM", Rung::Destructive, "what it does is not read")
-            },
-        ),
-        Wanted::Sftp { operation, .. } => {
-            let (rung, reason) = operation.rung();
-            let kind = format!("SFTP {}", operation.name().to_uppercase());
-            let mut statement = one(&kind, rung, reason);
-            statement.paths = operation
-                .paths()
-                .into_iter()
-                .map(|(path, access)| PathUse { path: text(path), access })
-                .collect();
-            // Another file than it seems to be.
-            statement.opaque |= statement.paths.iter().any(|one| !is_plain(&one.path));
-            (CommandKind::Sftp, operation.to_string(), statement)
-        }
-        Wanted::Copy { operation, .. } => {
-            let puts = operation.direction == scp::Direction::ToTarget;
-            let mut statement = if puts {
-                one("SCP PUT", Rung::Write, "it writes a file that it names")
-            } else {
-                one("SCP GET", Rung::Read, "it only reads")
-            };
-            let access = if puts { Access::Write } else { Access::Read };
-            let path = text(&operation.path);
-            statement.paths.push(PathUse { path, access });
-            // Where it begins, the command line says.
-            statement.opaque = true;
-            (CommandKind::Copy, operation.to_string(), statement)
-        }
-        Wanted::Forward { host, port } => (
-            CommandKind::Forward,
-            format!("forward to {}:{port}", shown(host.as_bytes())),
-            by_name("FORWARD", "what goes through a tunnel is not decided"),
-        ),
-        Wanted::ForwardSocket { path } => (
-            CommandKind::Forward,
-            format!("forward to socket {}", shown(path)),
-            by_name("FORWARD SOCKET", "what goes through a tunnel is not decided"),
-        ),
-        Wanted::Listen { address, port } => (
-            CommandKind::Forward,
-            format!("listen on {}:{port}", shown(address.as_bytes())),
-            by_name("LISTEN", "what goes through a tunnel is not decided"),
-        ),
-        Wanted::ListenSocket { path } => (
-            CommandKind::Forward,
-            format!("listen on socket {}", shown(path)),
-            by_name("LISTEN SOCKET", "what goes through a tunnel is not decided"),
-        ),
-        Wanted::X11 => (
-            CommandKind::Forward,
-            "forward X11".into(),
-            by_name("X11", "programs at the target could use the agent's display"),
-        ),
-        Wanted::AgentForward => (
-            CommandKind::Forward,
-            "forward the ssh-agent".into(),
-            by_name("AGENT", "programs at the target could use the agent's keys"),
-        ),
-    };
-    let mut about = serde_json::Map::new();
-    if let Some(parent) = parent {
-        about.insert("in".into(), parent.0.into());
-    }
-    if let Some(terminal) = &ask.terminal {
-        let shown =
-            json!({ "kind": terminal.kind, "columns": terminal.columns, "rows": terminal.rows });
-        about.insert("terminal".into(), shown);
-    }
-    if !ask.environment.is_empty() {
-        about.insert("environment".into(), json!(ask.environment));
-    }
-    let mut command = Command::new(kind, Some(line));
-    command.parameters = (!about.is_empty()).then(|| serde_json::Value::from(about).to_string());
-    command.reading = Some(Arc::new(Reading { statements: vec![statement], disagreement: None }));
-    let mut hash = sha2::Sha256::new();
-    // A program can do more where it has a terminal.
-    let has_terminal = ask.terminal.is_some();
-    hash.update(format!("{:?}\0{:?}\0{has_terminal}", ask.wanted, ask.environment));
-    Read { command, inner, digest: hash.finalize().into() }
-}
-
-/// Whether a path names its file from the root on, and by each step.
-fn is_plain(path: &str) -> bool {
-    let steps = path.strip_prefix('/').map(|steps| steps.strip_suffix('/').unwrap_or(steps));
-    steps.is_some_and(|steps| {
-        path == "/" || steps.split('/').all(|step| !["", ".", ".."].contains(&step))
-    })
-}
-
-/// Whether a line runs the legacy scp protocol, and nothing else.
-fn legacy_scp(line: &[u8]) -> Option<scp::Direction> {
-    let line = std::str::from_utf8(line).ok()?;
-    // What a shell would make more of is not read here.
-    if line.contains(['|', ';', '&', '$', '`', '<', '>', '(', ')', '\n', '\\']) {
-        return None;
-    }
-    let mut words = line.split_ascii_whitespace();
-    if words.next()? != "scp" {
-        return None;
-    }
-    let mut direction = None;
-    for word in words {
-        match word {
-            "-t" => direction = Some(scp::Direction::ToTarget),
-            "-f" => direction = Some(scp::Direction::FromTarget),
-            "-r" | "-p" | "-d" | "-v" => {}
-            "--" => break,
-            word if word.starts_with('-') => return None,
-            _ => break,
-        }
-    }
-    direction
-}
-
 /// Decides a command.
 pub(super) async fn decide(
     session: &Session,
@@ -210,15 +45,22 @@ pub(super) async fn decide(
     parent: Parent,
 ) -> Decided<'_> {
     let number = ask.number;
-    let mut found = read(&ask, parent);
+    let line = match &ask.wanted {
+        // In a process that can be lost.
+        Wanted::Exec { line } => {
+            Some(session.local.readers.line(line, &session.identity.agent.0).await)
+        }
+        _ => None,
+    };
+    let mut found = read(&ask, line.as_deref(), parent);
     let decision = asked(session, &account, &found.command);
-    let Decision { verdict, rule, would, .. } = decision;
+    let Decision { verdict, rule, would, statement } = decision;
     if let Some(objection) = ask.objection {
         return refuse(session, number, found.command, "protocol".into(), objection).await;
     }
     match verdict {
         Verdict::Deny(message) => {
-            let class = class(&found.command);
+            let class = class(&found.command, statement);
             let told = message.map_or_else(
                 || format!("chaperone does not allow this: {class}"),
                 |message| format!("chaperone does not allow this: {message} ({class})"),
@@ -465,47 +307,14 @@ fn come_again(hold: Seq) -> String {
     )
 }
 
-/// What a command is, in a sentence.
-fn class(command: &Command) -> String {
-    let statement = command.reading.as_deref().and_then(|reading| reading.statements.first());
-    statement
-        .map_or_else(String::new, |one| format!("{} is {}: {}.", one.kind, one.rung, one.reason))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_is_plain_where_it_has_one_name_alone() {
-        for (path, plain) in [
-            ("/etc/passwd", true),
-            ("/etc/", true),
-            ("/", true),
-            ("etc/passwd", false),
-            ("/tmp/../etc/passwd", false),
-            ("/etc//passwd", false),
-            ("/./etc", false),
-            ("", false),
-            ("..", false),
-        ] {
-            assert_eq!(is_plain(path), plain, "{path}");
-        }
-    }
-
-    #[test]
-    fn legacy_scp_is_known_by_its_line_alone() {
-        use scp::Direction::{FromTarget, ToTarget};
-        for (line, expected) in [
-            ("scp -t /tmp/a", Some(ToTarget)),
-            ("scp -r -p -f -- /a b", Some(FromTarget)),
-            ("scp -t /tmp/a; rm -rf /", None),
-            ("scp -t $(id)", None),
-            ("scp -S /tmp/evil -t x", None),
-            ("scp a b", None),
-            ("scpx -t a", None),
-        ] {
-            assert_eq!(legacy_scp(line.as_bytes()), expected, "{line}");
-        }
-    }
+/// What decided of a command, in a sentence.
+fn class(command: &Command, decides: Option<usize>) -> String {
+    let reading = command.reading.as_deref();
+    let statement = reading.and_then(|reading| reading.statements.get(decides.unwrap_or(0)));
+    statement.map_or_else(String::new, |one| {
+        let program = one.program.as_ref().map(|program| program.name.escape_debug().to_string());
+        let program = program.filter(|name| !name.is_empty());
+        let program = program.map_or_else(String::new, |name| format!(" `{name}`"));
+        format!("{}{program} is {}: {}.", one.kind, one.rung, one.reason)
+    })
 }

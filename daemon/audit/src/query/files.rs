@@ -118,6 +118,7 @@ impl File {
             ":user": filter.user,
             ":verdict": filter.verdict,
             ":relation": filter.relation,
+            ":program": filter.program,
             ":approved": approved,
             ":before": filter.before.map(|s| s.0.cast_signed()),
             ":text": plain,
@@ -206,6 +207,12 @@ pub(super) fn sql(which: &Rows, filter: &Filter) -> String {
         }
         None => ":relation IS NULL",
     };
+    let program = match filter.program {
+        Some(_) => {
+            "EXISTS (SELECT 1 FROM json_each(summary, '$.statements') s WHERE s.value ->> 'program' = :program)"
+        }
+        None => ":program IS NULL",
+    };
     let approver = match filter.approver {
         Some(_) => {
             "EXISTS (SELECT 1 FROM json_each(:approved) h WHERE h.value = commands.id OR h.value = commands.approval)"
@@ -219,7 +226,7 @@ pub(super) fn sql(which: &Rows, filter: &Filter) -> String {
          AND (:status IS NULL OR status = :status) AND (:run IS NULL OR run = :run)
          AND (:class IS NULL OR class = :class) AND (:before IS NULL OR id < :before)
          AND (:version IS NULL OR agent_version = :version) AND (:user IS NULL OR user = :user)
-         AND (:verdict IS NULL OR verdict = :verdict) AND {relation} AND {approver}
+         AND (:verdict IS NULL OR verdict = :verdict) AND {relation} AND {program} AND {approver}
          AND (:text IS NULL OR instr(lower(statement), lower(:text)) > 0)
          ORDER BY {order}"
     )

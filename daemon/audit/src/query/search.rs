@@ -207,6 +207,7 @@ impl Search<'_> {
             (Kind::Verdict, &filter.verdict),
             (Kind::Status, &filter.status),
             (Kind::Relation, &filter.relation),
+            (Kind::Program, &filter.program),
         ] {
             let Some(name) = name else { continue };
             match index.look_up(kind, name)? {

@@ -25,6 +25,7 @@ pub(crate) enum Kind {
     Verdict,
     Status,
     Relation,
+    Program,
 }
 
 /// A command as it is searched.
@@ -167,8 +168,10 @@ impl Loader {
         if let Some(known) = self.summaries.get(&summary) {
             return known.clone();
         }
-        let names: Names =
-            relations(&summary).into_iter().map(|name| (Kind::Relation, name.into())).collect();
+        let (relations, programs) = named(&summary);
+        let relations = relations.into_iter().map(|name| (Kind::Relation, name.into()));
+        let programs = programs.into_iter().map(|name| (Kind::Program, name.into()));
+        let names: Names = relations.chain(programs).collect();
         if self.summaries.len() >= REMEMBERED {
             self.summaries.clear();
         }
@@ -183,11 +186,12 @@ impl Loader {
 }
 
 /// The relations that a summary names, each also without what is before a dot: `public.customers`
-/// is found as `customers` as well.
-fn relations(summary: &str) -> Vec<String> {
-    let Ok(summary) = serde_json::from_str::<Value>(summary) else { return Vec::new() };
-    let mut found = Vec::new();
+/// is found as `customers` as well. And the programs.
+fn named(summary: &str) -> (Vec<String>, Vec<String>) {
+    let Ok(summary) = serde_json::from_str::<Value>(summary) else { return Default::default() };
+    let (mut found, mut programs) = (Vec::new(), Vec::new());
     for statement in summary["statements"].as_array().into_iter().flatten() {
+        programs.extend(statement["program"].as_str().map(str::to_owned));
         for list in [&statement["reads"], &statement["writes"]] {
             for name in list.as_array().into_iter().flatten().filter_map(Value::as_str) {
                 found.push(name.to_owned());
@@ -195,9 +199,11 @@ fn relations(summary: &str) -> Vec<String> {
             }
         }
     }
-    found.sort_unstable();
-    found.dedup();
-    found
+    for names in [&mut found, &mut programs] {
+        names.sort_unstable();
+        names.dedup();
+    }
+    (found, programs)
 }
 
 /// JSON as words: what is escaped in its strings stands for itself, or for a gap.
@@ -269,7 +275,13 @@ mod tests {
     #[test]
     fn relations_are_found_with_and_without_their_schema() {
         let summary = r#"{"statements":[{"reads":["public.a"],"calls":["now"]},{"writes":["b","public.a"]}]}"#;
-        assert_eq!(relations(summary), ["a", "b", "public.a"]);
-        assert!(relations("{").is_empty());
+        assert_eq!(named(summary).0, ["a", "b", "public.a"]);
+        assert_eq!(named("{"), Default::default());
+    }
+
+    #[test]
+    fn programs_of_a_command_line_are_found() {
+        let summary = r#"{"statements":[{"program":"sudo"},{"program":"rm"},{"program":"rm"},{}]}"#;
+        assert_eq!(named(summary), (Vec::new(), vec!["rm".to_owned(), "sudo".to_owned()]));
     }
 }

@@ -19,7 +19,7 @@ use crate::{AuditError, files};
 /// Marks the file as a search index of ours (`chas`).
 const APPLICATION_ID: i32 = 0x6368_6173;
 /// Another layout is made anew.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 const SQL: &str = include_str!("index.sql");
 /// Commands of a block have the number without these bits in common.
 const BLOCK_BITS: u32 = 12;

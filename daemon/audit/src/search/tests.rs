@@ -265,7 +265,7 @@ fn commands_are_found_by_who_what_where_and_how_it_ended() {
         scene.session("other", "2", "test", "dba"),
     );
     let plain = scene.run(one, "SELECT 1");
-    let summary = r#"{"statements":[{"reads":["public.customers"]}]}"#;
+    let summary = r#"{"statements":[{"reads":["public.customers"],"program":"rm"}]}"#;
     let held = scene.begin(Intent {
         verdict: VerdictKind::Hold,
         rung: Some(Rung::Destructive),
@@ -306,6 +306,8 @@ fn commands_are_found_by_who_what_where_and_how_it_ended() {
             Filter { relation: some("customers"), ..all() },
             Filter { relation: some("public.customers"), ..all() },
             Filter { relation: some("omers"), ..all() },
+            Filter { program: some("rm"), ..all() },
+            Filter { program: some("r"), ..all() },
             Filter { approver: some("grace"), ..all() },
             Filter { approver: some("nobody"), ..all() },
             Filter { session: Some(Seq(one)), ..all() },
@@ -319,7 +321,7 @@ fn commands_are_found_by_who_what_where_and_how_it_ended() {
         .to_vec()
     };
     let none: &[u64] = &[];
-    let want: [&[u64]; 20] = [
+    let want: [&[u64]; 22] = [
         &[later, held, plain],
         &[plain],
         &[later, held],
@@ -330,6 +332,8 @@ fn commands_are_found_by_who_what_where_and_how_it_ended() {
         &[held],
         &[held],
         &[held],
+        &[held],
+        none,
         &[held],
         none,
         &[later, held],

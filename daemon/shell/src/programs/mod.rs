@@ -9,7 +9,7 @@ mod shells;
 mod table;
 mod tools;
 
-use chaperone_model::Rung;
+use chaperone_model::{Hides, Rung};
 
 use crate::{runs::Input, special, words::Word};
 
@@ -20,6 +20,8 @@ pub(crate) use table::{is_harmless_device, is_harmless_variable, is_known, is_of
 pub(crate) struct Judged {
     pub(crate) rung: Rung,
     pub(crate) reason: String,
+    /// What it may do that its words do not show.
+    pub(crate) hides: Hides,
     /// What it does in turn, which counts as well.
     pub(crate) then: Vec<Then>,
     /// How it is called in the context of that.
@@ -41,7 +43,13 @@ pub(crate) enum Then {
 
 impl Judged {
     pub(crate) fn of(rung: Rung, reason: impl Into<String>) -> Self {
-        Self { rung, reason: reason.into(), then: Vec::new(), label: None }
+        let hides = Hides::Nothing;
+        Self { rung, reason: reason.into(), hides, then: Vec::new(), label: None }
+    }
+
+    /// The same, but that it may do this.
+    fn hiding(self, hides: Hides) -> Self {
+        Self { hides, ..self }
     }
 
     fn reads() -> Self {
@@ -52,8 +60,14 @@ impl Judged {
         Self::of(Rung::Write, "it changes what it names")
     }
 
+    /// It is not understood what it does, which may be to run other programs.
     fn destroys(reason: impl Into<String>) -> Self {
-        Self::of(Rung::Destructive, reason)
+        Self::of(Rung::Destructive, reason).hiding(Hides::Programs)
+    }
+
+    /// It runs code that is not read.
+    pub(crate) fn runs_code(reason: impl Into<String>) -> Self {
+        Self::of(Rung::Destructive, reason).hiding(Hides::Code)
     }
 
     fn runs(then: Then, label: impl Into<String>) -> Self {
@@ -80,8 +94,11 @@ pub(crate) fn judge(program: &str, words: &[Word], input: &Input) -> Judged {
         .or_else(|| shells::judge(program, words, input))
         .or_else(|| tools::judge(program, words))
         .or_else(|| table::judge(program, words))
-        .unwrap_or_else(|| Judged::destroys("it is a program that is not known"))
+        .unwrap_or_else(|| Judged::runs_code(UNKNOWN))
 }
+
+/// Why a program is on the rung of those that are not known.
+pub(crate) const UNKNOWN: &str = "it is a program that is not known";
 
 /// OpenSSH's servers for SFTP stand elsewhere than programs.
 pub(crate) fn is_sftp_server(path: &str) -> bool {

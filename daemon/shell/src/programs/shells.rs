@@ -16,7 +16,7 @@ pub(super) fn judge(program: &str, words: &[Word], input: &Input) -> Option<Judg
         "su" => su(words),
         "alias" => Judged { then: vec![Then::Defines("a name".into())], ..Judged::reads() },
         "parallel" => Judged::destroys("the line that it runs is put together from what it reads"),
-        "source" | "." => Judged::destroys("it runs a script whose content is not known"),
+        "source" | "." => Judged::runs_code("it runs a script whose content is not known"),
         "zsh" | "fish" | "csh" | "tcsh" | "pwsh" | "nu" | "elvish" => {
             Judged::destroys("it is a shell whose language is not read")
         }
@@ -67,7 +67,7 @@ fn shell(program: &str, words: &[Word], input: &Input) -> Judged {
             |text| Judged::runs(Then::Line(text.to_owned()), format!("{program} -c")),
         ),
         None if line => Judged::destroys("the line that it runs is not there"),
-        Some(_) if !from_input => Judged::destroys("it runs a script whose content is not known"),
+        Some(_) if !from_input => Judged::runs_code("it runs a script whose content is not known"),
         _ => match input {
             Input::Text(word) => word.known().map_or_else(
                 || Judged::destroys("what it runs is put together by the shell"),
@@ -239,10 +239,10 @@ fn interpreter(words: &[Word]) -> Judged {
     let first = words.first().map(|word| word.text.as_str());
     match (first, words.len()) {
         (Some("--version" | "-V" | "--help"), 1) => Judged::reads(),
-        (None | Some("-"), _) => Judged::destroys(STDIN),
+        (None | Some("-"), _) => Judged::runs_code(STDIN),
         (Some(text), _) if text.starts_with('-') => {
-            Judged::destroys("it runs code among its words, which is not read")
+            Judged::runs_code("it runs code among its words, which is not read")
         }
-        _ => Judged::destroys("it runs a script whose content is not known"),
+        _ => Judged::runs_code("it runs a script whose content is not known"),
     }
 }

@@ -1,6 +1,6 @@
 //! Programs that are known by name, and files and variables that are.
 
-use chaperone_model::Rung;
+use chaperone_model::{Hides, Rung};
 
 use super::{Judged, options::may_have};
 use crate::words::Word;
@@ -246,6 +246,21 @@ const DESTROYERS: &[(&str, &str)] = &[
     ("screen", "it can start other programs"),
 ];
 
+/// Those of them that run other programs by their words, or by what is typed.
+const STARTERS: &[&str] = &[
+    "at", "batch", "scp", "sftp", "nc", "socat", "less", "more", "man", "vi", "vim", "nano",
+    "emacs", "tmux", "screen",
+];
+
+/// Why others run code that is not read.
+const CODE: &[&str] = &[
+    "what it changes stands in what it reads",
+    "it speaks SQL, which is not read here",
+    "it speaks to a database, which is not read here",
+    "it changes what is installed",
+    "it installs and runs code",
+];
+
 /// `None` where it is not known.
 pub(super) fn judge(program: &str, words: &[Word]) -> Option<Judged> {
     if READERS.contains(&program) {
@@ -270,7 +285,14 @@ pub(super) fn judge(program: &str, words: &[Word]) -> Option<Judged> {
     let (_, reason) = DESTROYERS
         .iter()
         .find(|(name, _)| *name == program || *name == "mkfs" && program.starts_with("mkfs."))?;
-    Some(Judged::of(Rung::Destructive, *reason))
+    let hides = if STARTERS.contains(&program) {
+        Hides::Programs
+    } else if CODE.contains(reason) {
+        Hides::Code
+    } else {
+        Hides::Nothing
+    };
+    Some(Judged::of(Rung::Destructive, *reason).hiding(hides))
 }
 
 fn unless(why: impl std::fmt::Display) -> Judged {

@@ -1,5 +1,5 @@
 //! The daemon and the process that reads talk in frames: a length of four bytes, little-endian, and
-//! that many bytes. A task is one byte and a text; an answer is JSON, which both can change alone.
+//! that many bytes. A task is one byte and a text or a line; an answer is JSON, which both can change alone.
 //! Does not belong here: reading and writing of sockets.
 
 use chaperone_model::Reading;
@@ -21,7 +21,8 @@ pub(crate) const ANSWER_MOST: usize = 512 << 10;
 const LENGTH: usize = 4;
 
 /// What is answered to [`Asked::Reading`]. To [`Asked::Layout`] and
-/// [`Asked::WithoutValues`] it is `Option<String>`, to [`Asked::Lineage`] `Option<Vec<Lineage>>`.
+/// [`Asked::WithoutValues`] it is `Option<String>`, to [`Asked::Lineage`] `Option<Vec<Lineage>>`, to
+/// [`Asked::Line`] `ShellReading`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Answer {
     pub(crate) reading: Reading,
@@ -69,27 +70,29 @@ pub(crate) struct Task;
 
 impl Task {
     /// Writes one to an empty buffer. The text has [`SCHEMA_MOST`] bytes at most.
-    pub(crate) fn write(asked: Asked, text: &str, frame: &mut Vec<u8>) {
+    pub(crate) fn write(asked: Asked, text: &[u8], frame: &mut Vec<u8>) {
         begin(1 + text.len(), frame);
         frame.push(match asked {
             Asked::Reading => b'r',
             Asked::Layout => b'l',
             Asked::WithoutValues => b'w',
             Asked::Lineage => b'c',
+            Asked::Line => b's',
         });
-        frame.extend_from_slice(text.as_bytes());
+        frame.extend_from_slice(text);
     }
 
-    pub(super) fn parse(payload: &[u8]) -> Option<(Asked, &str)> {
+    pub(super) fn parse(payload: &[u8]) -> Option<(Asked, &[u8])> {
         let (asked, text) = payload.split_first()?;
         let asked = match asked {
             b'r' => Asked::Reading,
             b'l' => Asked::Layout,
             b'w' => Asked::WithoutValues,
             b'c' => Asked::Lineage,
+            b's' => Asked::Line,
             _ => return None,
         };
-        Some((asked, std::str::from_utf8(text).ok()?))
+        Some((asked, text))
     }
 }
 
@@ -105,17 +108,18 @@ mod tests {
     #[test]
     fn p8_a_frame_is_whole_or_partial_or_none() {
         let mut frame = Vec::new();
-        Task::write(Asked::Reading, "select 1", &mut frame);
+        Task::write(Asked::Reading, b"select 1", &mut frame);
         for part in 0..frame.len() {
             assert_eq!(decode(&frame[..part], 100), Ok(Frame::Part));
         }
         let Ok(Frame::Whole(payload)) = decode(&frame, 100) else { panic!("it is whole") };
-        assert_eq!(Task::parse(payload), Some((Asked::Reading, "select 1")));
+        assert_eq!(Task::parse(payload), Some((Asked::Reading, &b"select 1"[..])));
         assert_eq!(decode(&frame, 3), Err(NoFrame));
         frame.push(0);
         assert_eq!(decode(&frame, 100), Err(NoFrame));
         assert_eq!(decode(&[255; 8], ANSWER_MOST), Err(NoFrame));
         assert_eq!(Task::parse(b"x"), None);
-        assert_eq!(Task::parse(b"r\xff"), None);
+        // A command line need not be text.
+        assert_eq!(Task::parse(b"s\xff"), Some((Asked::Line, &b"\xff"[..])));
     }
 }

@@ -40,7 +40,7 @@ const EXECUTABLE: u64 = libc::PROT_EXEC as u64;
 
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]
-#[error("the reader of SQL cannot {step}: {why}")]
+#[error("the reader cannot {step}: {why}")]
 pub(super) struct NotLockedIn {
     step: &'static str,
     why: Box<dyn std::error::Error + Send + Sync>,

@@ -83,7 +83,7 @@ impl Process {
     }
 
     /// Sends a task. The text has at most [`frame::TEXT_MOST`] bytes.
-    pub(crate) async fn send(&mut self, asked: Asked, text: &str) -> io::Result<()> {
+    pub(crate) async fn send(&mut self, asked: Asked, text: &[u8]) -> io::Result<()> {
         self.clear();
         Task::write(asked, text, &mut self.buffer);
         self.socket.write_all(&self.buffer).await

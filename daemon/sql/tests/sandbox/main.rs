@@ -56,6 +56,8 @@ fn main() -> ExitCode {
         ("one_text_is_read_once", || Box::pin(once())),
         ("texts_that_differ_in_literals_are_read_once", || Box::pin(literals())),
         ("a_statement_is_laid_out", || Box::pin(layout())),
+        ("p2_command_lines_are_read_byte_by_byte", || Box::pin(lines())),
+        ("p8_a_line_that_ends_a_worker_costs_itself_alone", || Box::pin(hostile_lines())),
     ];
     let wanted = argument.filter(|argument| !argument.starts_with('-')).unwrap_or_default();
     for (name, test) in tests.iter().filter(|(name, _)| name.contains(&wanted)) {
@@ -108,6 +110,49 @@ async fn crashes() {
         assert_eq!(readers.stats().deaths.get(), deaths, "{text}");
     }
     assert_eq!(readers.stats().deadlines.get(), 0);
+}
+
+async fn lines() {
+    let readers = readers(MISBEHAVES, LONG);
+    for line in [&b"ls /srv"[..], b"ls \xff\xfe", b"", b"ls\0"] {
+        for _ in 0..2 {
+            let reading = readers.line(line, "one").await;
+            assert_eq!(
+                (reading.rung, &reading.reason),
+                (Rung::Read, &line.escape_ascii().to_string())
+            );
+        }
+    }
+    assert_eq!((readers.stats().trips.get(), readers.stats().cache_hits.get()), (4, 4));
+    // It is asked of nobody.
+    let reading = readers.line(&vec![b'x'; (128 << 10) + 1], "one").await;
+    assert_eq!((reading.rung, readers.stats().trips.get()), (Rung::Destructive, 4));
+    // Who reads SQL alone reads no lines, and a line is not read as SQL is.
+    let reading = self::readers(READS, LONG).line(b"select 1", "one").await;
+    assert_eq!(reading.rung, Rung::Destructive);
+    assert!(reading.unread.is_some());
+}
+
+async fn hostile_lines() {
+    let readers = readers(MISBEHAVES, Duration::from_secs(5));
+    for (number, line) in ["abort", "exhaust", "nonsense", "flood", "spin"].into_iter().enumerate()
+    {
+        let hostile = async {
+            let reading = readers.line(line.as_bytes(), "hostile").await;
+            assert_eq!(reading.rung, Rung::Destructive, "{line}");
+            assert!(
+                reading.reason.starts_with("the reader of command lines "),
+                "{line}: {reading:?}"
+            );
+        };
+        tokio::join!(hostile, meanwhile(&readers));
+        // It does not strike again.
+        let trips = readers.stats().trips.get();
+        assert_eq!(readers.line(line.as_bytes(), "hostile").await.rung, Rung::Destructive);
+        assert_eq!(readers.stats().trips.get(), trips);
+        let lost = readers.stats().deaths.get() + readers.stats().deadlines.get();
+        assert_eq!(lost, number as u64 + 1, "{line}");
+    }
 }
 
 async fn spins() {
@@ -270,15 +315,12 @@ async fn check(worker: Pid) {
 async fn refuses() {
     let refused = readers(REFUSES, LONG);
     let reading = refused.read("select 1", "other").await;
-    assert_eq!(why(&reading), "no reader of SQL can be started: it ended before it was locked in");
+    assert_eq!(why(&reading), "no reader can be started: it ended before it was locked in");
     // It is not kept: it may be read when one can be started again.
     assert_eq!(refused.known("select 1"), None);
     let missing = Readers::new(Options::new("/nowhere/to/be/found".into(), READS.into()));
     let reading = missing.read("select 1", "other").await;
-    assert!(
-        why(&reading).starts_with("no reader of SQL can be started: No such file"),
-        "{reading:?}"
-    );
+    assert!(why(&reading).starts_with("no reader can be started: No such file"), "{reading:?}");
 }
 
 async fn ends() {

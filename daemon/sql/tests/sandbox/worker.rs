@@ -2,13 +2,14 @@
 
 use std::{fs, os::unix::net::UnixStream, process::Command};
 
-use chaperone_model::Reading;
+use chaperone_model::{Reading, Rung, ShellReading};
 use chaperone_sql::sandbox::{self, Asked};
 use nix::{sys::signal, unistd::Pid};
 
 /// Does what the first word of a text says, and reads the others.
-pub(crate) fn misbehave(asked: Asked, text: &str) -> Vec<u8> {
-    match text.split_whitespace().next() {
+pub(crate) fn misbehave(asked: Asked, text: &[u8]) -> Vec<u8> {
+    let words = std::str::from_utf8(text).unwrap_or_default();
+    match words.split_whitespace().next() {
         Some("abort") => std::process::abort(),
         Some("panic") => panic!("as the text wants it"),
         Some("spin") => loop {
@@ -33,6 +34,12 @@ pub(crate) fn misbehave(asked: Asked, text: &str) -> Vec<u8> {
         Some("list") => said(fs::read_dir("/").is_ok()),
         Some("pipes") => {
             said((0..32).all(|_| nix::unistd::pipe().map(Box::new).map(Box::leak).is_ok()))
+        }
+        // The lines that it reads are those that are not for it.
+        _ if asked == Asked::Line => {
+            let mut reading = ShellReading::unreadable(text.escape_ascii().to_string());
+            reading.rung = Rung::Read;
+            sandbox::lines(&reading)
         }
         _ => sandbox::answer(asked, text),
     }

@@ -1,0 +1,238 @@
+//! The files that a program of a command line names, as far as its words say.
+//!
+//! Where a program takes a word for is not known for most of them. So a word that is a path from the
+//! root on, by each step, is a file that it may touch, with what is below; and a word that could be
+//! another path makes it touch files that it does not name.
+
+use chaperone_model::{
+    Access, PathUse, Rung, ShellCommand, ShellRedirectKind, ShellWord, Statement,
+};
+
+/// They touch no files by their words.
+const WITHOUT_FILES: &[&str] = &[
+    ":", "arch", "break", "cal", "continue", "echo", "exit", "false", "free", "groups", "id",
+    "kill", "killall", "logname", "nproc", "pgrep", "pkill", "printenv", "printf", "ps", "pwd",
+    "return", "seq", "set", "sleep", "tr", "true", "tty", "ulimit", "umask", "uname", "uptime",
+    "users", "w", "who", "whoami", "reboot", "shutdown", "poweroff", "halt",
+];
+
+/// They work on their standard input where no word names a file.
+const FILTERS: &[&str] = &[
+    "base32",
+    "base64",
+    "b2sum",
+    "cat",
+    "cksum",
+    "column",
+    "cut",
+    "egrep",
+    "expand",
+    "fgrep",
+    "fold",
+    "fmt",
+    "grep",
+    "head",
+    "jq",
+    "md5sum",
+    "nl",
+    "numfmt",
+    "od",
+    "paste",
+    "rev",
+    "sha1sum",
+    "sha224sum",
+    "sha256sum",
+    "sha384sum",
+    "sha512sum",
+    "sort",
+    "sum",
+    "tac",
+    "tail",
+    "tee",
+    "tsort",
+    "unexpand",
+    "uniq",
+    "wc",
+    "df",
+    "date",
+    "hostname",
+    "lscpu",
+    "systemctl",
+    "journalctl",
+];
+
+/// No letter of theirs has a file's name glued to it.
+const PLAIN_LETTERS: &[&str] =
+    &["cat", "chgrp", "chmod", "chown", "df", "head", "ls", "mkdir", "rm", "rmdir", "stat", "tail"];
+
+/// They run what stands among their words, which counts by itself, and open none of the files.
+const RUNNERS: &[&str] = &[
+    "ash", "bash", "builtin", "busybox", "command", "dash", "doas", "env", "eval", "exec",
+    "ionice", "ksh", "mksh", "nice", "nohup", "rbash", "setsid", "sh", "ssh", "stdbuf", "su",
+    "sudo", "time", "timeout", "toybox", "trap", "watch",
+];
+
+/// Adds what a program names to its statement.
+pub(super) fn of(command: &ShellCommand, statement: &mut Statement) {
+    for redirect in &command.redirects {
+        let access = match redirect.kind {
+            ShellRedirectKind::Read => Access::Read,
+            ShellRedirectKind::Write | ShellRedirectKind::Append => Access::Write,
+        };
+        let path = redirect.path.text.as_str();
+        if !redirect.path.literal || !is_plain(path) {
+            others(access, statement);
+        } else if path != "/dev/null" {
+            statement.paths.push(PathUse { path: path.to_owned(), access, below: false });
+        }
+    }
+    let program = command.program.as_str();
+    if command.written.is_empty() || WITHOUT_FILES.contains(&program) || RUNNERS.contains(&program)
+    {
+        return;
+    }
+    let most = if command.rung > Rung::Read { Access::Write } else { Access::Read };
+    let mut is_named = false;
+    for word in &command.arguments {
+        match path_in(word, PLAIN_LETTERS.contains(&program)) {
+            Found::Nothing => {}
+            Found::Path(path) => {
+                is_named = true;
+                // Which of them it reads and which it writes is its own affair.
+                name(path, Access::Read, statement);
+                if most == Access::Write {
+                    name(path, most, statement);
+                }
+            }
+            Found::Other => {
+                is_named = true;
+                others(most, statement);
+            }
+        }
+    }
+    if !is_named && !FILTERS.contains(&program) {
+        others(most, statement);
+    }
+}
+
+/// Adds a path and what is below it.
+pub(super) fn name(path: &str, access: Access, statement: &mut Statement) {
+    if is_plain(path) && !path.contains(['*', '?', '[', '$', '`']) {
+        statement.paths.push(PathUse { path: path.to_owned(), access, below: true });
+    } else {
+        others(access, statement);
+    }
+}
+
+fn others(access: Access, statement: &mut Statement) {
+    statement.other_files = statement.other_files.max(Some(access));
+}
+
+enum Found<'a> {
+    Nothing,
+    Path(&'a str),
+    Other,
+}
+
+/// The path in a word.
+fn path_in(word: &ShellWord, plain_letters: bool) -> Found<'_> {
+    let text = word.text.as_str();
+    if !word.literal {
+        return Found::Other;
+    }
+    let Some(option) = text.strip_prefix('-') else {
+        return if is_plain(text) { Found::Path(text) } else { Found::Other };
+    };
+    // `-x/path`, `--option=/path`.
+    if let Some(at) = text.find('/') {
+        return text.get(at..).filter(|path| is_plain(path)).map_or(Found::Other, Found::Path);
+    }
+    let may_name = match option.strip_prefix('-') {
+        Some(long) => long.contains('='),
+        None => option.len() > 1 && !plain_letters,
+    };
+    if may_name { Found::Other } else { Found::Nothing }
+}
+
+/// Whether a path names its file from the root on, and by each step.
+pub(super) fn is_plain(path: &str) -> bool {
+    let steps = path.strip_prefix('/').map(|steps| steps.strip_suffix('/').unwrap_or(steps));
+    steps.is_some_and(|steps| {
+        path == "/" || steps.split('/').all(|step| !["", ".", ".."].contains(&step))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_plain_where_it_has_one_name_alone() {
+        for (path, plain) in [
+            ("/etc/passwd", true),
+            ("/etc/", true),
+            ("/", true),
+            ("etc/passwd", false),
+            ("/tmp/../etc/passwd", false),
+            ("/etc//passwd", false),
+            ("/./etc", false),
+            ("", false),
+            ("..", false),
+        ] {
+            assert_eq!(is_plain(path), plain, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_a_program_names_is_found_and_the_rest_is_told() {
+        let read = |line: &str| {
+            let reading = chaperone_shell::read(line.as_bytes());
+            let command = reading.commands.last().expect(line).clone();
+            let mut statement = Statement::new("EXEC", command.rung, "");
+            of(&command, &mut statement);
+            let paths: Vec<String> = statement
+                .paths
+                .iter()
+                .map(|one| {
+                    format!("{:?} {}{}", one.access, one.path, if one.below { "/*" } else { "" })
+                })
+                .collect();
+            (paths.join(", "), statement.other_files)
+        };
+        let (reads, writes) = (Some(Access::Read), Some(Access::Write));
+        for (line, paths, others) in [
+            ("cat /etc/shadow", "Read /etc/shadow/*", None),
+            ("cat /srv/a b", "Read /srv/a/*", reads),
+            ("cat a", "", reads),
+            ("cat /srv/../etc/shadow", "", reads),
+            ("cat /srv/$x", "", reads),
+            ("cat /srv/*", "", reads),
+            ("cat ~/a", "", reads),
+            ("wc -l", "", None),
+            ("ls", "", reads),
+            ("ls -la /srv", "Read /srv/*", None),
+            ("echo a /b", "", None),
+            ("echo a > /srv/b", "Write /srv/b", None),
+            ("echo a >> b", "", writes),
+            ("echo a > /dev/null", "", None),
+            ("wc -l < /srv/b", "Read /srv/b", None),
+            ("cp /a /b", "Read /a/*, Write /a/*, Read /b/*, Write /b/*", None),
+            ("rm -rf /srv", "Read /srv/*, Write /srv/*", None),
+            ("rm -rf srv", "", writes),
+            ("grep -f/etc/shadow x", "Read /etc/shadow/*", reads),
+            ("grep --file=/etc/shadow /x", "Read /etc/shadow/*, Read /x/*", None),
+            ("grep --file=shadow /x", "Read /x/*", reads),
+            ("grep -fshadow /x", "Read /x/*", reads),
+            ("sudo -u web cat /srv/a", "Read /srv/a/*", None),
+            ("env A=b cat /srv/a", "Read /srv/a/*", None),
+            ("sh -c 'cat /srv/a'", "Read /srv/a/*", None),
+            ("ls | xargs cat", "", reads),
+            ("xargs -a /srv/a echo", "", None),
+            ("wc --files0-from=-", "", reads),
+            ("mv -tb /srv/a", "Read /srv/a/*, Write /srv/a/*", writes),
+            ("sudo -n wc --files0-from=/srv/a", "Read /srv/a/*", None),
+        ] {
+            assert_eq!(read(line), (paths.to_owned(), others), "{line}");
+        }
+    }
+}
