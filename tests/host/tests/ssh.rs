@@ -14,6 +14,8 @@ use chaperone_host_tests::{Finished, Host, Process, Scene, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+mod lines;
+
 /// An account that has no use here: ssh(1) asks that its user has one.
 const UID: u32 = 5;
 const ACCOUNT: &str = "games";
@@ -226,7 +228,7 @@ fn p1_a_destructive_command_waits_for_a_person() -> Result<()> {
         "[[rule]]\nname = \"ask\"\nwhen = { class = \"destructive\" }\nthen = \"hold\"\napprovers = [\"user:root\"]",
     )?;
     let marker = ssh.host.folder().join("ssh/marker");
-    let line = format!("echo done > {}", marker.display());
+    let line = format!("echo done > {0}.new && mv {0}.new {0}", marker.display());
     for approve in [false, true] {
         let place = ssh.place();
         let mut args = ssh.options();
