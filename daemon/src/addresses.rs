@@ -152,6 +152,16 @@ pub(crate) fn watches(watch: &Watch, address: std::net::SocketAddr) -> bool {
     }
 }
 
+/// The target whose prefix fits an address best.
+pub(crate) fn nearest(watched: &[(Watch, u32)], address: std::net::SocketAddr) -> Option<u32> {
+    let bits = |watch: &Watch| match *watch {
+        Watch::Any { .. } => 0,
+        Watch::Net { bits, .. } => bits,
+    };
+    let fitting = watched.iter().filter(|(watch, _)| watches(watch, address));
+    fitting.max_by_key(|(watch, _)| bits(watch)).map(|(_, target)| *target)
+}
+
 /// What names were found to mean, with the old answers that still count.
 #[derive(Debug, Default)]
 pub(crate) struct Answers(HashMap<String, HashMap<IpAddr, Instant>>);
@@ -250,6 +260,30 @@ mod tests {
         ] {
             let error = text.parse::<TargetAddress>().expect_err(text);
             assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_longest_prefix_names_the_target() {
+        let watch = |text: &str| match text.parse() {
+            Ok(TargetAddress::Fixed(watch)) => watch,
+            other => panic!("{other:?}"),
+        };
+        let watched = [
+            (watch("10.0.0.0/24:5432"), 0),
+            (watch("10.0.0.7:5432"), 1),
+            (watch("*:5432"), 2),
+            (watch("[fd00::/64]:5432"), 3),
+        ];
+        for (address, target) in [
+            ("10.0.0.7:5432", Some(1)),
+            ("[::ffff:10.0.0.7]:5432", Some(1)),
+            ("10.0.0.8:5432", Some(0)),
+            ("10.0.1.8:5432", Some(2)),
+            ("[fd00::1]:5432", Some(3)),
+            ("10.0.0.7:5433", None),
+        ] {
+            assert_eq!(nearest(&watched, address.parse().expect(address)), target, "{address}");
         }
     }
 

@@ -30,11 +30,13 @@ use crate::{
     export::{Destination, Stream},
     following::Follower,
     identity::{Identities, Place, enrolled, read_version},
+    listening::Listening,
     masks::Masks,
     naming::Naming,
+    notify::{Notifier, Wheels},
     scoping::Scoping,
     secret::Source,
-    serve::{self, Listeners},
+    serve,
     shared::{Shared, Stage},
     ssh::authority::SshAuthority,
     stops::{self, Teller},
@@ -47,10 +49,18 @@ use crate::{
     webhook::Webhook,
 };
 
+/// What sessions have to end once they were told to.
+const END: Duration = Duration::from_secs(6);
+/// What the log has to be closed.
+const FINISH: Duration = Duration::from_secs(30);
+
 pub(crate) const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn run(config: Config) -> Result<()> {
+    // Before anything starts a thread.
+    let handed = chaperone_kernel::take_handed()?;
+    let notifier = Arc::new(Notifier::new(handed.notify, handed.watchdog));
     raise_file_limit();
     keep_memory_private()?;
     let host = Host::default();
@@ -71,18 +81,8 @@ pub(crate) fn run(config: Config) -> Result<()> {
     // All that can fail fails before anything is intercepted.
     let log = Log::open(&config.daemon.log, evidence::options(&config)?)?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let listeners = (0..threads)
-        .map(|_| Listeners::bind(config.daemon.listen))
-        .collect::<Result<Vec<_>, _>>()
-        .with_context(|| {
-            format!(
-                "cannot listen on port {} of 127.0.0.1 and ::1: set `listen` to a free port",
-                config.daemon.listen
-            )
-        })?;
-    let control = control::bind(&config.daemon.control).with_context(|| {
-        format!("cannot make the control socket {}", config.daemon.control.display())
-    })?;
+    let Listening { workers: listeners, control } =
+        Listening::new(&config.daemon, handed.listeners, threads)?;
 
     let (authority, made) =
         Authority::open_or_create(&config.daemon.authority, &read_line(HOST_NAME))?;
@@ -141,6 +141,7 @@ pub(crate) fn run(config: Config) -> Result<()> {
         interception.set_scope(scoping.scope(), |id| scoping.belongs(id))?;
         names.look_up(&shared.config).await;
         names.tell(&shared.config, &mut interception)?;
+        shared.set_watched(names.watched());
         interception.set_unix_sockets(&stops::unix_sockets(&shared.config))?;
         let _ = shared
             .log
@@ -152,9 +153,16 @@ pub(crate) fn run(config: Config) -> Result<()> {
                 policy: shared.config.policy.hash().into(),
             })])?
             .receipts();
+        let wheels = Wheels::default();
         let mut workers = Vec::new();
         for (index, listeners) in listeners.into_iter().enumerate() {
-            workers.push(serve::spawn(shared.clone(), index, listeners, interception.notes()?)?);
+            workers.push(serve::spawn(
+                shared.clone(),
+                index,
+                listeners,
+                interception.notes()?,
+                &wheels,
+            )?);
         }
         tokio::spawn(shared.approvals.clone().expire());
         tokio::spawn(Exceptions::watch(shared.clone()));
@@ -162,7 +170,7 @@ pub(crate) fn run(config: Config) -> Result<()> {
         let counters = interception.counters()?;
         tokio::spawn(control::serve(
             shared.clone(),
-            control,
+            control.listener,
             attach,
             counters,
             anchors.clone(),
@@ -188,10 +196,15 @@ pub(crate) fn run(config: Config) -> Result<()> {
             counters,
             events,
             stops,
+            wheel: wheels.add("processes"),
         };
         workers.push(follower.start()?);
         // From here on connections come.
         tracing::info!(port = shared.config.daemon.listen, "ready");
+        notifier.ready();
+        notifier.status(&format!("serving {} targets", shared.config.targets.len()));
+        let living = notifier.clone();
+        tokio::spawn(async move { living.live(wheels).await });
 
         let mut look_up = interval(LOOK_UP_EVERY);
         look_up.tick().await;
@@ -204,11 +217,13 @@ pub(crate) fn run(config: Config) -> Result<()> {
                         let mut interception =
                             interception.lock().unwrap_or_else(PoisonError::into_inner);
                         names.tell(&shared.config, &mut interception)?;
+                        shared.set_watched(names.watched());
                     }
                 }
             }
         }
         tracing::info!("ending: sessions are given time to finish");
+        notifier.stopping(shared.config.daemon.drain + END + FINISH);
         shared.event(None, EventKind::DaemonStopping, "the daemon was told to stop");
         shared.approvals.withdraw_all("the daemon stops");
         shared.exceptions.end_all("the daemon stops");
@@ -216,7 +231,9 @@ pub(crate) fn run(config: Config) -> Result<()> {
         for worker in workers {
             let _ = worker.join();
         }
-        let _ = fs::remove_file(&shared.config.daemon.control);
+        if control.own {
+            let _ = fs::remove_file(&shared.config.daemon.control);
+        }
         Ok(())
     })
 }
@@ -324,7 +341,7 @@ async fn drain(shared: &Shared, stage: &watch::Sender<Stage>) {
         }
     };
     for (next, time) in
-        [(Stage::Draining, shared.config.daemon.drain), (Stage::Ending, Duration::from_secs(6))]
+        [(Stage::Draining, shared.config.daemon.drain), (Stage::Ending, END)]
     {
         stage.send_replace(next);
         if tokio::time::timeout(time, empty()).await.is_ok() {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::{
     config::Config,
-    serve::Listeners,
+    listening,
     show::{json_line, print, table},
 };
 
@@ -146,7 +146,7 @@ fn port(config: &Config) -> Check {
     }
     check(
         "port",
-        Listeners::bind(port)
+        listening::bind_all(port)
             .map(|_| format!("{port} is free"))
             .map_err(|e| format!("{port}: {e}")),
     )

@@ -13,6 +13,7 @@ use chaperone_kernel::{Counters, Events, Interception};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::{
+    notify::Wheel,
     scoping::Scoping,
     shared::{Shared, Stage},
     stops::{self, Teller},
@@ -34,6 +35,7 @@ pub(crate) struct Follower {
     /// Only waited for: they are read through [`Shared::identities`].
     pub(crate) events: Events,
     pub(crate) stops: Teller,
+    pub(crate) wheel: Wheel,
 }
 
 impl Follower {
@@ -49,6 +51,7 @@ impl Follower {
         let (mut looked, mut pruned) = (Instant::now(), Instant::now());
         while *self.shared.stage.borrow() < Stage::Over {
             self.wait();
+            self.wheel.turn();
             let identities = &self.shared.identities;
             identities.drain();
             self.stops.read(&self.shared);

@@ -4,16 +4,15 @@
 use std::{
     future::Future,
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     rc::Rc,
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use chaperone_kernel::{Notes, Taken};
+use chaperone_kernel::{Note, Notes, Taken, is_of, original};
 use chaperone_model::{AgentAddr, EventKind};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     task::{JoinSet, LocalSet},
@@ -21,54 +20,44 @@ use tokio::{
 
 use crate::{
     local::Local,
+    notify::{Wheel, Wheels},
     session,
     shared::{Shared, Stage},
 };
 
-/// Connections that may wait to be accepted, for each listener.
-const BACKLOG: i32 = 4096;
 /// How long accepting rests after a failure such as too many open files.
 const REST: Duration = Duration::from_millis(50);
 /// A reset connection is recorded at most so often; all are counted.
 const RECORD_RESETS: Duration = Duration::from_secs(1);
 
-/// The listeners of one thread.
-pub(crate) struct Listeners(Vec<std::net::TcpListener>);
-
-impl Listeners {
-    /// Binds the port on 127.0.0.1 and, where the host has IPv6, on `::1`.
-    pub(crate) fn bind(port: u16) -> io::Result<Self> {
-        let mut bound = vec![bind((Ipv4Addr::LOCALHOST, port).into())?];
-        match bind((Ipv6Addr::LOCALHOST, port).into()) {
-            Ok(listener) => bound.push(listener),
-            // Without IPv6 on loopback no agent reaches anything by it, either.
-            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {}
-            Err(error) if error.raw_os_error() == Some(nix::libc::EAFNOSUPPORT) => {}
-            Err(error) => return Err(error),
-        }
-        Ok(Self(bound))
-    }
-}
-
 /// Starts a thread that accepts and serves until the daemon ends.
 pub(crate) fn spawn(
     shared: Arc<Shared>,
     index: usize,
-    listeners: Listeners,
+    listeners: Vec<std::net::TcpListener>,
     notes: Notes,
+    wheels: &Wheels,
 ) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name(format!("sessions-{index}")).spawn(move || {
-        LocalSet::new().block_on(&runtime, accept_all(shared, listeners, notes));
+    let name = format!("sessions-{index}");
+    let wheel = wheels.add(name.clone());
+    std::thread::Builder::new().name(name).spawn(move || {
+        LocalSet::new().block_on(&runtime, accept_all(shared, listeners, notes, wheel));
     })
 }
 
-async fn accept_all(shared: Arc<Shared>, listeners: Listeners, notes: Notes) {
+async fn accept_all(
+    shared: Arc<Shared>,
+    listeners: Vec<std::net::TcpListener>,
+    notes: Notes,
+    wheel: Wheel,
+) {
+    tokio::task::spawn_local(wheel.turn_on());
     let notes = Rc::new(Mutex::new(notes));
     let local = Rc::new(Local::new(&shared));
     tokio::task::spawn_local(local.clone().commit());
     let mut accepting = JoinSet::new();
-    for listener in listeners.0 {
+    for listener in listeners {
         match TcpListener::from_std(listener) {
             Ok(listener) => {
                 accepting.spawn_local(accept(
@@ -83,7 +72,8 @@ async fn accept_all(shared: Arc<Shared>, listeners: Listeners, notes: Notes) {
     }
     let mut stage = shared.stage.clone();
     let _ = stage.wait_for(|stage| *stage >= Stage::Draining).await;
-    // From here on connections wait in the kernel, or are refused once the sockets are closed.
+    // From here on connections wait in the kernel: for the next daemon where the service manager holds
+    // the sockets, else to be refused once they are closed.
     accepting.abort_all();
     while accepting.join_next().await.is_some() {}
     // Sessions that are under way are tasks of the same thread.
@@ -112,15 +102,14 @@ async fn accept(
         let from = AgentAddr(from);
         let taken = notes.lock().unwrap_or_else(PoisonError::into_inner).take(from);
         let note = match taken {
-            Ok(Taken::Note(note))
-                if note.generation == shared.generation && note.process.started_ns != 0 =>
-            {
-                note
-            }
-            Ok(Taken::Note(_)) => {
-                shared.counters.stale_note.up();
-                reset(&client);
-                continue;
+            Ok(Taken::Note(note)) => {
+                if let Some(note) = current(&shared, note, from) {
+                    note
+                } else {
+                    shared.counters.stale_note.up();
+                    reset(&client);
+                    continue;
+                }
             }
             Ok(Taken::Nothing) => {
                 shared.counters.no_note.up();
@@ -149,6 +138,32 @@ async fn accept(
     }
 }
 
+/// The note, with the target as the configuration has it now. One of an earlier start's is of a
+/// connection that waited in the queue of a listener that the service manager holds, and the place of
+/// its target may be another's since: the address that was asked for decides anew. It may also have
+/// been left by a connection that was never accepted, and this be another one from the same port: only
+/// the socket that the kernel noted counts.
+fn current(shared: &Shared, mut note: Note, from: AgentAddr) -> Option<Note> {
+    if note.process.started_ns == 0 {
+        return None;
+    }
+    if note.generation == shared.generation {
+        return Some(note);
+    }
+    match is_of(&note, from, shared.config.daemon.listen) {
+        Ok(true) => {}
+        Ok(false) => return None,
+        Err(error) => {
+            tracing::error!(%error, "the kernel does not say whose a connection is");
+            return None;
+        }
+    }
+    note.target = shared.target_at(original(&note).0)?;
+    note.generation = shared.generation;
+    shared.counters.waited.up();
+    Some(note)
+}
+
 /// A panic ends the session that it happened in, and is counted.
 async fn contained(shared: Arc<Shared>, session: impl Future<Output = ()> + 'static) {
     if tokio::task::spawn_local(session).await.is_err_and(|error| error.is_panic()) {
@@ -171,18 +186,4 @@ fn record_reset(shared: &Shared, from: AgentAddr, last: &mut Option<Instant>) {
         );
         shared.event(None, EventKind::NoNote, detail);
     }
-}
-
-fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
-    // One listener a thread; the kernel spreads connections over them.
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use chaperone_audit::Log;
+use chaperone_kernel::Watch;
 use chaperone_model::{
     AgentName, Event, EventKind, Identity, OriginalAddr, Record, Seq, TargetName, Timestamp,
 };
@@ -18,6 +19,7 @@ use chaperone_wire::postgres::CancelKey;
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
+    addresses::nearest,
     approvals::Approvals,
     catalog::Catalog,
     clock::{self, Clock},
@@ -70,6 +72,8 @@ pub(crate) struct Shared {
     pub(crate) generation: u32,
     pub(crate) counters: Counters,
     pub(crate) stage: watch::Receiver<Stage>,
+    /// Targets' addresses, with the targets' places in the configuration.
+    watched: Mutex<Vec<(Watch, u32)>>,
     sessions: Mutex<HashMap<Seq, Live>>,
     cancels: Mutex<HashMap<(SocketAddr, CancelKey), Cancellable>>,
     /// When it was last recorded that an agent has too many, or that all have.
@@ -138,6 +142,7 @@ impl Shared {
             generation,
             counters: Counters::default(),
             stage,
+            watched: Mutex::default(),
             sessions: Mutex::default(),
             cancels: Mutex::default(),
             last_too_many: Mutex::default(),
@@ -146,6 +151,16 @@ impl Shared {
 
     pub(crate) fn sessions(&self) -> MutexGuard<'_, HashMap<Seq, Live>> {
         lock(&self.sessions)
+    }
+
+    /// Learns which addresses the kernel side watches.
+    pub(crate) fn set_watched(&self, watched: &[(Watch, u32)]) {
+        *lock(&self.watched) = watched.to_vec();
+    }
+
+    /// The target at an address, as the kernel side would find it.
+    pub(crate) fn target_at(&self, address: SocketAddr) -> Option<u32> {
+        nearest(&lock(&self.watched), address)
     }
 
     /// The session whose statement a cancel request is for.
@@ -215,8 +230,11 @@ counters! {
     accepted,
     /// Connections reset because the kernel had no note of them.
     no_note,
-    /// Connections reset because their note belongs to an earlier start.
+    /// Connections reset because their note belongs to an earlier start, and to no target of this one
+    /// or to another connection.
     stale_note,
+    /// Connections that were made before this start, and waited for it.
+    waited,
     /// Connections refused because there are `max_sessions`.
     too_many,
     /// Connections refused because their agent has `max_sessions_per_agent`.

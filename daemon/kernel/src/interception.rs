@@ -215,8 +215,8 @@ impl Interception {
         links::attach(&mut self.ebpf, &self.plan.attach, &self.folder, self.plan.modules)?;
         // Those of another version would take the same connections once more.
         remove_other_versions(&self.plan.pins, &self.folder);
-        // Connections that an earlier daemon left in its queue are gone with it.
-        self.notes()?.forget_others(self.plan.generation)
+        // Connections that an earlier daemon left in a queue of its own are gone with it.
+        self.notes()?.forget_gone(self.plan.generation, self.plan.port)
     }
 
     /// Takes out what [`Interception::observe`] attached, where an earlier start had not.

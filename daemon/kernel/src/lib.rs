@@ -1,11 +1,12 @@
 //! The only user of aya and of unsafe code: loads the kernel side, fills its maps, attaches and
-//! pins it, and takes the notes that it leaves about connections.
+//! pins it, takes the notes that it leaves about connections, and what a service manager hands over.
 //!
 //! Does not belong here: what a note means, which is the daemon's business.
 
 mod btf;
 mod error;
 mod guard;
+mod handed;
 mod host;
 mod interception;
 mod links;
@@ -21,11 +22,12 @@ pub use chaperone_abi::{
 };
 pub use error::KernelError;
 pub use guard::{Egress, UnixSockets};
+pub use handed::{Handed, HandedError, take_handed};
 pub use host::{Host, kernel_release};
 pub use interception::{Interception, Plan, Scope, Watch, detach};
-pub use notes::{Counters, Notes, Taken, original};
+pub use notes::{Counters, Notes, Taken, is_of, original};
 pub use offsets::read_offsets;
 pub use processes::{Events, Executed, Happened, ProcessTable};
-pub use sockets::{Connection, connections, destroy};
+pub use sockets::{Connection, connections, cookie, destroy};
 pub use stops::{Attempt, Reason, Stops};
 pub use sys::{own_netns_cookie, wall_clock};

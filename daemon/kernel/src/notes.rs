@@ -1,7 +1,7 @@
 //! What the kernel side left for the daemon: notes about connections, and counters.
 
 use std::{
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
 };
 
@@ -12,7 +12,7 @@ use aya::{
 use chaperone_abi::{COUNTERS, Counter, FlowKey, Note};
 use chaperone_model::{AgentAddr, OriginalAddr};
 
-use crate::KernelError;
+use crate::{KernelError, sockets::cookie};
 
 /// A handle for taking notes; each thread opens its own.
 pub struct Notes {
@@ -62,11 +62,17 @@ impl Notes {
         }
     }
 
-    /// Removes the notes of earlier starts.
-    pub(crate) fn forget_others(&mut self, generation: u32) -> Result<(), KernelError> {
+    /// Removes the notes of earlier starts whose connections are gone. Those of connections that wait
+    /// in the queue of a listener that outlives the daemon stay.
+    pub(crate) fn forget_gone(&mut self, generation: u32, port: u16) -> Result<(), KernelError> {
         let failed = |error| KernelError::refused("cleaning map FLOWS", &error);
         let entries: Vec<_> = self.flows.iter().collect::<Result<_, _>>().map_err(failed)?;
-        for (key, _) in entries.iter().filter(|(_, value)| value.0.generation != generation) {
+        for (key, value) in entries.iter().filter(|(_, value)| value.0.generation != generation) {
+            let from = SocketAddr::new(address(key.0.address), low(key.0.port));
+            // Where the kernel does not tell, whoever accepts the connection asks again.
+            if key.0.netns == self.netns && !matches!(is_of(&value.0, AgentAddr(from), port), Ok(false)) {
+                continue;
+            }
             match self.flows.remove(key) {
                 Ok(()) | Err(MapError::KeyNotFound) => {}
                 Err(error) => return Err(failed(error)),
@@ -74,6 +80,24 @@ impl Notes {
         }
         Ok(())
     }
+}
+
+fn low(port: u32) -> u16 {
+    u16::try_from(port).unwrap_or(0)
+}
+
+/// Whether a note is of the connection that came from here to the daemon's port, and not of an earlier
+/// one from the same address that never was accepted.
+///
+/// # Errors
+/// Where the kernel does not tell.
+pub fn is_of(note: &Note, agent: AgentAddr, port: u16) -> std::io::Result<bool> {
+    let loopback: IpAddr = if agent.0.ip().to_canonical().is_ipv4() {
+        Ipv4Addr::LOCALHOST.into()
+    } else {
+        Ipv6Addr::LOCALHOST.into()
+    };
+    Ok(cookie(agent.0, SocketAddr::new(loopback, port))? == Some(note.cookie))
 }
 
 /// The kernel side's counters.

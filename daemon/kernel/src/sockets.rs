@@ -33,6 +33,8 @@ const STATES: u32 = !(1 << 6 | 1 << 7 | 1 << 10) & 0xfff;
 /// `struct nlmsghdr`, `struct inet_diag_sockid`, `struct inet_diag_msg`, in bytes.
 const HEADER: usize = 16;
 const ID: usize = 48;
+/// Where the cookie is in an id: two words, the low one first.
+const COOKIE: usize = 40;
 const MESSAGE: usize = 72;
 
 /// A TCP connection.
@@ -77,6 +79,55 @@ pub fn destroy(connection: &Connection) -> io::Result<()> {
     let mut buffer = [0; 1024];
     let length = recv(asking.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
     error(buffer.get(HEADER..length).unwrap_or_default())
+}
+
+/// The cookie of the TCP socket that is connected from `local` to `remote`: the kernel's own name of
+/// a socket, which no other has until reboot. `None` where there is no such socket.
+///
+/// # Errors
+/// Where the kernel does not tell.
+pub fn cookie(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<u64>> {
+    let (local_ip, remote_ip) = (local.ip().to_canonical(), remote.ip().to_canonical());
+    let family = if local_ip.is_ipv4() { AF_INET } else { AF_INET6 };
+    let mut id = [0; ID];
+    id[0..2].copy_from_slice(&local.port().to_be_bytes());
+    id[2..4].copy_from_slice(&remote.port().to_be_bytes());
+    for (at, ip) in [(4, local_ip), (20, remote_ip)] {
+        match ip {
+            IpAddr::V4(ip) => id[at..at + 4].copy_from_slice(&ip.octets()),
+            IpAddr::V6(ip) => id[at..at + 16].copy_from_slice(&ip.octets()),
+        }
+    }
+    // `INET_DIAG_NOCOOKIE`: whichever it has.
+    id[COOKIE..].fill(0xff);
+    let asking = netlink()?;
+    let request = request(SOCK_DIAG_BY_FAMILY, 0, family, STATES, &id);
+    send(asking.as_raw_fd(), &request, MsgFlags::empty())?;
+    let mut buffer = [0; 4096];
+    let length = recv(asking.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+    match message(buffer.get(..length).unwrap_or_default()) {
+        Some((SOCK_DIAG_BY_FAMILY, found, _)) => {
+            let found = connection(family, found).ok_or(io::ErrorKind::InvalidData)?;
+            // A socket that listens answers for whom it may still hear of.
+            if found.local.port() != local.port() || found.remote.port() != remote.port() {
+                return Ok(None);
+            }
+            Ok(found.cookie())
+        }
+        Some((NLMSG_ERROR, failed, _)) => match error(failed) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+            Ok(()) => Ok(None),
+        },
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+impl Connection {
+    /// See [`cookie`].
+    fn cookie(&self) -> Option<u64> {
+        Some(u64::from_ne_bytes(*self.id.get(COOKIE..)?.first_chunk()?))
+    }
 }
 
 fn failed(source: io::Error) -> KernelError {
@@ -193,6 +244,33 @@ mod tests {
             let error = client.read(&mut [0]).expect_err("it was ended");
             assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
             assert!(destroy(found).is_err(), "it is gone");
+        }
+    }
+
+    #[test]
+    fn a_sockets_cookie_is_its_own() {
+        for place in ["127.0.0.1:0", "[::1]:0"] {
+            let server = TcpListener::bind(place).expect("bound");
+            let to = server.local_addr().expect("an address");
+            let client = TcpStream::connect(to).expect("connected");
+            let from = client.local_addr().expect("an address");
+            let mut own = 0_u64;
+            let mut length = 8;
+            // SAFETY: the option writes at most `length` bytes, and `own` has as many.
+            let result = unsafe {
+                nix::libc::getsockopt(
+                    client.as_raw_fd(),
+                    nix::libc::SOL_SOCKET,
+                    nix::libc::SO_COOKIE,
+                    (&raw mut own).cast(),
+                    &raw mut length,
+                )
+            };
+            assert_eq!(result, 0);
+            assert_eq!(cookie(from, to).expect("told"), Some(own));
+            // It may not be accepted yet; a port that nobody uses has none.
+            let other = SocketAddr::new(from.ip(), from.port() ^ 1);
+            assert_ne!(cookie(other, to).expect("told"), Some(own));
         }
     }
 
