@@ -16,11 +16,12 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     agents::{self, AgentsArgs},
     config::{self, Config, ConfigError, DEFAULT_CONTROL},
-    daemon, doctor,
+    daemon, detaching, doctor, documents,
     erase::{self, EraseArgs},
     evidence,
     export::{self, ExportArgs},
     holds::{self, HoldsArgs, WordArgs},
+    loading,
     mask::{self, MaskCommand},
     policy::{self, PolicyCommand},
     replay::{self, ReplayArgs},
@@ -57,11 +58,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Intercept, relay and record, until SIGTERM
-    Daemon {
-        /// Do not serve: detach the programs that an earlier start left in force
-        #[arg(long)]
-        detach: bool,
-    },
+    Daemon(DaemonArgs),
     /// Check the configuration, and the files of certificates and secrets that it names
     Check,
     /// Say what this kernel and host give, and what is missing
@@ -92,11 +89,34 @@ enum Command {
     Agents(AgentsArgs),
     /// Show what agents did
     Log(Box<LogArgs>),
+    /// Write manual pages and completions for shells
+    #[command(hide = true)]
+    Documents {
+        /// The folder for them
+        folder: PathBuf,
+    },
     /// This host's authority, which agents' clients must trust to verify a target through the daemon
     Trust {
         #[command(subcommand)]
         what: Option<Trust>,
     },
+}
+
+#[derive(Debug, Args)]
+struct DaemonArgs {
+    /// Do not serve: load the programs and put them in force. From then on connections wait for a
+    /// daemon, or are refused
+    #[arg(long, group = "step")]
+    load: bool,
+    /// Serve with the programs that `--load` put in force: this needs few privileges
+    #[arg(long, group = "step")]
+    serve: bool,
+    /// Do not serve: detach the programs. From then on connections are no longer intercepted (root)
+    #[arg(long, group = "step")]
+    detach: bool,
+    /// Detach also where the log cannot be told
+    #[arg(long, requires = "detach")]
+    unrecorded: bool,
 }
 
 #[derive(Debug, Args)]
@@ -232,8 +252,16 @@ fn dispatch(cli: &Cli) -> Result<bool> {
         (None, Err(error)) => Err(error),
     };
     match &cli.command {
-        Command::Daemon { detach: true } => daemon::detach(&config()?).map(|()| true),
-        Command::Daemon { detach: false } => daemon::run(config()?).map(|()| true),
+        Command::Daemon(args) => {
+            let config = config()?;
+            match args {
+                DaemonArgs { detach: true, .. } => detaching::detach(&config, args.unrecorded)?,
+                DaemonArgs { load: true, .. } => loading::load(&config)?,
+                _ => daemon::run(config, args.serve)?,
+            }
+            Ok(true)
+        }
+        Command::Documents { folder } => documents::write(folder).map(|()| true),
         Command::Check => {
             let mut config = config()?;
             let elsewhere = daemon::examine(&config)?;
@@ -243,7 +271,9 @@ fn dispatch(cli: &Cli) -> Result<bool> {
         Command::Doctor => doctor::examine(&path, cli.json),
         Command::Status => {
             if let Reply::Status(status) = ask(&socket()?, &Action::Status)? {
-                let well = status.log.error.is_none() && !status.anchors.iter().any(|a| a.lags);
+                let well = status.log.error.is_none()
+                    && status.interception.problem.is_none()
+                    && !status.anchors.iter().any(|a| a.lags);
                 show::status(&status, cli.json)?;
                 return Ok(well);
             }

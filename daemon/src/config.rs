@@ -94,6 +94,8 @@ pub(crate) struct Daemon {
     pub(crate) authority: PathBuf,
     pub(crate) durability: Durability,
     pub(crate) drain: Duration,
+    /// How often it is looked whether agents' connections still are taken.
+    pub(crate) canary: Duration,
     /// Longest message that is held to be read, in bytes.
     pub(crate) max_message: usize,
     /// Of a response that is recorded, in bytes.
@@ -281,6 +283,7 @@ struct RawDaemon {
     #[serde(default)]
     durability: durability::Raw,
     drain: Option<Spanned<String>>,
+    canary: Option<Spanned<String>>,
     max_message: Option<Spanned<String>>,
     response: Option<Spanned<String>>,
     parameters: Option<Spanned<String>>,
@@ -318,6 +321,15 @@ impl RawDaemon {
         let drain = match &self.drain {
             None => Duration::from_secs(10),
             Some(text) => duration(text, Duration::MAX)?,
+        };
+        let canary = match &self.canary {
+            None => Duration::from_secs(10),
+            Some(text) => match duration(text, Duration::from_secs(3600))? {
+                short if short < Duration::from_secs(1) => {
+                    return Err((text.span(), "canary is from \"1s\" to \"1h\"".into()));
+                }
+                canary => canary,
+            },
         };
         let max_message = size(self.max_message.as_ref(), 8 << 20, 64 << 10, MAX_MESSAGE)?;
         let response = size(self.response.as_ref(), 64 << 10, 0, 16 << 20)?;
@@ -372,6 +384,7 @@ impl RawDaemon {
             container_stores,
             durability: self.durability.into(),
             drain,
+            canary,
             max_message,
             response,
             parameters,
@@ -506,6 +519,7 @@ address = ["db:5432", "10.0.0.0/24:5432"]
             ("", "sockets = [\"@\"]\n", "", "a name that begins with @"),
             ("", "", "deny_sockets = [\"udp\"]", "a kind of socket is one of"),
             ("", "", "existing = \"keep\"", "unknown variant"),
+            ("", "", "canary = \"0s\"", "canary is from"),
         ] {
             let error = with(agent, target, daemon).expect_err(why);
             assert!(error.contains(why), "{error}");

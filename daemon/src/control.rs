@@ -284,6 +284,7 @@ impl Desk {
             },
             counters: kernel.chain(self.shared.counters.read()).collect(),
             anchors: self.anchors.status(stats.last.0),
+            interception: self.shared.health.status(),
         }))
     }
 

@@ -6,14 +6,14 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use chaperone_audit::Log;
-use chaperone_kernel::{Host, Interception, Plan, read_offsets};
+use chaperone_kernel::{Host, Interception};
 use chaperone_model::{DaemonStarted, EventKind, Record};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::watch,
+    sync::{oneshot, watch},
     time::interval,
 };
 
@@ -22,6 +22,7 @@ use crate::{
     anchors::{self, Anchors},
     approvals::{Approvals, Listener},
     attending::Attending,
+    canary::Canary,
     clock,
     config::{Attach, Config, Export, Target, VersionRule},
     control, evidence,
@@ -31,19 +32,21 @@ use crate::{
     following::Follower,
     identity::{Identities, Place, enrolled, read_version},
     listening::Listening,
+    loading::plan,
     masks::Masks,
     naming::Naming,
     notify::{Notifier, Wheels},
+    privileges::{self, Keep},
     scoping::Scoping,
     secret::Source,
     serve,
     shared::{Shared, Stage},
     ssh::authority::SshAuthority,
     stops::{self, Teller},
+    tending::Tending,
     tls::{
         agent::Acceptor,
         authority::{Authority, AuthorityError},
-        provider,
     },
     upstream::{self, Upstream},
     webhook::Webhook,
@@ -56,28 +59,17 @@ const FINISH: Duration = Duration::from_secs(30);
 
 pub(crate) const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 
-/// Serves until SIGTERM or SIGINT.
-pub(crate) fn run(config: Config) -> Result<()> {
+/// Serves until SIGTERM or SIGINT. `adopt` says that the programs were loaded by another process.
+pub(crate) fn run(config: Config, adopt: bool) -> Result<()> {
     // Before anything starts a thread.
+    let keep = if adopt { Keep::Serving } else { Keep::Loading };
+    privileges::give_up(keep, chaperone_kernel::release_numbers())?;
     let handed = chaperone_kernel::take_handed()?;
     let notifier = Arc::new(Notifier::new(handed.notify, handed.watchdog));
     raise_file_limit();
     keep_memory_private()?;
     let host = Host::default();
-    let modules = host.takes_modules();
-    let plan = Plan {
-        attach: config.attach_path(&host)?,
-        pins: config.daemon.pins.clone(),
-        port: config.daemon.listen,
-        generation: generation()?,
-        offsets: read_offsets(&host.btf)?,
-        deny_sockets: config.daemon.deny_sockets,
-        egress: config.agents.iter().any(|agent| agent.egress.is_some()),
-        modules: modules.is_ok(),
-    };
-    if let Err(why) = modules {
-        tracing::warn!(why, "no security modules: `chaperone doctor` says what that leaves open");
-    }
+    let plan = plan(&config, &host)?;
     // All that can fail fails before anything is intercepted.
     let log = Log::open(&config.daemon.log, evidence::options(&config)?)?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -109,12 +101,13 @@ pub(crate) fn run(config: Config) -> Result<()> {
 
     let generation = plan.generation;
     let attach = plan.attach.clone();
-    let mut interception = Interception::load(plan)?;
+    let mut interception =
+        if adopt { Interception::adopt(plan) } else { Interception::load(plan) }?;
     let (set_stage, stage) = watch::channel(Stage::Serving);
     let cgroups = host.cgroup_root()?;
     let mut scoping = Scoping::new(&config, cgroups.clone());
     let place = Place {
-        cgroups,
+        cgroups: cgroups.clone(),
         boot: read_line("/proc/sys/kernel/random/boot_id"),
         enrolled: config.daemon.enrolled.clone(),
     };
@@ -171,7 +164,7 @@ pub(crate) fn run(config: Config) -> Result<()> {
         tokio::spawn(control::serve(
             shared.clone(),
             control.listener,
-            attach,
+            attach.clone(),
             counters,
             anchors.clone(),
             attending,
@@ -185,7 +178,10 @@ pub(crate) fn run(config: Config) -> Result<()> {
             interception.give_up();
             return Err(error.into());
         }
-        existing::end(&shared, &scoping, names.watched(), &interception.processes()?);
+        let record = |detail| shared.event(None, EventKind::Existing, detail);
+        let processes = interception.processes()?;
+        existing::end(&shared.config, &scoping, names.watched(), &processes, record);
+        let canary = Canary::new(processes, shared.config.daemon.listen, &attach, &cgroups);
         let (counters, events) = (interception.counters()?, interception.events()?);
         let stops = Teller::new(interception.stops()?);
         let interception = Arc::new(Mutex::new(interception));
@@ -205,13 +201,23 @@ pub(crate) fn run(config: Config) -> Result<()> {
         notifier.status(&format!("serving {} targets", shared.config.targets.len()));
         let living = notifier.clone();
         tokio::spawn(async move { living.live(wheels).await });
+        let (reload, mut is_to_reload) = oneshot::channel();
+        let tending = Tending {
+            shared: shared.clone(),
+            interception: interception.clone(),
+            canary,
+            notifier: notifier.clone(),
+            reload: Some(reload),
+        };
+        let tending = tokio::spawn(tending.run());
 
         let mut look_up = interval(LOOK_UP_EVERY);
         look_up.tick().await;
-        loop {
+        let reload = loop {
             tokio::select! {
-                _ = end.recv() => break,
-                _ = interrupt.recv() => break,
+                _ = end.recv() => break false,
+                _ = interrupt.recv() => break false,
+                Ok(()) = &mut is_to_reload => break true,
                 _ = look_up.tick() => {
                     if names.look_up(&shared.config).await {
                         let mut interception =
@@ -221,18 +227,24 @@ pub(crate) fn run(config: Config) -> Result<()> {
                     }
                 }
             }
-        }
+        };
+        tending.abort();
         tracing::info!("ending: sessions are given time to finish");
         notifier.stopping(shared.config.daemon.drain + END + FINISH);
         shared.event(None, EventKind::DaemonStopping, "the daemon was told to stop");
         shared.approvals.withdraw_all("the daemon stops");
         shared.exceptions.end_all("the daemon stops");
-        drain(&shared, &set_stage).await;
+        // Where nothing is taken any more each moment counts.
+        let patience = if reload { Duration::ZERO } else { shared.config.daemon.drain };
+        drain(&shared, &set_stage, patience).await;
         for worker in workers {
             let _ = worker.join();
         }
         if control.own {
             let _ = fs::remove_file(&shared.config.daemon.control);
+        }
+        if reload {
+            bail!("the programs have to be loaded anew");
         }
         Ok(())
     })
@@ -334,14 +346,14 @@ fn keep_memory_private() -> Result<()> {
 }
 
 /// Sessions end as they come to rest, then whatever they do, then are left behind.
-async fn drain(shared: &Shared, stage: &watch::Sender<Stage>) {
+async fn drain(shared: &Shared, stage: &watch::Sender<Stage>, patience: Duration) {
     let empty = async || {
         while !shared.sessions().is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     for (next, time) in
-        [(Stage::Draining, shared.config.daemon.drain), (Stage::Ending, END)]
+        [(Stage::Draining, patience), (Stage::Ending, END)]
     {
         stage.send_replace(next);
         if tokio::time::timeout(time, empty()).await.is_ok() {
@@ -352,47 +364,12 @@ async fn drain(shared: &Shared, stage: &watch::Sender<Stage>) {
     stage.send_replace(Stage::Over);
 }
 
-/// Removes the programs: from here on nothing is intercepted. The log is told where it can be.
-pub(crate) fn detach(config: &Config) -> Result<()> {
-    if chaperone_kernel::detach(&config.daemon.pins)? {
-        let event = chaperone_model::Event {
-            at: clock::wall(),
-            session: None,
-            kind: EventKind::Detached,
-            detail: format!(
-                "user id {} detached the programs: connections are no longer intercepted",
-                nix::unistd::getuid()
-            ),
-        };
-        match evidence::options(config).and_then(|o| Ok(Log::open(&config.daemon.log, o)?)) {
-            Ok(log) => {
-                let _ = log.commit(vec![Record::Event(event)])?.receipts();
-            }
-            Err(error) => tracing::warn!(%error, "the log could not be told"),
-        }
-        println!("detached: connections are no longer intercepted");
-    } else {
-        println!("nothing was attached");
-    }
-    Ok(())
-}
-
 /// The cgroup that would be attached to, for those who ask.
 pub(crate) fn attach_point(config: &Config) -> String {
     match &config.daemon.attach {
         Attach::Auto => "the cgroup v2 root".into(),
         Attach::Path(path) => path.display().to_string(),
     }
-}
-
-/// A number that no earlier start since boot has had, most surely.
-fn generation() -> Result<u32> {
-    let mut bytes = [0; 4];
-    provider()
-        .secure_random
-        .fill(&mut bytes)
-        .map_err(|_| anyhow::anyhow!("there is no randomness"))?;
-    Ok(u32::from_ne_bytes(bytes))
 }
 
 /// Each session takes two descriptors.

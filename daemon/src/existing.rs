@@ -5,18 +5,22 @@
 use std::{collections::HashMap, fs, io};
 
 use chaperone_kernel::{Connection, ProcessTable, Watch, connections, destroy};
-use chaperone_model::EventKind;
 
 use crate::{
-    addresses::watches, config::Existing, identity::Owners, scoping::Scoping, shared::Shared, stops,
+    addresses::watches,
+    config::{Config, Existing},
+    identity::Owners,
+    scoping::Scoping,
+    stops,
 };
 
 /// Finds them. Where they cannot be looked for the log says so: the guard stands in any case.
 pub(crate) fn end(
-    shared: &Shared,
+    config: &Config,
     scoping: &Scoping,
     watched: &[(Watch, u32)],
     processes: &ProcessTable,
+    mut record: impl FnMut(String),
 ) {
     let all = match connections() {
         Ok(all) => all,
@@ -25,7 +29,7 @@ pub(crate) fn end(
                 "connections from before the daemon could not be looked for ({error}); the guard stops their packets"
             );
             tracing::error!("{detail}");
-            return shared.event(None, EventKind::Existing, detail);
+            return record(detail);
         }
     };
     let to_targets: Vec<_> = all
@@ -43,12 +47,20 @@ pub(crate) fn end(
         let holder = held.get(&connection.inode).copied();
         let by_uid = || scoping.owner(connection.uid, "");
         let Some(agent) = holder.map(|(_, agent)| agent).or_else(by_uid) else { continue };
-        tell(shared, connection, target, agent, holder.map(|(pid, _)| pid));
+        let detail = handle(config, connection, target, agent, holder.map(|(pid, _)| pid));
+        tracing::warn!("{detail}");
+        record(detail);
     }
 }
 
-fn tell(shared: &Shared, connection: &Connection, target: u32, agent: u32, pid: Option<u32>) {
-    let done = match shared.config.daemon.existing {
+fn handle(
+    config: &Config,
+    connection: &Connection,
+    target: u32,
+    agent: u32,
+    pid: Option<u32>,
+) -> String {
+    let done = match config.daemon.existing {
         Existing::Record => "left as it is: the guard stops its packets".to_owned(),
         Existing::Destroy => match destroy(connection) {
             Ok(()) => "ended".to_owned(),
@@ -57,16 +69,14 @@ fn tell(shared: &Shared, connection: &Connection, target: u32, agent: u32, pid: 
         },
     };
     let who = pid.map_or_else(|| "no process of it".to_owned(), |pid| format!("process {pid}"));
-    let detail = format!(
+    format!(
         "agent {} (user id {}, {who}) had a connection from {} to target {} at {} when the daemon started; it was {done}",
-        stops::agent_name(&shared.config, agent),
+        stops::agent_name(config, agent),
         connection.uid,
         connection.local,
-        stops::target_name(&shared.config, Some(target)),
+        stops::target_name(config, Some(target)),
         connection.remote,
-    );
-    tracing::warn!("{detail}");
-    shared.event(None, EventKind::Existing, detail);
+    )
 }
 
 /// Sockets that agents' processes hold, by inode, with the process and its agent: also those that

@@ -24,7 +24,7 @@ mod facts;
 mod files;
 mod image;
 mod kept;
-mod proc;
+pub(crate) mod proc;
 mod run;
 mod scan;
 mod script;

@@ -6,6 +6,7 @@ mod anchors;
 mod approvals;
 mod asking;
 mod attending;
+mod canary;
 mod catalog;
 mod cli;
 mod clock;
@@ -13,7 +14,9 @@ mod committer;
 mod config;
 mod control;
 mod daemon;
+mod detaching;
 mod doctor;
+mod documents;
 mod erase;
 mod evidence;
 mod exceptions;
@@ -26,6 +29,7 @@ mod identity;
 mod inspect;
 mod lane;
 mod listening;
+mod loading;
 mod local;
 mod mask;
 mod masks;
@@ -35,6 +39,7 @@ mod notify;
 mod outbound;
 mod places;
 mod policy;
+mod privileges;
 mod rates;
 mod reader;
 mod relay;
@@ -49,6 +54,7 @@ mod show;
 mod ssh;
 mod stops;
 mod summary;
+mod tending;
 mod tls;
 mod trust;
 mod unmask;
@@ -64,6 +70,11 @@ fn main() -> ExitCode {
     // The daemon starts this program as the process that reads statements and command lines.
     if std::env::args_os().nth(1).is_some_and(|argument| argument == reader::ARGUMENT) {
         return reader::worker();
+    }
+    // And this one as its canary.
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|argument| argument == canary::ARGUMENT) {
+        return canary::worker(arguments.next().and_then(|port| port.to_str()?.parse().ok()));
     }
     cli::run(&cli::Cli::parse())
 }

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, time::Instant};
 
-use chaperone_kernel::{Egress, Interception, KernelError, Watch};
+use chaperone_kernel::{Egress, Interception, KernelError, Others, Watch};
 
 use crate::{
     addresses::{Answers, TargetAddress},
@@ -18,6 +18,8 @@ pub(crate) struct Naming {
     watched: Vec<(Watch, u32)>,
     /// What agents may reach beside them, by the agents' numbers.
     reach: Vec<(u32, Watch)>,
+    /// Names of targets of which no address is known.
+    unknown: usize,
 }
 
 impl Naming {
@@ -43,6 +45,14 @@ impl Naming {
                 tracing::warn!(name, "no address of this name is known: it stands for nothing yet");
             }
         }
+        self.settle(config)
+    }
+
+    /// Takes what is known of names by now; answers whether anything changed.
+    pub(crate) fn settle(&mut self, config: &Config) -> bool {
+        let targets = config.targets.iter().flat_map(|target| &target.addresses);
+        let names = targets.filter_map(TargetAddress::name);
+        let unknown = names.filter(|name| self.answers.is_unknown(name)).count();
         let mut watched: Vec<_> = (0..)
             .zip(&config.targets)
             .flat_map(|(index, target)| {
@@ -61,8 +71,9 @@ impl Naming {
             })
             .collect();
         reach.sort_unstable();
-        let changed = watched != self.watched || reach != self.reach;
-        (self.watched, self.reach) = (watched, reach);
+        let changed =
+            watched != self.watched || reach != self.reach || unknown != self.unknown;
+        (self.watched, self.reach, self.unknown) = (watched, reach, unknown);
         changed
     }
 
@@ -80,7 +91,9 @@ impl Naming {
         config: &Config,
         interception: &mut Interception,
     ) -> Result<(), KernelError> {
-        interception.set_targets(&self.watched)?;
+        // An address that an earlier start knew may be that of a name that cannot be looked up now.
+        let others = if self.unknown > 0 { Others::Refuse } else { Others::Remove };
+        interception.set_targets(&self.watched, others)?;
         interception.set_egress(&egress(config), &self.reach)
     }
 }

@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use crate::{
+    canary::Awaited,
     local::Local,
     notify::{Wheel, Wheels},
     session,
@@ -98,9 +99,15 @@ async fn accept(
                 continue;
             }
         };
-        shared.counters.accepted.up();
         let from = AgentAddr(from);
         let taken = notes.lock().unwrap_or_else(PoisonError::into_inner).take(from);
+        if let Ok(Taken::Note(note)) = &taken
+            && Awaited::is(note)
+        {
+            shared.canary.arrive(note, client);
+            continue;
+        }
+        shared.counters.accepted.up();
         let note = match taken {
             Ok(Taken::Note(note)) => {
                 if let Some(note) = current(&shared, note, from) {

@@ -21,6 +21,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::{
     addresses::nearest,
     approvals::Approvals,
+    canary::Awaited,
     catalog::Catalog,
     clock::{self, Clock},
     config::Config,
@@ -30,6 +31,7 @@ use crate::{
     places::{Full, Places},
     rates::Rates,
     ssh::authority::SshAuthority,
+    tending::Health,
     tls::agent::Acceptor,
     upstream::Upstream,
 };
@@ -72,6 +74,10 @@ pub(crate) struct Shared {
     pub(crate) generation: u32,
     pub(crate) counters: Counters,
     pub(crate) stage: watch::Receiver<Stage>,
+    /// The process that shows whether connections still are taken.
+    pub(crate) canary: Awaited,
+    /// Whether they are.
+    pub(crate) health: Health,
     /// Targets' addresses, with the targets' places in the configuration.
     watched: Mutex<Vec<(Watch, u32)>>,
     sessions: Mutex<HashMap<Seq, Live>>,
@@ -142,6 +148,8 @@ impl Shared {
             generation,
             counters: Counters::default(),
             stage,
+            canary: Awaited::default(),
+            health: Health::default(),
             watched: Mutex::default(),
             sessions: Mutex::default(),
             cancels: Mutex::default(),

@@ -313,6 +313,15 @@ pub(crate) fn status(status: &Status, json: bool) -> Result<()> {
     row("serving since", time(status.since));
     row("process", status.pid.to_string());
     row("attached to", status.attach.display().to_string());
+    let interception = &status.interception;
+    let checked = interception.checked.map_or_else(|| "not looked at yet".into(), time);
+    row(
+        "interception",
+        match &interception.problem {
+            Some(problem) => format!("BROKEN: {problem} (looked at {checked})"),
+            None => format!("in force (looked at {checked})"),
+        },
+    );
     row("policy", status.policy.clone());
     row("live sessions", status.sessions.to_string());
     row("log", status.log.path.display().to_string());

@@ -11,6 +11,7 @@ mod bench;
 mod build;
 mod check;
 mod compiler;
+mod deb;
 mod demo;
 mod edges;
 mod interrupt;
@@ -59,6 +60,8 @@ enum Command {
     },
     /// Compare with a direct connection, PgBouncer and HAProxy
     Bench(bench::Options),
+    /// Build the Debian package
+    Deb(deb::Options),
     /// fmt, clippy, rustdoc, cargo-deny, edges between crates
     Check,
 }
@@ -85,6 +88,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Test { filter } => return test::run(filter.as_deref()),
         Command::Demo { arguments } => demo::run(&arguments)?,
         Command::Bench(options) => bench::run(&options)?,
+        Command::Deb(options) => deb::run(&options)?,
         Command::Check => check::run()?,
     }
     Ok(ExitCode::SUCCESS)

@@ -126,6 +126,18 @@ pub struct Status {
     /// Where the log's checkpoints are sent. A daemon of an earlier version does not say.
     #[serde(default)]
     pub anchors: Vec<AnchorStatus>,
+    /// Whether agents' connections still come to the daemon, as far as it can see.
+    #[serde(default)]
+    pub interception: InterceptionStatus,
+}
+
+/// What was found when it was last looked whether agents' connections come to the daemon.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterceptionStatus {
+    /// When that was; not yet.
+    pub checked: Option<Timestamp>,
+    /// What is wrong.
+    pub problem: Option<String>,
 }
 
 /// How an anchor is.

@@ -82,6 +82,14 @@ pub enum KernelError {
         /// The configured attach point.
         path: PathBuf,
     },
+    /// Something serves without having loaded the programs.
+    #[error(
+        "the programs are not in force (nothing whole is pinned in {pins}): run `chaperone daemon --load` first"
+    )]
+    NotLoaded {
+        /// Folder of the pins.
+        pins: PathBuf,
+    },
     /// A system call failed.
     #[error("{call} failed: {source}")]
     System {

@@ -8,7 +8,7 @@ use chaperone_abi::{EGRESS_DENY, EGRESS_RECORD, REACH_BITS, Reach, SocketFile, U
 
 use crate::{
     Interception, KernelError, Watch,
-    interception::{fits, replace, replace_trie},
+    interception::{Others, fits, replace, replace_trie},
     notes::words,
 };
 
@@ -45,7 +45,9 @@ impl UnixSockets {
         if let Some(real) = real.as_deref().and_then(Path::to_str) {
             fits &= self.add_name(b'/', real.trim_start_matches('/').as_bytes(), target);
         }
-        if let Ok(found) = fs::metadata(path) {
+        // The daemon's own view may hide some, such as `/tmp`: process 1 has the host's.
+        let hosts = Path::new("/proc/1/root").join(name.trim_start_matches('/'));
+        if let Ok(found) = fs::metadata(hosts).or_else(|_| fs::metadata(path)) {
             // As the kernel writes it within itself (include/linux/kdev_t.h, MKDEV).
             let device = found.dev();
             let device = (nix::sys::stat::major(device) << 20) | nix::sys::stat::minor(device);
@@ -88,7 +90,7 @@ impl Interception {
         fits("addresses in `reach`", reach.len(), limits::REACH)?;
         let reach: Vec<_> = reach.iter().map(|(agent, watch)| (key(*agent, watch), 0)).collect();
         // What may be reached is there before the rest is refused.
-        replace_trie(&mut self.trie("REACH")?, &reach)?;
+        replace_trie(&mut self.trie("REACH")?, &reach, Others::Remove)?;
         let agents: Vec<_> = agents
             .iter()
             .map(|(agent, egress)| {

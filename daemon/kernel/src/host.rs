@@ -92,6 +92,16 @@ pub fn kernel_release() -> String {
         .unwrap_or_default()
 }
 
+/// The first two numbers of it.
+pub fn release_numbers() -> (u32, u32) {
+    numbers(&kernel_release())
+}
+
+fn numbers(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(['.', '-', '+']).map_while(|part| part.parse::<u32>().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
 /// The mount table writes space, tab, newline and backslash in octal (proc(5)).
 fn unescape(field: &str) -> String {
     [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]

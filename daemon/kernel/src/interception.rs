@@ -1,6 +1,7 @@
 //! The kernel side as one thing: loaded, filled, armed.
 
 use std::{
+    collections::hash_map::Entry,
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     ops::RangeInclusive,
@@ -9,14 +10,19 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader, Pod,
-    maps::{Array, HashMap, LpmTrie, MapData, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, Map, MapData, lpm_trie::Key},
 };
 use chaperone_abi::{
-    Address, CGROUP_PATH, Offsets, Settings, TARGET_PORT_BITS, Target4, Target6, UNIT_NAME, Uid,
+    Address, CGROUP_PATH, NO_TARGET, Offsets, Settings, TARGET_PORT_BITS, Target4, Target6, UNIT_NAME, Uid,
     VERSION, limits,
 };
 
-use crate::{Counters, Events, KernelError, Notes, ProcessTable, Stops, links, notes::words, sys};
+use crate::{
+    Counters, Events, Fault, KernelError, Notes, ProcessTable, Stops,
+    links::{self, Held},
+    notes::{open, words},
+    sys,
+};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("CHAPERONE_EBPF_OBJECT"));
 
@@ -103,9 +109,19 @@ const PINNED: [&str; 20] = [
     "COUNTS",
 ];
 
+/// Where the canary connects to: an address of this host's that nobody uses, at the daemon's port,
+/// which nobody else has. Watched as targets are.
+pub const CANARY: Ipv4Addr = Ipv4Addr::new(127, 127, 127, 127);
+/// The number of its target, and of the agent that it is: no others have them, because targets are
+/// counted, and agents' numbers are hashes that avoid it.
+pub const CANARY_NUMBER: u32 = u32::MAX - 1;
+
 /// The loaded kernel side. Dropping it changes nothing: the pins keep it in force.
 pub struct Interception {
-    ebpf: Ebpf,
+    /// The programs; not where another process loaded them.
+    ebpf: Option<Ebpf>,
+    maps: std::collections::HashMap<String, Map>,
+    held: Vec<Held>,
     plan: Plan,
     folder: PathBuf,
     netns: u64,
@@ -124,7 +140,23 @@ impl Interception {
             loader.map_pin_path(name, folder.join(name));
         }
         let ebpf = loader.load(OBJECT).map_err(|error| KernelError::refused("the maps", &error))?;
-        Ok(Self { ebpf, plan, folder, netns })
+        Ok(Self::new(Some(ebpf), plan, folder, netns))
+    }
+
+    /// Takes over what another process has loaded, attached and pinned. This asks for no privileges
+    /// but to open the pins.
+    ///
+    /// # Errors
+    /// [`KernelError::NotLoaded`] where that is not whole.
+    pub fn adopt(plan: Plan) -> Result<Self, KernelError> {
+        let netns = sys::own_netns_cookie()?;
+        let folder = versioned(&plan.pins);
+        let held = links::hold(&folder, &plan.attach)?;
+        Ok(Self { held, ..Self::new(None, plan, folder, netns) })
+    }
+
+    fn new(ebpf: Option<Ebpf>, plan: Plan, folder: PathBuf, netns: u64) -> Self {
+        Self { ebpf, maps: std::collections::HashMap::new(), held: Vec::new(), plan, folder, netns }
     }
 
     /// Puts exactly these users and cgroups in scope. A cgroup that is made meanwhile may be one
@@ -148,7 +180,7 @@ impl Interception {
         fits("paths of cgroups", scope.paths.len(), limits::NAMES)?;
         fits("names of units", scope.units.len(), limits::NAMES)?;
         fits("slices", scope.slices.len(), limits::SLICES)?;
-        replace_trie(&mut self.trie("UIDS")?, &uids)?;
+        replace_trie(&mut self.trie("UIDS")?, &uids, Others::Remove)?;
         replace(&mut self.hash("PATHS")?, &padded::<CGROUP_PATH>(&scope.paths)?, |_| false)?;
         replace(&mut self.hash("UNITS")?, &padded::<UNIT_NAME>(&scope.units)?, |_| false)?;
         let slices: Vec<_> = scope.slices.iter().map(|id| (*id, 0)).collect();
@@ -156,13 +188,19 @@ impl Interception {
         replace(&mut self.hash("CGROUPS")?, &scope.cgroups, |id| belongs(*id))
     }
 
-    /// Watches exactly these addresses. The number is an index into the daemon's list of targets.
+    /// Watches these addresses. The number is an index into the daemon's list of targets. Of others
+    /// that are watched already, `others` says what comes of them.
     ///
     /// # Errors
     /// Where they are more than fit, or the kernel refuses.
-    pub fn set_targets(&mut self, watched: &[(Watch, u32)]) -> Result<(), KernelError> {
+    pub fn set_targets(
+        &mut self,
+        watched: &[(Watch, u32)],
+        others: Others,
+    ) -> Result<(), KernelError> {
         let (mut v4, mut v6, mut hosts) = (Vec::new(), Vec::new(), Vec::new());
-        for (watch, target) in watched {
+        let canary = Watch::Net { address: CANARY.into(), bits: 32, port: self.plan.port };
+        for (watch, target) in watched.iter().chain([&(canary, CANARY_NUMBER)]) {
             match *watch {
                 Watch::Any { port } => {
                     v4.push((key4(Ipv4Addr::UNSPECIFIED, 0, port), *target));
@@ -180,9 +218,9 @@ impl Interception {
         }
         fits("watched IPv4 addresses", v4.len(), limits::TARGETS)?;
         fits("watched IPv6 addresses", v6.len(), limits::TARGETS)?;
-        replace_trie(&mut self.trie("TARGETS4")?, &v4)?;
-        replace_trie(&mut self.trie("TARGETS6")?, &v6)?;
-        replace_trie(&mut self.trie("HOSTS")?, &hosts)
+        replace_trie(&mut self.trie("TARGETS4")?, &v4, others)?;
+        replace_trie(&mut self.trie("TARGETS6")?, &v6, others)?;
+        replace_trie(&mut self.trie("HOSTS")?, &hosts, others)
     }
 
     /// Writes the settings and attaches what follows processes and cgroups.
@@ -203,7 +241,10 @@ impl Interception {
             Array::try_from(map).map_err(|error| KernelError::refused("map SETTINGS", &error))?;
         map.set(0, SettingsPod(settings), 0)
             .map_err(|error| KernelError::refused("writing map SETTINGS", &error))?;
-        links::observe(&mut self.ebpf, &self.folder)
+        match &mut self.ebpf {
+            Some(ebpf) => links::observe(ebpf, &self.folder),
+            None => Ok(()),
+        }
     }
 
     /// Attaches what takes connections, or swaps the programs of an earlier start in place. Where
@@ -212,7 +253,10 @@ impl Interception {
     /// # Errors
     /// Any [`KernelError`].
     pub fn arm(&mut self) -> Result<(), KernelError> {
-        links::attach(&mut self.ebpf, &self.plan.attach, &self.folder, self.plan.modules)?;
+        if let Some(ebpf) = &mut self.ebpf {
+            links::attach(ebpf, &self.plan.attach, &self.folder, self.plan.modules)?;
+            self.held = links::hold(&self.folder, &self.plan.attach)?;
+        }
         // Those of another version would take the same connections once more.
         remove_other_versions(&self.plan.pins, &self.folder);
         // Connections that an earlier daemon left in a queue of its own are gone with it.
@@ -222,6 +266,31 @@ impl Interception {
     /// Takes out what [`Interception::observe`] attached, where an earlier start had not.
     pub fn give_up(&self) {
         links::give_up(&self.folder);
+    }
+
+    /// Looks whether all is attached as it was. What lost its pin is pinned anew.
+    ///
+    /// # Errors
+    /// Where the kernel does not tell.
+    pub fn look(&mut self) -> Result<Vec<(&'static str, Fault)>, KernelError> {
+        links::look(&self.folder, &mut self.held)
+    }
+
+    /// Attaches what takes connections anew, where this process has the programs; answers whether it
+    /// has.
+    ///
+    /// # Errors
+    /// Any [`KernelError`].
+    pub fn mend(&mut self) -> Result<bool, KernelError> {
+        let Some(ebpf) = &mut self.ebpf else { return Ok(false) };
+        fs::create_dir_all(&self.folder).map_err(|source| KernelError::File {
+            doing: "making",
+            path: self.folder.clone(),
+            source,
+        })?;
+        links::attach(ebpf, &self.plan.attach, &self.folder, false)?;
+        self.held = links::hold(&self.folder, &self.plan.attach)?;
+        Ok(true)
     }
 
     /// A handle for taking notes.
@@ -265,10 +334,14 @@ impl Interception {
     }
 
     pub(crate) fn map(&mut self, name: &str) -> Result<&mut aya::maps::Map, KernelError> {
-        self.ebpf.map_mut(name).ok_or_else(|| KernelError::Refused {
-            what: format!("map {name}"),
-            reason: "it is not in the object".into(),
-        })
+        match self.maps.entry(name.to_owned()) {
+            Entry::Occupied(found) => Ok(found.into_mut()),
+            Entry::Vacant(place) => {
+                let map = Map::from_map_data(open(&self.folder, name)?)
+                    .map_err(|error| KernelError::refused(format!("map {name}"), &error))?;
+                Ok(place.insert(map))
+            }
+        }
     }
 
     pub(crate) fn hash<K: Pod>(
@@ -286,6 +359,11 @@ impl Interception {
         LpmTrie::try_from(self.map(name)?)
             .map_err(|error| KernelError::refused(format!("map {name}"), &error))
     }
+}
+
+/// Whether anything of this version is pinned.
+pub fn is_attached(pins: &Path) -> bool {
+    versioned(pins).is_dir()
 }
 
 /// Removes the pins, and with them the programs: from here on nothing is intercepted.
@@ -406,9 +484,19 @@ fn remove_other_versions(pins: &Path, own: &Path) {
     }
 }
 
+/// What comes of entries that are not wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// They go.
+    Remove,
+    /// They stay and stand for nothing that could be reached: it is not known whether they may go.
+    Refuse,
+}
+
 pub(crate) fn replace_trie<K>(
     map: &mut LpmTrie<&mut MapData, K, u32>,
     wanted: &[(Key<K>, u32)],
+    others: Others,
 ) -> Result<(), KernelError>
 where
     K: Pod + PartialEq,
@@ -420,7 +508,10 @@ where
     let present: Vec<Key<K>> = map.keys().collect::<Result<_, _>>().map_err(failed)?;
     let same = |a: &Key<K>, b: &Key<K>| a.prefix_len() == b.prefix_len() && a.data() == b.data();
     for key in present.iter().filter(|key| !wanted.iter().any(|(k, _)| same(k, key))) {
-        map.remove(key).map_err(failed)?;
+        match others {
+            Others::Remove => map.remove(key).map_err(failed)?,
+            Others::Refuse => map.insert(key, NO_TARGET, 0).map_err(failed)?,
+        }
     }
     Ok(())
 }

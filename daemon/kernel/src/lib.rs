@@ -23,8 +23,11 @@ pub use chaperone_abi::{
 pub use error::KernelError;
 pub use guard::{Egress, UnixSockets};
 pub use handed::{Handed, HandedError, take_handed};
-pub use host::{Host, kernel_release};
-pub use interception::{Interception, Plan, Scope, Watch, detach};
+pub use host::{Host, kernel_release, release_numbers};
+pub use interception::{
+    CANARY, CANARY_NUMBER, Interception, Others, Plan, Scope, Watch, detach, is_attached,
+};
+pub use links::Fault;
 pub use notes::{Counters, Notes, Taken, is_of, original};
 pub use offsets::read_offsets;
 pub use processes::{Events, Executed, Happened, ProcessTable};

@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File},
     io,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -142,6 +142,80 @@ pub(crate) fn give_up(folder: &Path) {
     }
 }
 
+/// A link that is to stay as it is. Held open, so that it is not gone with its pin.
+pub(crate) struct Held {
+    name: &'static str,
+    link: OwnedFd,
+    known: sys::LinkInfo,
+}
+
+/// What happened to a link that was to stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Its pin was removed: it would have gone with the daemon.
+    Unpinned,
+    /// It was detached.
+    Detached,
+    /// Its program was replaced.
+    Replaced,
+}
+
+/// Opens the links that are pinned. Each of those to cgroups has to be attached to this one.
+pub(crate) fn hold(folder: &Path, cgroup: &Path) -> Result<Vec<Held>, KernelError> {
+    let wanted = sys::cgroup_id(&open_cgroup(cgroup)?)?;
+    let not_loaded = || KernelError::NotLoaded { pins: folder.into() };
+    let mut held = Vec::new();
+    for name in PROGRAMS.into_iter().chain(OBSERVERS.map(|(name, _)| name)) {
+        let link = sys::open_link(&folder.join(name))?.ok_or_else(not_loaded)?;
+        let known = sys::link_info(link.as_fd())?;
+        match known.cgroup {
+            Some(0) => return Err(not_loaded()),
+            Some(found) if found != wanted => {
+                return Err(KernelError::OtherCgroup { pins: folder.into(), path: cgroup.into() });
+            }
+            _ => held.push(Held { name, link, known }),
+        }
+    }
+    // These are there where the kernel takes them.
+    for (name, _) in MODULES {
+        if let Some(link) = sys::open_link(&folder.join(name))? {
+            let known = sys::link_info(link.as_fd())?;
+            held.push(Held { name, link, known });
+        }
+    }
+    Ok(held)
+}
+
+/// Looks after links, and pins anew what lost its pin. What was found is told once.
+pub(crate) fn look(
+    folder: &Path,
+    held: &mut [Held],
+) -> Result<Vec<(&'static str, Fault)>, KernelError> {
+    let mut found = Vec::new();
+    for held in held {
+        let now = sys::link_info(held.link.as_fd())?;
+        if now.cgroup == Some(0) && held.known.cgroup != Some(0) {
+            found.push((held.name, Fault::Detached));
+        }
+        if now.program != held.known.program {
+            found.push((held.name, Fault::Replaced));
+        }
+        held.known = now;
+        let pin = folder.join(held.name);
+        if sys::open_link(&pin)?.is_none() {
+            found.push((held.name, Fault::Unpinned));
+            if now.cgroup != Some(0) {
+                sys::pin(held.link.as_fd(), &pin).map_err(|source| KernelError::File {
+                    doing: "pinning anew",
+                    path: pin,
+                    source,
+                })?;
+            }
+        }
+    }
+    Ok(found)
+}
+
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, KernelError> {
     ebpf.program_mut(name).ok_or_else(|| KernelError::Refused {
         what: format!("program {name}"),
@@ -181,8 +255,9 @@ fn attach_all(
         let program = program(ebpf, name)?;
         let pin = folder.join(name);
         if let Some(link) = sys::open_link(&pin)? {
-            match sys::link_cgroup(link.as_fd())? {
-                // Its cgroup is gone and the link with it; only the name is left.
+            match sys::link_info(link.as_fd())?.cgroup.unwrap_or(0) {
+                // Its cgroup is gone and the link with it, or somebody detached it; only the name is
+                // left.
                 0 => remove(&pin)?,
                 found if found != wanted => {
                     return Err(KernelError::OtherCgroup {
@@ -217,6 +292,10 @@ fn open_cgroup(path: &Path) -> Result<File, KernelError> {
 
 fn load<'a>(name: &'static str, program: &'a mut Program) -> Result<BorrowedFd<'a>, KernelError> {
     let refused = |error: ProgramError| KernelError::refused(format!("program {name}"), &error);
+    // It is loaded once, and may have to be attached again.
+    if program.fd().is_ok() {
+        return program.fd().map(AsFd::as_fd).map_err(refused);
+    }
     match program {
         Program::CgroupSockAddr(program) => program.load().map_err(refused)?,
         Program::CgroupSkb(program) => program.load().map_err(refused)?,

@@ -160,11 +160,7 @@ pub(crate) fn attach_setsockopt(
     }
     // SAFETY: the kernel has just given us this descriptor.
     let link = unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).unwrap_or(-1)) };
-    let name = CString::new(path.as_os_str().as_bytes())?;
-    let mut attr = Pin { pathname: name.as_ptr() as u64, bpf_fd: raw(link.as_fd()), file_flags: 0 };
-    // SAFETY: `attr` is laid out as the kernel's for this command and `name` outlives the call.
-    let result = unsafe { bpf(BPF_OBJ_PIN, &mut attr) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    pin(link.as_fd(), path)
 }
 
 /// Opens a pinned link; `None` where there is no such pin.
@@ -201,8 +197,21 @@ pub(crate) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// The id of the cgroup that a link is attached to; 0 where that cgroup is gone.
-pub(crate) fn link_cgroup(link: BorrowedFd<'_>) -> Result<u64, KernelError> {
+/// What the kernel says of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LinkInfo {
+    /// Its own id.
+    pub(crate) id: u32,
+    /// The id of its program.
+    pub(crate) program: u32,
+    /// For one of a cgroup: that one's id, 0 where it is gone or the link was detached.
+    pub(crate) cgroup: Option<u64>,
+}
+
+/// Asks about a link.
+pub(crate) fn link_info(link: BorrowedFd<'_>) -> Result<LinkInfo, KernelError> {
+    /// `BPF_LINK_TYPE_CGROUP` (include/uapi/linux/bpf.h).
+    const CGROUP: u32 = 3;
     /// `struct bpf_link_info` with the cgroup's part of its union, padded to today's size and more.
     #[repr(C)]
     #[derive(Default)]
@@ -230,7 +239,18 @@ pub(crate) fn link_cgroup(link: BorrowedFd<'_>) -> Result<u64, KernelError> {
     // SAFETY: the kernel writes at most `info_len` bytes to `info`, which has as many.
     let result = unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr) };
     check("bpf(BPF_OBJ_GET_INFO_BY_FD)", result)?;
-    Ok(info.cgroup_id)
+    let cgroup = (info.kind == CGROUP).then_some(info.cgroup_id);
+    Ok(LinkInfo { id: info.id, program: info.program, cgroup })
+}
+
+/// Pins a link.
+pub(crate) fn pin(link: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let bpf_fd = u32::try_from(link.as_raw_fd()).unwrap_or(u32::MAX);
+    let mut attr = Pin { pathname: name.as_ptr() as u64, bpf_fd, file_flags: 0 };
+    // SAFETY: `attr` is laid out as the kernel's for this command and `name` outlives the call.
+    let result = unsafe { bpf(BPF_OBJ_PIN, &mut attr) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// The id of a cgroup v2 is its folder's inode number (kernel/cgroup/cgroup.c, `cgroup_id`).

@@ -569,6 +569,8 @@ pub enum EventKind {
     PassedBy,
     /// An agent had a connection to a target from before the daemon.
     Existing,
+    /// The programs were detached or replaced by somebody, or do not take connections.
+    Tampered,
 }
 
 impl EventKind {
@@ -595,6 +597,7 @@ impl EventKind {
             Self::Unlisted => "unlisted",
             Self::PassedBy => "passed-by",
             Self::Existing => "existing",
+            Self::Tampered => "tampered",
         }
     }
 }

@@ -40,18 +40,24 @@ const KEEPS_FILES: [i64; 14] = [
 ];
 
 /// The file at a path, as a process sees it or saw it: below its root, whatever links say; where it
-/// is gone, below ours.
+/// is gone, below the host's.
 pub(super) fn open_named(process: Option<Id>, path: &Path) -> io::Result<File> {
     readable(&named(process, path)?)
 }
 
+/// A process's root; where it is gone that of the host, which is process 1's. The daemon's own may hide
+/// folders.
+fn root(process: Option<Id>) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let open = |path: &str| open(Path::new(path), flags, Mode::empty());
+    match process {
+        Some(id) => open(&format!("/proc/{}/root", id.pid)),
+        None => open("/proc/1/root").or_else(|_| open("/")),
+    }
+}
+
 fn named(process: Option<Id>, path: &Path) -> io::Result<OwnedFd> {
-    let root = process.map_or_else(|| "/".to_owned(), |id| format!("/proc/{}/root", id.pid));
-    let root = open(
-        Path::new(&root),
-        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )?;
+    let root = root(process)?;
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
@@ -76,11 +82,8 @@ pub(super) fn open_program(id: Id) -> io::Result<File> {
 /// Whether the path's last part is a link that was changed at or after a moment, in microseconds
 /// since 1970.
 pub(super) fn link_changed_since(process: Option<Id>, path: &Path, moment: u64) -> bool {
-    let root = process.map_or_else(|| "/".to_owned(), |id| format!("/proc/{}/root", id.pid));
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-    let Ok(root) = open(Path::new(&root), flags | OFlag::O_DIRECTORY, Mode::empty()) else {
-        return true;
-    };
+    let Ok(root) = root(process) else { return true };
     let how = OpenHow::new()
         .flags(flags | OFlag::O_NOFOLLOW)
         .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);

@@ -11,6 +11,9 @@ use super::{kept, tracker::TICK_NS};
 /// systemd notes the invocation on the unit's cgroup. Only root can set attributes of this kind, so
 /// that it is the system's own service manager's word.
 const INVOCATION: &str = "trusted.invocation_id";
+/// Reading that takes `CAP_SYS_ADMIN`. It also leaves a link for each of its units here, in a folder of
+/// root's, for those that may do less (systemd's src/core/unit.c, `unit_export_invocation_id`).
+const UNITS: &str = "/run/systemd/units";
 
 /// The run of which this is the first process. `cgroups` is where the cgroup v2 tree is mounted,
 /// `boot` the boot's id.
@@ -18,7 +21,10 @@ pub(crate) fn of(first: &ProcessKey, cgroup: Option<&str>, cgroups: &Path, boot:
     let unit = cgroup.and_then(unit);
     let invocation = unit
         .as_ref()
-        .and_then(|(_, folder)| invocation(&cgroups.join(folder.trim_start_matches('/'))));
+        .and_then(|(name, folder)| {
+            let attribute = invocation(&cgroups.join(folder.trim_start_matches('/')));
+            attribute.or_else(|| exported(Path::new(UNITS), name, folder))
+        });
     let name = invocation.unwrap_or_else(|| {
         let boot = boot.get(..8).unwrap_or(boot);
         format!("{}.{}-{boot}", first.tgid, first.started_ns / TICK_NS)
@@ -49,8 +55,22 @@ fn unit(cgroup: &str) -> Option<(&str, &str)> {
 fn invocation(folder: &Path) -> Option<String> {
     let mut value = [0; 32];
     let length = rustix::fs::getxattr(folder, INVOCATION, &mut value).ok()?;
-    let id = std::str::from_utf8(value.get(..length)?).ok()?;
-    (id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then(|| id.to_owned())
+    id(std::str::from_utf8(value.get(..length)?).ok()?)
+}
+
+/// As the system's service manager exported it. Units of other managers may have the same name: only
+/// one with nothing but slices above it is meant.
+fn exported(units: &Path, name: &str, folder: &str) -> Option<String> {
+    let mut above = folder.trim_matches('/').split('/').rev().skip(1);
+    if !above.all(|part| Path::new(part).extension().is_some_and(|kind| kind == "slice")) {
+        return None;
+    }
+    let link = fs::read_link(units.join(format!("invocation:{name}"))).ok()?;
+    id(link.to_str()?)
+}
+
+fn id(text: &str) -> Option<String> {
+    (text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit())).then(|| text.to_owned())
 }
 
 /// The container in which a whole lineage is, where it is root's word; else why it is not known.
@@ -109,6 +129,27 @@ fn container_and_above(cgroup: &str) -> Option<(&str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_invocation_is_read_from_the_service_managers_folder() {
+        let units = tempfile::tempdir().expect("a folder");
+        let invocation = "0123456789abcdef0123456789abcdef";
+        let link = |name: &str, to: &str| {
+            let path = units.path().join(format!("invocation:{name}"));
+            std::os::unix::fs::symlink(to, path).expect("linked");
+        };
+        link("cleaner.service", invocation);
+        link("odd.service", "../../etc/passwd");
+        let read = |name: &str, folder: &str| exported(units.path(), name, folder);
+        let own = Some(invocation.to_owned());
+        assert_eq!(read("cleaner.service", "/system.slice/cleaner.service"), own);
+        assert_eq!(read("cleaner.service", "/cleaner.service"), own);
+        // One of the same name that a user's own service manager started.
+        let users = "/user.slice/user-1.slice/user@1.service/app.slice/cleaner.service";
+        assert_eq!(read("cleaner.service", users), None);
+        assert_eq!(read("odd.service", "/system.slice/odd.service"), None);
+        assert_eq!(read("other.service", "/system.slice/other.service"), None);
+    }
 
     #[test]
     fn the_innermost_unit_counts() {
