@@ -135,7 +135,7 @@ fn documents(binary: &Path, folder: &Path, tree: &Path) -> Result<()> {
 fn libraries(binary: &Path, folder: &Path) -> Result<String> {
     // It insists on a source package around it.
     fs::create_dir_all(folder.join("debian"))?;
-    fs::write(folder.join("debian/control"), "Source: chaperone\n\nPackage: chaperone\n")?;
+    fs::write(folder.join("debian/control"), "Source: chaperone\n\nPackage: chaperone\nArchitecture: any\n")?;
     let mut command = Command::new("dpkg-shlibdeps");
     command.current_dir(folder).arg("-O").arg("-e").arg(binary);
     let said = shell::read(&mut command)?;
