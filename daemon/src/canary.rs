@@ -142,8 +142,7 @@ impl Canary {
             entered.map_err(|error| not_sent(format!("{}: {error}", cgroup.display())))?;
         }
         let found = proc::find(pid).ok_or_else(|| not_sent("it ended at once".into()))?;
-        let key =
-            ProcessKey { started_ns: found.started_ns, exec_id: 0, tgid: pid, reserved: 0 };
+        let key = ProcessKey { started_ns: found.started_ns, exec_id: 0, tgid: pid, reserved: 0 };
         let process = Process {
             key,
             parent: ProcessKey::default(),

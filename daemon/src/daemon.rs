@@ -352,9 +352,7 @@ async fn drain(shared: &Shared, stage: &watch::Sender<Stage>, patience: Duration
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    for (next, time) in
-        [(Stage::Draining, patience), (Stage::Ending, END)]
-    {
+    for (next, time) in [(Stage::Draining, patience), (Stage::Ending, END)] {
         stage.send_replace(next);
         if tokio::time::timeout(time, empty()).await.is_ok() {
             break;

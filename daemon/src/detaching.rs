@@ -20,7 +20,9 @@ pub(crate) fn detach(config: &Config, unrecorded: bool) -> Result<()> {
     match record(config) {
         Ok(()) => {}
         Err(error) if is_running(&error) => {
-            bail!("a daemon is running, and would attach the programs again: stop it first (`systemctl stop chaperone.socket chaperone.service`)")
+            bail!(
+                "a daemon is running, and would attach the programs again: stop it first (`systemctl stop chaperone.socket chaperone.service`)"
+            )
         }
         Err(error) if unrecorded => {
             tracing::warn!(error = %format!("{error:#}"), "the log could not be told");
@@ -52,7 +54,10 @@ fn record(config: &Config) -> Result<()> {
 fn who() -> String {
     let name = |uid: u32| {
         let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
-        user.map_or_else(|| format!("user id {uid}"), |user| format!("{} (user id {uid})", user.name))
+        user.map_or_else(
+            || format!("user id {uid}"),
+            |user| format!("{} (user id {uid})", user.name),
+        )
     };
     let login = read_line("/proc/self/loginuid").parse().ok().filter(|uid| *uid != u32::MAX);
     match login {

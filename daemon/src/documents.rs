@@ -29,7 +29,14 @@ mod tests {
     fn every_command_that_is_shown_has_a_manual_page() {
         let folder = tempfile::tempdir().expect("a folder");
         write(folder.path()).expect("written");
-        for name in ["chaperone.1", "chaperone-daemon.1", "chaperone-log-verify.1", "chaperone.bash", "_chaperone", "chaperone.fish"] {
+        for name in [
+            "chaperone.1",
+            "chaperone-daemon.1",
+            "chaperone-log-verify.1",
+            "chaperone.bash",
+            "_chaperone",
+            "chaperone.fish",
+        ] {
             let text = fs::read_to_string(folder.path().join(name)).expect(name);
             assert!(!text.is_empty(), "{name}");
         }

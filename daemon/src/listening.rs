@@ -127,7 +127,8 @@ enum Held {
 /// A socket that was handed over, by what it is: names are the unit's writer's word.
 fn recognize(daemon: &Daemon, fd: OwnedFd) -> Result<Held> {
     let socket = SockRef::from(&fd);
-    let address = socket.local_addr().context("the service manager handed over what is no socket")?;
+    let address =
+        socket.local_addr().context("the service manager handed over what is no socket")?;
     let shown = shown(&address);
     let listens = getsockopt(&fd.as_fd(), AcceptConn).unwrap_or(false);
     if socket.r#type().ok() != Some(Type::STREAM) || !listens {

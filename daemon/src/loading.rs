@@ -57,7 +57,9 @@ pub(crate) fn load(config: &Config) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         if tokio::time::timeout(LOOK_UP, names.look_up(config)).await.is_err() {
-            tracing::warn!("names of targets could not be looked up in time: the daemon tries again");
+            tracing::warn!(
+                "names of targets could not be looked up in time: the daemon tries again"
+            );
             names.settle(config);
         }
     });

@@ -71,8 +71,7 @@ impl Naming {
             })
             .collect();
         reach.sort_unstable();
-        let changed =
-            watched != self.watched || reach != self.reach || unknown != self.unknown;
+        let changed = watched != self.watched || reach != self.reach || unknown != self.unknown;
         (self.watched, self.reach, self.unknown) = (watched, reach, unknown);
         changed
     }

@@ -73,7 +73,10 @@ impl Notifier {
                 }
                 Some(name) if well => {
                     well = false;
-                    tracing::error!(thread = name, "a thread hangs: the service manager is not told that the daemon is well");
+                    tracing::error!(
+                        thread = name,
+                        "a thread hangs: the service manager is not told that the daemon is well"
+                    );
                 }
                 Some(_) => {}
             }

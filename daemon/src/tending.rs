@@ -79,7 +79,8 @@ impl Tending {
         let found = match kernel.look() {
             Ok(found) => found,
             Err(error) => {
-                let problem = format!("it cannot be told whether the programs are attached: {error}");
+                let problem =
+                    format!("it cannot be told whether the programs are attached: {error}");
                 drop(kernel);
                 self.alarm(&problem);
                 return Some(problem);
@@ -141,7 +142,9 @@ impl Tending {
         let mut problem = match &trouble {
             Trouble::NotSent(why) => format!("a canary could not be sent: {why}"),
             Trouble::Missed(why) => {
-                format!("a canary's connection did not come to the daemon, so that agents' may not either: {why}")
+                format!(
+                    "a canary's connection did not come to the daemon, so that agents' may not either: {why}"
+                )
             }
         };
         if self.shared.health.status().problem.as_ref() == Some(&problem) {
@@ -161,7 +164,9 @@ impl Tending {
                 }
                 // Once it had come, loading may help. Where it never did it will not either.
                 Ok(false) if was_well => {
-                    self.alarm(&format!("{problem}: the daemon ends, so that they are loaded anew"));
+                    self.alarm(&format!(
+                        "{problem}: the daemon ends, so that they are loaded anew"
+                    ));
                     if let Some(reload) = self.reload.take() {
                         let _ = reload.send(());
                     }

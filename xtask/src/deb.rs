@@ -93,7 +93,8 @@ fn make(binary: &Path, revision: &str, out: &Path) -> Result<PathBuf> {
 
     let architecture = shell::read(Command::new("dpkg").arg("--print-architecture"))?;
     let version = format!("{}-{revision}", env!("CARGO_PKG_VERSION"));
-    let control = control(&version, architecture.trim(), &libraries(&placed, folder.path())?, &tree)?;
+    let control =
+        control(&version, architecture.trim(), &libraries(&placed, folder.path())?, &tree)?;
     let debian = tree.join("DEBIAN");
     fs::create_dir(&debian)?;
     fs::write(debian.join("control"), control)?;
@@ -135,7 +136,10 @@ fn documents(binary: &Path, folder: &Path, tree: &Path) -> Result<()> {
 fn libraries(binary: &Path, folder: &Path) -> Result<String> {
     // It insists on a source package around it.
     fs::create_dir_all(folder.join("debian"))?;
-    fs::write(folder.join("debian/control"), "Source: chaperone\n\nPackage: chaperone\nArchitecture: any\n")?;
+    fs::write(
+        folder.join("debian/control"),
+        "Source: chaperone\n\nPackage: chaperone\nArchitecture: any\n",
+    )?;
     let mut command = Command::new("dpkg-shlibdeps");
     command.current_dir(folder).arg("-O").arg("-e").arg(binary);
     let said = shell::read(&mut command)?;

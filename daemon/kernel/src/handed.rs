@@ -21,8 +21,14 @@ const FIRST: RawFd = 3;
 const MOST: RawFd = 64;
 
 /// None of these is for processes that this one starts.
-const VARIABLES: [&str; 6] =
-    ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
+const VARIABLES: [&str; 6] = [
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+];
 
 /// Each descriptor has one owner.
 static TAKEN: AtomicBool = AtomicBool::new(false);
@@ -53,7 +59,9 @@ pub enum HandedError {
         value: OsString,
     },
     /// A descriptor that is not open.
-    #[error("the service manager says that it handed descriptor {number} over, which it did not: {source}")]
+    #[error(
+        "the service manager says that it handed descriptor {number} over, which it did not: {source}"
+    )]
     Descriptor {
         /// Which.
         number: RawFd,

@@ -13,14 +13,14 @@ use aya::{
     maps::{Array, HashMap, LpmTrie, Map, MapData, lpm_trie::Key},
 };
 use chaperone_abi::{
-    Address, CGROUP_PATH, NO_TARGET, Offsets, Settings, TARGET_PORT_BITS, Target4, Target6, UNIT_NAME, Uid,
-    VERSION, limits,
+    Address, CGROUP_PATH, NO_TARGET, Offsets, Settings, TARGET_PORT_BITS, Target4, Target6,
+    UNIT_NAME, Uid, VERSION, limits,
 };
 
 use crate::{
     Counters, Events, Fault, KernelError, Notes, ProcessTable, Stops,
     links::{self, Held},
-    notes::{open, words},
+    notes::{is_gone, open, words},
     sys,
 };
 
@@ -434,7 +434,8 @@ pub(crate) fn replace<K: Pod + PartialEq>(
     for key in present.iter().filter(|key| !wanted.iter().any(|(k, _)| k == *key) && !keep(key)) {
         match map.remove(key) {
             // A cgroup's went with it.
-            Ok(()) | Err(aya::maps::MapError::KeyNotFound) => {}
+            Ok(()) => {}
+            Err(error) if is_gone(&error) => {}
             Err(error) => return Err(failed(error)),
         }
     }

@@ -57,7 +57,8 @@ impl Notes {
             Err(error) => return Err(KernelError::refused("reading map FLOWS", &error)),
         };
         match self.flows.remove(&key) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(Taken::Note(note)),
+            Ok(()) => Ok(Taken::Note(note)),
+            Err(error) if is_gone(&error) => Ok(Taken::Note(note)),
             Err(error) => Err(KernelError::refused("removing from map FLOWS", &error)),
         }
     }
@@ -70,15 +71,28 @@ impl Notes {
         for (key, value) in entries.iter().filter(|(_, value)| value.0.generation != generation) {
             let from = SocketAddr::new(address(key.0.address), low(key.0.port));
             // Where the kernel does not tell, whoever accepts the connection asks again.
-            if key.0.netns == self.netns && !matches!(is_of(&value.0, AgentAddr(from), port), Ok(false)) {
+            if key.0.netns == self.netns
+                && !matches!(is_of(&value.0, AgentAddr(from), port), Ok(false))
+            {
                 continue;
             }
             match self.flows.remove(key) {
-                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Ok(()) => {}
+                Err(error) if is_gone(&error) => {}
                 Err(error) => return Err(failed(error)),
             }
         }
         Ok(())
+    }
+}
+
+/// Whether there is nothing to be removed: aya says so of look-ups alone, and passes the kernel's word
+/// on of a removal.
+pub(crate) fn is_gone(error: &MapError) -> bool {
+    match error {
+        MapError::KeyNotFound => true,
+        MapError::SyscallError(call) => call.io_error.kind() == std::io::ErrorKind::NotFound,
+        _ => false,
     }
 }
 

@@ -11,7 +11,10 @@ use aya::{
 };
 use chaperone_abi::{ARGUMENTS, EVENT_EXEC, EVENT_EXIT, Event, Exec, Image, Process};
 
-use crate::{KernelError, notes::open};
+use crate::{
+    KernelError,
+    notes::{is_gone, open},
+};
 
 /// `BPF_NOEXIST` (include/uapi/linux/bpf.h).
 const NO_EXIST: u64 = 1;
@@ -149,7 +152,8 @@ impl ProcessTable {
     /// Where the kernel refuses.
     pub fn remove(&mut self, tgid: u32) -> Result<(), KernelError> {
         match self.0.remove(&tgid) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Ok(()) => Ok(()),
+            Err(error) if is_gone(&error) => Ok(()),
             Err(error) => Err(KernelError::refused("cleaning map PROCESSES", &error)),
         }
     }

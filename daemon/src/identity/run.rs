@@ -19,12 +19,10 @@ const UNITS: &str = "/run/systemd/units";
 /// `boot` the boot's id.
 pub(crate) fn of(first: &ProcessKey, cgroup: Option<&str>, cgroups: &Path, boot: &str) -> Run {
     let unit = cgroup.and_then(unit);
-    let invocation = unit
-        .as_ref()
-        .and_then(|(name, folder)| {
-            let attribute = invocation(&cgroups.join(folder.trim_start_matches('/')));
-            attribute.or_else(|| exported(Path::new(UNITS), name, folder))
-        });
+    let invocation = unit.as_ref().and_then(|(name, folder)| {
+        let attribute = invocation(&cgroups.join(folder.trim_start_matches('/')));
+        attribute.or_else(|| exported(Path::new(UNITS), name, folder))
+    });
     let name = invocation.unwrap_or_else(|| {
         let boot = boot.get(..8).unwrap_or(boot);
         format!("{}.{}-{boot}", first.tgid, first.started_ns / TICK_NS)

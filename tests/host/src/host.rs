@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::Ipv4Addr,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     thread,
 };
@@ -14,7 +15,7 @@ use serde_json::Value;
 use crate::{
     Scene,
     agent::{self, Finished, Running},
-    daemon::{self, Daemon},
+    daemon::{self, Daemon, Start},
     place::{Cgroup, Mount},
     postgres::Postgres,
     process::wait_until,
@@ -33,6 +34,8 @@ pub struct Host {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) addresses: Vec<Ipv4Addr>,
     pub(crate) port: u16,
+    /// What is handed to the daemon, as a service manager does.
+    pub(crate) held: Vec<OwnedFd>,
     pub(crate) scene: Scene,
 }
 
@@ -50,6 +53,18 @@ impl Host {
     /// # Errors
     /// Its own words.
     pub fn start_daemon(&mut self) -> Result<()> {
+        self.launch(true)
+    }
+
+    /// Starts the daemon without waiting until it serves.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn spawn_daemon(&mut self) -> Result<()> {
+        self.launch(false)
+    }
+
+    fn launch(&mut self, wait: bool) -> Result<()> {
         let log = self.folder.path().join("daemon.log");
         let scene = &self.scene;
         let mut own = Vec::new();
@@ -61,9 +76,27 @@ impl Host {
         {
             own.push((self.folder.path().join(name), format!("/etc/{name}")));
         }
-        let started = Daemon::start(&self.config(), log, &scene.environment, &scene.trimmed, &own)?;
+        let words: &[&str] = if scene.loaded_apart { &["--serve"] } else { &[] };
+        if scene.loaded_apart {
+            self.chaperone(&["daemon", "--load"])?.ok()?;
+        }
+        let how = Start {
+            config: &self.config(),
+            log,
+            environment: &scene.environment,
+            without: &scene.trimmed,
+            own: &own,
+            held: &self.held,
+            words,
+        };
+        let started = if wait { Daemon::start(how) } else { Daemon::spawn(how) }?;
         self.daemon = Some(started);
         Ok(())
+    }
+
+    /// Whether the daemon has ended by itself, or there is none.
+    pub fn daemon_has_ended(&mut self) -> bool {
+        self.daemon.as_mut().is_none_or(Daemon::has_ended)
     }
 
     /// Starts the server of a scene that was set without one.

@@ -3,13 +3,20 @@
 use std::{
     fmt::Write as _,
     fs,
-    net::Ipv4Addr,
-    os::unix::fs::PermissionsExt,
+    net::{Ipv4Addr, Ipv6Addr, TcpListener},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::PermissionsExt, net::UnixListener},
+    },
+    path::Path,
     sync::atomic::{AtomicU32, Ordering},
 };
 
 use anyhow::{Result, bail};
-use nix::unistd::geteuid;
+use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
+    unistd::geteuid,
+};
 
 use crate::{
     Host,
@@ -39,6 +46,8 @@ pub struct Scene {
     pub(crate) trimmed: Vec<String>,
     pub(crate) hosts: Option<(String, String)>,
     pub(crate) etc: Vec<(String, String)>,
+    held: bool,
+    pub(crate) loaded_apart: bool,
 }
 
 impl Scene {
@@ -83,6 +92,20 @@ impl Scene {
     #[must_use]
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// The daemon's sockets are held by somebody who outlives it, as by a service manager.
+    #[must_use]
+    pub fn held(mut self) -> Self {
+        self.held = true;
+        self
+    }
+
+    /// The programs are loaded by a process of their own, before each start of the daemon.
+    #[must_use]
+    pub fn loaded_apart(mut self) -> Self {
+        self.loaded_apart = true;
         self
     }
 
@@ -238,8 +261,10 @@ impl Scene {
                 Postgres::start(path, &addresses, server, &hba, template, self.release)
             })
             .transpose()?;
+        let held = if self.held { held(folder.path(), port)? } else { Vec::new() };
         let host = Host {
             daemon: None,
+            held,
             postgres,
             _mounts: [Some(bpffs), disk],
             cgroup,
@@ -266,6 +291,8 @@ impl Scene {
         let by_user = format!("{{ user = {UID} }}");
         let select = self.select.as_ref().unwrap_or(&by_user).replace("{cgroup}", cgroup);
         let address = self.address.clone().unwrap_or_else(|| "[\"{ip}:5432\"]".into());
+        // Most scenes count connections, or are over before it would come.
+        let canary = if self.daemon.contains("canary") { "" } else { "canary = \"1h\"\n" };
         // Most scenes are of other things than encryption.
         let plain = |lines: &str| {
             let said = lines.lines().any(|line| line.starts_with("tls = "));
@@ -274,7 +301,7 @@ impl Scene {
         let mut text = format!(
             "[daemon]\nattach = \"{cgroup}\"\nlisten = {port}\npins = \"{folder}/bpf/chaperone\"\n\
              control = \"{folder}/run/control.sock\"\nlog = \"{folder}/log/log.sqlite\"\n\
-             authority = \"{folder}/authority\"\nenrolled = \"{folder}/enrolled.toml\"\n{daemon}\n\
+             authority = \"{folder}/authority\"\nenrolled = \"{folder}/enrolled.toml\"\n{canary}{daemon}\n\
              [[agent]]\nname = \"cleaner\"\nselect = {select}\n{agent}\n\
              [[target]]\nname = \"prod\"\nprotocol = \"postgres\"\naddress = {address}\n{plain}{target}\n{more}",
             agent = self.agent,
@@ -299,6 +326,20 @@ impl Scene {
         }
         text.replace("{folder}", &folder.to_string())
     }
+}
+
+/// Listening sockets as the package's units name them, which a daemon may be started with.
+fn held(folder: &Path, port: u16) -> Result<Vec<OwnedFd>> {
+    fs::create_dir_all(folder.join("run"))?;
+    let sockets = [
+        OwnedFd::from(TcpListener::bind((Ipv4Addr::LOCALHOST, port))?),
+        OwnedFd::from(TcpListener::bind((Ipv6Addr::LOCALHOST, port))?),
+        OwnedFd::from(UnixListener::bind(folder.join("run/control.sock"))?),
+    ];
+    for socket in &sockets {
+        fcntl(socket, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    }
+    Ok(sockets.into())
 }
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
