@@ -56,6 +56,11 @@ const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 /// Files that are the operator's once they are there.
 const CONFFILES: &str = "/etc/chaperone/chaperone.toml\n";
 
+/// The package of a binary that was built already, for tests.
+pub(crate) fn of(binary: &Path) -> Result<PathBuf> {
+    make(binary, "1", &shell::root().join("target/deb"))
+}
+
 /// Builds the package, looks at it, and prints where it is.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let binary = match &options.binary {

@@ -79,6 +79,10 @@ const PACKAGES: &[Package] = &[
     package("util-linux", SERVERS),
     package("sqlite3", SERVERS),
     package("iproute2", TEST),
+    // systemd-analyze, and what makes the package's groups and folders. Its services are not started.
+    package("systemd", TEST),
+    // dpkg-shlibdeps.
+    package("dpkg-dev", TEST),
     package("python3", TEST),
     package("python3-psycopg", TEST),
     package("python3-asyncpg", TEST),

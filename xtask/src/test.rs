@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    build,
+    build, deb,
     setup::{self, Group},
     shell,
 };
@@ -44,6 +44,7 @@ pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode> {
     build::kernel_side()?;
     let daemon = build::daemon(true)?;
     let agents = build::driver_agents()?;
+    let package = deb::of(&daemon)?;
     let filter = filter.into_iter().collect::<Vec<_>>();
 
     let mut units = shell::cargo();
@@ -59,6 +60,7 @@ pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode> {
             .args(&filter)
             .env("CHAPERONE_BIN", daemon)
             .env("CHAPERONE_AGENTS", agents)
+            .env("CHAPERONE_PACKAGE", package)
             .envs(setup::test_environment()?);
         count += counted(&mut host)?;
     }

@@ -27,6 +27,7 @@ mod log;
 mod log_readers;
 mod mask_test;
 mod masks;
+mod package;
 mod pipelines;
 mod protocol;
 mod regression;
