@@ -8,7 +8,7 @@ use std::{
     fs,
     io::{self, Read, Write},
     net::{SocketAddr, SocketAddrV6},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{ExitCode, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
@@ -81,7 +81,7 @@ pub(crate) struct Canary {
 
 impl Canary {
     /// `attach` is the cgroup of the programs, `cgroups` where the tree is mounted.
-    pub(crate) fn new(table: ProcessTable, port: u16, attach: &PathBuf, cgroups: &PathBuf) -> Self {
+    pub(crate) fn new(table: ProcessTable, port: u16, attach: &Path, cgroups: &Path) -> Self {
         let own = proc::cgroup(std::process::id());
         let own = own.map(|path| cgroups.join(path.trim_start_matches('/')));
         let is_in_reach = own.is_some_and(|own| own.starts_with(attach));

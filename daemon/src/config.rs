@@ -324,7 +324,7 @@ impl RawDaemon {
         };
         let canary = match &self.canary {
             None => Duration::from_secs(10),
-            Some(text) => match duration(text, Duration::from_secs(3600))? {
+            Some(text) => match duration(text, Duration::from_hours(1))? {
                 short if short < Duration::from_secs(1) => {
                     return Err((text.span(), "canary is from \"1s\" to \"1h\"".into()));
                 }

@@ -91,7 +91,7 @@ fn tell(config: &Config, found: Vec<String>) {
     });
     let told = evidence::options(config)
         .and_then(|options| Ok(Log::open(&config.daemon.log, options)?))
-        .and_then(|log| Ok(log.commit(records.collect()).context("it takes nothing")?));
+        .and_then(|log| log.commit(records.collect()).context("it takes nothing"));
     if let Err(error) = told {
         tracing::warn!(error = %format!("{error:#}"), "the log could not be told");
     }

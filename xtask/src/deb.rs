@@ -63,13 +63,12 @@ pub(crate) fn of(binary: &Path) -> Result<PathBuf> {
 
 /// Builds the package, looks at it, and prints where it is.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let binary = match &options.binary {
-        Some(binary) => binary.clone(),
-        None => {
-            setup::run(Group::Build)?;
-            build::kernel_side()?;
-            build::daemon(true)?
-        }
+    let binary = if let Some(binary) = &options.binary {
+        binary.clone()
+    } else {
+        setup::run(Group::Build)?;
+        build::kernel_side()?;
+        build::daemon(true)?
     };
     let out = options.out.clone().unwrap_or_else(|| shell::root().join("target/deb"));
     let package = make(&binary, &options.revision, &out)?;

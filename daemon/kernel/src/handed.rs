@@ -86,8 +86,11 @@ pub fn take_handed() -> Result<Handed, HandedError> {
     }
     let [pid, count, _names, notify, watchdog_pid, watchdog] = VARIABLES.map(env::var_os);
     for name in VARIABLES {
+        #[expect(clippy::disallowed_methods, reason = "there is one thread, as was made sure")]
         // SAFETY: this process has one thread, so that nobody reads the environment meanwhile.
-        unsafe { env::remove_var(name) };
+        unsafe {
+            env::remove_var(name)
+        };
     }
     let [_, _, _, _, watchdog_pid_name, watchdog_name] = VARIABLES;
     let own = u64::from(std::process::id());

@@ -81,8 +81,9 @@ fn p1_p2_p3_a_hundred_kills_let_nobody_through_and_mix_nobody_up() -> Result<()>
     assert!(done as u64 >= u64::from(served) - 3, "{done} of {served}");
     // The server never met an agent but by the daemon, which says who it is.
     let log = host.postgres().log();
-    let met: Vec<&str> =
-        log.lines().filter(|line| line.contains("connection authorized")).collect();
+    // Whether it is up is asked under another name.
+    let of_agents = "connection authorized: user=postgres";
+    let met: Vec<&str> = log.lines().filter(|line| line.contains(of_agents)).collect();
     assert!(!met.is_empty());
     for line in met {
         let by_daemon = ["cleaner", "second"]

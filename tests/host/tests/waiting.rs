@@ -95,7 +95,7 @@ fn sockets_that_are_not_those_of_the_configuration_are_told() -> Result<()> {
 }
 
 /// Connections in the queue of the daemon's port: of a socket that listens, the column of what was
-/// received counts those (proc_net_tcp).
+/// received counts those (`proc_net_tcp`).
 fn waiting(host: &Host) -> Result<u32> {
     let table = fs::read_to_string(Path::new("/proc/net/tcp"))?;
     let local = format!("0100007F:{:04X}", host.port());
