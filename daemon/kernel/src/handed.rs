@@ -89,7 +89,7 @@ pub fn take_handed() -> Result<Handed, HandedError> {
         #[expect(clippy::disallowed_methods, reason = "there is one thread, as was made sure")]
         // SAFETY: this process has one thread, so that nobody reads the environment meanwhile.
         unsafe {
-            env::remove_var(name)
+            env::remove_var(name);
         };
     }
     let [_, _, _, _, watchdog_pid_name, watchdog_name] = VARIABLES;
