@@ -8,8 +8,8 @@ use chaperone_abi::{EGRESS_DENY, EGRESS_RECORD, REACH_BITS, Reach, SocketFile, U
 
 use crate::{
     Interception, KernelError, Watch,
-    interception::{Others, fits, replace, replace_trie},
     notes::words,
+    tables::{Others, fits, replace, replace_trie},
 };
 
 /// What is done where an agent goes to what is not listed.

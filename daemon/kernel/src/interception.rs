@@ -10,18 +10,16 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader, Pod,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, Map, MapData},
 };
-use chaperone_abi::{
-    Address, CGROUP_PATH, NO_TARGET, Offsets, Settings, TARGET_PORT_BITS, Target4, Target6,
-    UNIT_NAME, Uid, VERSION, limits,
-};
+use chaperone_abi::{CGROUP_PATH, Offsets, Settings, UNIT_NAME, VERSION, limits};
 
 use crate::{
-    Counters, Events, Fault, KernelError, Notes, ProcessTable, Stops,
+    Counters, Events, Fault, KernelError, Notes, Others, ProcessTable, Stops,
     links::{self, Held},
-    notes::{is_gone, open, words},
+    notes::open,
     sys,
+    tables::{fits, host, key4, key6, padded, prefixes, replace, replace_trie},
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("CHAPERONE_EBPF_OBJECT"));
@@ -361,35 +359,38 @@ impl Interception {
     }
 }
 
-/// Whether anything of this version is pinned.
+/// Whether anything is pinned, of this version or another.
 pub fn is_attached(pins: &Path) -> bool {
-    versioned(pins).is_dir()
+    !versions(pins).is_empty()
 }
 
-/// Removes the pins, and with them the programs: from here on nothing is intercepted.
-/// Answers whether there was anything.
+/// Removes the pins of all versions, and with them the programs: from here on nothing is intercepted.
 ///
 /// # Errors
 /// Where a pin cannot be removed.
-pub fn detach(pins: &Path) -> Result<bool, KernelError> {
-    let folder = versioned(pins);
-    let entries = match fs::read_dir(&folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        Err(source) => return Err(KernelError::File { doing: "reading", path: folder, source }),
-    };
-    for entry in entries.flatten() {
-        fs::remove_file(entry.path()).map_err(|source| KernelError::File {
-            doing: "removing",
-            path: entry.path(),
-            source,
-        })?;
+pub fn detach(pins: &Path) -> Result<(), KernelError> {
+    for folder in versions(pins) {
+        let failed = |doing, path: PathBuf| {
+            move |source| KernelError::File { doing, path: path.clone(), source }
+        };
+        for entry in fs::read_dir(&folder).map_err(failed("reading", folder.clone()))? {
+            let pin = entry.map_err(failed("reading", folder.clone()))?.path();
+            fs::remove_file(&pin).map_err(failed("removing", pin.clone()))?;
+        }
+        fs::remove_dir(&folder).map_err(failed("removing", folder.clone()))?;
     }
-    for path in [folder.as_path(), pins] {
-        // The outer folder may hold another version's pins.
-        let _ = fs::remove_dir(path);
-    }
-    Ok(true)
+    // It may hold what is not ours.
+    let _ = fs::remove_dir(pins);
+    Ok(())
+}
+
+/// The folders of all versions.
+fn versions(pins: &Path) -> Vec<PathBuf> {
+    let is_version =
+        |name: &str| name.strip_prefix('v').is_some_and(|number| number.parse::<u32>().is_ok());
+    let entries = fs::read_dir(pins).into_iter().flatten().flatten();
+    let ours = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_version));
+    ours.map(|entry| entry.path()).collect()
 }
 
 fn versioned(pins: &Path) -> PathBuf {
@@ -415,171 +416,19 @@ fn prepare_pins(pins: &Path) -> Result<PathBuf, KernelError> {
     Ok(folder)
 }
 
-pub(crate) fn fits(what: &'static str, count: usize, limit: usize) -> Result<(), KernelError> {
-    if count > limit { Err(KernelError::TooMany { what, count, limit }) } else { Ok(()) }
-}
-
-/// Adds first and removes then: an entry that stays is never absent. `keep` says which of the
-/// others stay.
-pub(crate) fn replace<K: Pod + PartialEq>(
-    map: &mut HashMap<&mut MapData, K, u32>,
-    wanted: &[(K, u32)],
-    keep: impl Fn(&K) -> bool,
-) -> Result<(), KernelError> {
-    let failed = |error| KernelError::refused("filling the maps", &error);
-    for (key, value) in wanted {
-        map.insert(*key, *value, 0).map_err(failed)?;
-    }
-    let present: Vec<K> = map.keys().collect::<Result<_, _>>().map_err(failed)?;
-    for key in present.iter().filter(|key| !wanted.iter().any(|(k, _)| k == *key) && !keep(key)) {
-        match map.remove(key) {
-            // A cgroup's went with it.
-            Ok(()) => {}
-            Err(error) if is_gone(&error) => {}
-            Err(error) => return Err(failed(error)),
-        }
-    }
-    Ok(())
-}
-
-fn padded<const N: usize>(names: &[(String, u32)]) -> Result<Vec<([u8; N], u32)>, KernelError> {
-    names
-        .iter()
-        .map(|(name, agent)| {
-            let mut key = [0; N];
-            let room = key.get_mut(..name.len()).filter(|room| room.len() < N);
-            fits("bytes of a cgroup's name", name.len(), N - 1)?;
-            if let Some(room) = room {
-                room.copy_from_slice(name.as_bytes());
-            }
-            Ok((key, *agent))
-        })
-        .collect()
-}
-
-/// A range as prefixes: the largest aligned block first, again and again.
-fn prefixes(range: &RangeInclusive<u32>) -> Vec<Key<UidPod>> {
-    let mut found = Vec::new();
-    let (mut from, to) = (u64::from(*range.start()), u64::from(*range.end()));
-    while from <= to {
-        let aligned = if from == 0 { 32 } else { from.trailing_zeros().min(32) };
-        let fitting = (to - from + 1).ilog2();
-        let bits = aligned.min(fitting);
-        let start = u32::try_from(from).unwrap_or(u32::MAX);
-        found.push(Key::new(32 - bits, UidPod(Uid { bytes: start.to_be_bytes() })));
-        from += 1 << bits;
-    }
-    found
-}
-
 fn remove_other_versions(pins: &Path, own: &Path) {
-    for entry in fs::read_dir(pins).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let is_version = entry.file_name().to_string_lossy().starts_with('v');
-        if is_version && path != own {
-            for pin in fs::read_dir(&path).into_iter().flatten().flatten() {
-                let _ = fs::remove_file(pin.path());
-            }
-            let _ = fs::remove_dir(path);
+    for folder in versions(pins).into_iter().filter(|folder| folder != own) {
+        for pin in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let _ = fs::remove_file(pin.path());
         }
+        let _ = fs::remove_dir(folder);
     }
 }
-
-/// What comes of entries that are not wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Others {
-    /// They go.
-    Remove,
-    /// They stay and stand for nothing that could be reached: it is not known whether they may go.
-    Refuse,
-}
-
-pub(crate) fn replace_trie<K>(
-    map: &mut LpmTrie<&mut MapData, K, u32>,
-    wanted: &[(Key<K>, u32)],
-    others: Others,
-) -> Result<(), KernelError>
-where
-    K: Pod + PartialEq,
-{
-    let failed = |error| KernelError::refused("filling the maps", &error);
-    for (key, value) in wanted {
-        map.insert(key, *value, 0).map_err(failed)?;
-    }
-    let present: Vec<Key<K>> = map.keys().collect::<Result<_, _>>().map_err(failed)?;
-    let same = |a: &Key<K>, b: &Key<K>| a.prefix_len() == b.prefix_len() && a.data() == b.data();
-    for key in present.iter().filter(|key| !wanted.iter().any(|(k, _)| same(k, key))) {
-        match others {
-            Others::Remove => map.remove(key).map_err(failed)?,
-            Others::Refuse => map.insert(key, NO_TARGET, 0).map_err(failed)?,
-        }
-    }
-    Ok(())
-}
-
-fn key4(address: Ipv4Addr, bits: u8, port: u16) -> Key<Target4Pod> {
-    let address = u32::from_ne_bytes(address.octets());
-    let key = Target4 { port: port.to_be_bytes(), reserved: [0; 2], address };
-    Key::new(TARGET_PORT_BITS + u32::from(bits), Target4Pod(key))
-}
-
-fn key6(address: Ipv6Addr, bits: u8, port: u16) -> Key<Target6Pod> {
-    let key = Target6 { port: port.to_be_bytes(), reserved: [0; 2], address: words(address) };
-    Key::new(TARGET_PORT_BITS + u32::from(bits), Target6Pod(key))
-}
-
-fn host(address: Ipv6Addr, bits: u8) -> Key<AddressPod> {
-    Key::new(bits.into(), AddressPod(Address { words: words(address) }))
-}
-
-#[repr(transparent)]
-#[derive(Clone, Copy, PartialEq)]
-struct AddressPod(Address);
-
-#[repr(transparent)]
-#[derive(Clone, Copy, PartialEq)]
-struct Target4Pod(Target4);
-
-#[repr(transparent)]
-#[derive(Clone, Copy, PartialEq)]
-struct Target6Pod(Target6);
-
-#[repr(transparent)]
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct UidPod(Uid);
 
 #[repr(transparent)]
 #[derive(Clone, Copy)]
 struct SettingsPod(Settings);
 
-// SAFETY: plain structures of integers and bytes without padding (sizes asserted in the ABI crate),
-// so that any bytes are a value.
-unsafe impl Pod for Target4Pod {}
-// SAFETY: as above.
-unsafe impl Pod for Target6Pod {}
-// SAFETY: as above.
-unsafe impl Pod for AddressPod {}
-// SAFETY: as above.
-unsafe impl Pod for UidPod {}
-// SAFETY: as above.
+// SAFETY: a plain structure of integers without padding (its size is asserted in the ABI crate), so
+// that any bytes are a value.
 unsafe impl Pod for SettingsPod {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_range_of_users_is_covered_exactly() {
-        for (from, to) in [(5, 5), (0, 7), (100_000, 165_535), (231_072, 296_607), (3, 64)] {
-            let keys = prefixes(&(from..=to));
-            let mut covered = Vec::new();
-            for key in &keys {
-                let start = u32::from_be_bytes(key.data().0.bytes);
-                covered.extend(start..=start + ((1_u32 << (32 - key.prefix_len())) - 1));
-            }
-            assert_eq!(covered, (from..=to).collect::<Vec<_>>());
-            assert!(keys.len() <= 34);
-        }
-        assert_eq!(prefixes(&(0..=u32::MAX)).len(), 1);
-    }
-}

@@ -16,6 +16,7 @@ mod processes;
 mod sockets;
 mod stops;
 mod sys;
+mod tables;
 
 pub use chaperone_abi::{
     CGROUP_PATH, Image, Note, Offsets, Process, ProcessKey, UNIT_NAME, UNIX_NAME, kinds,
@@ -25,7 +26,7 @@ pub use guard::{Egress, UnixSockets};
 pub use handed::{Handed, HandedError, take_handed};
 pub use host::{Host, kernel_release, release_numbers};
 pub use interception::{
-    CANARY, CANARY_NUMBER, Interception, Others, Plan, Scope, Watch, detach, is_attached,
+    CANARY, CANARY_NUMBER, Interception, Plan, Scope, Watch, detach, is_attached,
 };
 pub use links::Fault;
 pub use notes::{Counters, Notes, Taken, is_of, original};
@@ -34,3 +35,4 @@ pub use processes::{Events, Executed, Happened, ProcessTable};
 pub use sockets::{Connection, connections, cookie, destroy};
 pub use stops::{Attempt, Reason, Stops};
 pub use sys::{own_netns_cookie, wall_clock};
+pub use tables::Others;
