@@ -314,14 +314,12 @@ pub(crate) fn status(status: &Status, json: bool) -> Result<()> {
     row("process", status.pid.to_string());
     row("attached to", status.attach.display().to_string());
     let interception = &status.interception;
-    let checked = interception.checked.map_or_else(|| "not looked at yet".into(), time);
-    row(
-        "interception",
-        match &interception.problem {
-            Some(problem) => format!("BROKEN: {problem} (looked at {checked})"),
-            None => format!("in force (looked at {checked})"),
-        },
-    );
+    let found = match (&interception.problem, interception.checked.map(time)) {
+        (_, None) => "not looked at yet".into(),
+        (Some(problem), Some(at)) => format!("BROKEN: {problem} (looked at {at})"),
+        (None, Some(at)) => format!("in force (looked at {at})"),
+    };
+    row("interception", found);
     row("policy", status.policy.clone());
     row("live sessions", status.sessions.to_string());
     row("log", status.log.path.display().to_string());
