@@ -519,7 +519,7 @@ address = ["db:5432", "10.0.0.0/24:5432"]
             ("", "sockets = [\"@\"]\n", "", "a name that begins with @"),
             ("", "", "deny_sockets = [\"udp\"]", "a kind of socket is one of"),
             ("", "", "existing = \"keep\"", "unknown variant"),
-            ("", "", "canary = \"0s\"", "canary is from"),
+            ("", "", "canary = \"500ms\"", "canary is from"),
         ] {
             let error = with(agent, target, daemon).expect_err(why);
             assert!(error.contains(why), "{error}");
