@@ -14,11 +14,10 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{oneshot, watch},
-    time::interval,
+    time::sleep,
 };
 
 use crate::{
-    addresses::LOOK_UP_EVERY,
     anchors::{self, Anchors},
     approvals::{Approvals, Listener},
     attending::Attending,
@@ -173,17 +172,22 @@ pub(crate) fn run(config: Config, adopt: bool) -> Result<()> {
         // Processes are followed before those that run already are looked for, so that none is
         // missed in between.
         interception.observe()?;
-        let armed = shared.identities.scan(&scoping).and_then(|()| interception.arm());
+        // Cgroups that were made before that are seen now, all others as they are made.
+        scoping.look_through();
+        let armed = interception
+            .set_scope(scoping.scope(), |id| scoping.belongs(id))
+            .and_then(|()| shared.identities.scan(&scoping))
+            .and_then(|()| interception.arm());
         if let Err(error) = armed {
             interception.give_up();
             return Err(error.into());
         }
         let record = |detail| shared.event(None, EventKind::Existing, detail);
         let processes = interception.processes()?;
-        existing::end(&shared.config, &scoping, names.watched(), &processes, record);
+        existing::end(&shared.config, &scoping, &names, &processes, record);
         let canary = Canary::new(processes, shared.config.daemon.listen, &attach, &cgroups);
         let (counters, events) = (interception.counters()?, interception.events()?);
-        let stops = Teller::new(interception.stops()?);
+        let stops = Teller::new(interception.stops()?, &shared.config);
         let interception = Arc::new(Mutex::new(interception));
         let follower = Follower {
             shared: shared.clone(),
@@ -211,14 +215,12 @@ pub(crate) fn run(config: Config, adopt: bool) -> Result<()> {
         };
         let tending = tokio::spawn(tending.run());
 
-        let mut look_up = interval(LOOK_UP_EVERY);
-        look_up.tick().await;
         let reload = loop {
             tokio::select! {
                 _ = end.recv() => break false,
                 _ = interrupt.recv() => break false,
                 Ok(()) = &mut is_to_reload => break true,
-                _ = look_up.tick() => {
+                () = sleep(names.rest()) => {
                     if names.look_up(&shared.config).await {
                         let mut interception =
                             interception.lock().unwrap_or_else(PoisonError::into_inner);
@@ -349,7 +351,7 @@ fn keep_memory_private() -> Result<()> {
 async fn drain(shared: &Shared, stage: &watch::Sender<Stage>, patience: Duration) {
     let empty = async || {
         while !shared.sessions().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            sleep(Duration::from_millis(5)).await;
         }
     };
     for (next, time) in [(Stage::Draining, patience), (Stage::Ending, END)] {

@@ -96,8 +96,8 @@ impl Follower {
     }
 
     fn wait(&self) {
-        let events = self.events.as_fd();
-        let mut wanted = [PollFd::new(events, PollFlags::POLLIN)];
+        let wants = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let mut wanted = [wants(self.events.as_fd()), wants(self.stops.as_fd())];
         let _ = poll(&mut wanted, PollTimeout::from(DRAIN_EVERY));
     }
 

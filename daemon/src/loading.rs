@@ -68,13 +68,18 @@ pub(crate) fn load(config: &Config) -> Result<()> {
     names.tell(config, &mut interception)?;
     interception.set_unix_sockets(&stops::unix_sockets(config))?;
     interception.observe()?;
-    if let Err(error) = interception.arm() {
+    // Cgroups that were made before that are seen now, all others as they are made.
+    scoping.look_through();
+    let armed = interception
+        .set_scope(scoping.scope(), |id| scoping.belongs(id))
+        .and_then(|()| interception.arm());
+    if let Err(error) = armed {
         interception.give_up();
         return Err(error.into());
     }
     tracing::info!(attach = %config.attach_path(&host)?.display(), "agents' connections are taken");
     let mut found = Vec::new();
-    existing::end(config, &scoping, names.watched(), &interception.processes()?, |detail| {
+    existing::end(config, &scoping, &names, &interception.processes()?, |detail| {
         found.push(detail);
     });
     if !found.is_empty() {

@@ -35,6 +35,7 @@ mod mask;
 mod masks;
 mod names;
 mod naming;
+mod near;
 mod notify;
 mod outbound;
 mod places;

@@ -60,6 +60,13 @@ impl Scoping {
         &self.scope
     }
 
+    /// Looks through cgroups, too: those that were made before the kernel side saw them being made
+    /// are found by nobody else.
+    pub(crate) fn look_through(&mut self) -> bool {
+        self.scope.slices.clear();
+        self.look()
+    }
+
     /// Looks again; answers whether anything changed that the kernel does not see itself.
     pub(crate) fn look(&mut self) -> bool {
         match fs::read_to_string(SUBUID) {
@@ -209,6 +216,32 @@ mod tests {
         let table = "svc:100000:65536\n64001:300000:10\nother:500000:5\nsvc:x:1\nsvc:0:5\n";
         assert_eq!(subordinate(table, 64001, Some("svc")), [100_000..=165_535, 300_000..=300_009]);
         assert_eq!(subordinate(table, 1, None), []);
+    }
+
+    #[test]
+    fn p1_a_cgroup_that_was_made_between_two_looks_is_found_by_looking_through() {
+        let root = tempfile::tempdir().expect("a folder");
+        let agents = vec![
+            (Scope::User(64001), 1),
+            (Scope::Unit("cleaner.service".into()), 2),
+            (Scope::Cgroup("/agents".into()), 3),
+        ];
+        let mut scoping = Scoping {
+            root: root.path().into(),
+            agents,
+            subuid: String::new(),
+            names: HashMap::new(),
+            scope: Kernel::default(),
+        };
+        assert!(scoping.look());
+        assert_eq!(scoping.scope().cgroups, []);
+        fs::create_dir_all(root.path().join("system.slice/cleaner.service")).expect("made");
+        fs::create_dir(root.path().join("agents")).expect("made");
+        assert!(!scoping.look(), "cgroups are the kernel side's to see");
+        assert!(scoping.look_through());
+        let found: Vec<_> = scoping.scope().cgroups.iter().map(|(_, number)| *number).collect();
+        assert_eq!(found, [3, 2]);
+        assert_eq!(scoping.scope().slices.len(), 2);
     }
 
     #[test]

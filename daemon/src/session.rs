@@ -12,6 +12,7 @@ use chaperone_wire::postgres::{First, Refusal, Severity, Violation, backend_erro
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
 use crate::{
+    addresses::TargetAddress,
     catalog::{Changes, Key, Place as Catalog},
     clock,
     config::{Agent, NoCredential, Target},
@@ -19,6 +20,7 @@ use crate::{
     inspect::Destination,
     local::Local,
     masks::OfSession,
+    naming::UNKNOWN,
     places::{Full, Place},
     relay::{Account, Ended},
     serve::reset,
@@ -68,7 +70,7 @@ pub(crate) async fn serve(
     mut place: Place,
 ) {
     let config = &shared.config;
-    let Some(target) = config.targets.get(note.target as usize) else {
+    let Some(target) = target_of(&shared, &note) else {
         shared.counters.stale_note.up();
         return;
     };
@@ -139,7 +141,7 @@ pub(crate) async fn serve(
         id,
         identity,
         target: target.name.clone(),
-        target_index: note.target as usize,
+        target_index: (note.target & !UNKNOWN) as usize,
         original,
         commands,
         local,
@@ -148,6 +150,7 @@ pub(crate) async fn serve(
     };
     let _removed = Leaving(&session);
     let ended = match settled.refused {
+        None if note.target & UNKNOWN != 0 => session.refuse_unknown(client).await,
         None if target.protocol == Protocol::Ssh => ssh::run(&session, client).await,
         None => session.run(client).await,
         Some(doubt) => session.refuse(client, &doubt).await,
@@ -192,6 +195,26 @@ impl Session {
     async fn refuse(&self, client: TcpStream, doubt: &Doubt) -> Ended {
         let refusal = doubted(&self.identity.agent, doubt);
         self.shared.counters.doubted.up();
+        let ended = Ended::by(Closing::Daemon, refusal.message.clone());
+        tell(&self.shared, client, self.original.0.ip(), self.target(), &refusal, START_UP).await;
+        ended
+    }
+
+    /// It may be to a name of the target's of which no address is known yet, or to what is no target.
+    async fn refuse_unknown(&self, client: TcpStream) -> Ended {
+        let port = self.original.0.port();
+        let at_port = self.target().addresses.iter().filter_map(|address| match address {
+            TargetAddress::Name(name, at) if *at == port => Some(name.as_str()),
+            _ => None,
+        });
+        let names = at_port.collect::<Vec<_>>().join(", ");
+        let message = format!(
+            "where target {} is not known yet ({names} has no address): chaperone refuses all connections to port {port} until it is",
+            self.target
+        );
+        let refusal = Refusal::new("08001", message)
+            .hint("Look whether this host's name service answers, and come again.");
+        self.shared.counters.unreachable.up();
         let ended = Ended::by(Closing::Daemon, refusal.message.clone());
         tell(&self.shared, client, self.original.0.ip(), self.target(), &refusal, START_UP).await;
         ended
@@ -389,6 +412,11 @@ async fn refuse_unopened(
     tell(shared, client, address, target, &unrecorded("this connection", error), START_UP).await;
 }
 
+/// The target that the kernel noted.
+fn target_of<'a>(shared: &'a Shared, note: &Note) -> Option<&'a Target> {
+    shared.config.targets.get((note.target & !UNKNOWN) as usize)
+}
+
 /// There is no place for a connection: it is told so, where its client listens soon and not too
 /// many others are being told. `agent` is who it is, where that is settled.
 pub(crate) async fn too_many(
@@ -428,7 +456,7 @@ pub(crate) async fn too_many(
     };
     counter.up();
     shared.record_too_many(full, note.agent, &refusal.message, counter);
-    let Some(target) = shared.config.targets.get(note.target as usize) else { return };
+    let Some(target) = target_of(&shared, &note) else { return };
     let Ok(_telling) = shared.told.try_acquire() else { return reset(&client) };
     let address = chaperone_kernel::original(&note).0.ip();
     tell(&shared, client, address, target, &refusal, FAREWELL).await;

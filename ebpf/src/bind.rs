@@ -7,7 +7,7 @@ use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use chaperone_abi::{AF_INET, AF_INET6, Counter, NO_TARGET};
 
 use crate::{
-    connect::{called, port_of},
+    connect::{called, is_ours, port_of},
     maps::SETTINGS,
     scope,
     tell::{self, Attempt},
@@ -32,7 +32,7 @@ fn bind(ctx: &SockAddrContext, family: u16) -> i32 {
     // SAFETY: the verifier bounds reads of the context.
     let (port, protocol) =
         unsafe { (port_of((*ctx.sock_addr).user_port), (*ctx.sock_addr).protocol) };
-    if port == 0 || u32::from(port) != settings.port {
+    if port == 0 || u32::from(port) != settings.port || !is_ours(ctx, settings) {
         return PASS;
     }
     let Some(agent) = scope::agent(&settings.offsets) else { return PASS };

@@ -2,6 +2,7 @@
 
 use aya_ebpf::{
     EbpfContext,
+    bindings::BPF_SK_STORAGE_GET_F_CREATE,
     cty::c_void,
     helpers::{
         bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid,
@@ -17,7 +18,7 @@ use chaperone_abi::{AF_INET, AF_INET6, Counter, Note, OWNER_CONNECTS, Owner, Set
 
 use crate::{
     maps::{NOTES, OWNERS, SETTINGS, count},
-    scope,
+    scope, socket,
     target::{LOOPBACK4, LOOPBACK6, is_mapped, mapped, may_go, meant},
     task,
     tell::{self, Attempt},
@@ -92,8 +93,9 @@ fn take(ctx: &SockAddrContext, family: u16) -> Taken {
     let Some(target) = target else {
         forget(ctx);
         // Nobody but the kernel sends connections to the daemon: whoever came by himself might
-        // find the note of another's that was never accepted.
-        if is_tcp && address == loopback && port == own_port {
+        // find the note of another's that was never accepted. In another network namespace the port
+        // is somebody else's.
+        if is_tcp && address == loopback && port == own_port && is_ours(ctx, settings) {
             count(Counter::RefusedOwnPort);
             return Taken::Refused;
         }
@@ -113,8 +115,7 @@ fn take(ctx: &SockAddrContext, family: u16) -> Taken {
         return Taken::Refused;
     }
     // 127.0.0.1 in another network namespace is not where the daemon listens.
-    // SAFETY: the helper reads the context only.
-    if unsafe { bpf_get_netns_cookie(ctx.as_ptr()) } != settings.netns {
+    if !is_ours(ctx, settings) {
         count(Counter::RefusedNamespace);
         return Taken::Refused;
     }
@@ -134,6 +135,13 @@ fn take(ctx: &SockAddrContext, family: u16) -> Taken {
     Taken::Yes(own_port, loopback)
 }
 
+/// Whether a socket is in the network namespace in which the daemon listens.
+#[inline(always)]
+pub fn is_ours(ctx: &SockAddrContext, settings: &Settings) -> bool {
+    // SAFETY: the helper reads the context only.
+    unsafe { bpf_get_netns_cookie(ctx.as_ptr()) == settings.netns }
+}
+
 /// It goes to what is no target.
 #[inline(always)]
 fn elsewhere(
@@ -143,20 +151,33 @@ fn elsewhere(
     port: u16,
     protocol: u32,
 ) -> Taken {
-    // SAFETY: the socket is the one of this call, which holds its storage.
-    if let Some(owner) = unsafe {
+    // SAFETY: the socket is the one of this call, which holds its storage; the helper copies the
+    // value.
+    let own = |made: *mut Owner, flags: u32| unsafe {
         let sk = (*ctx.sock_addr).__bindgen_anon_1.sk;
-        bpf_sk_storage_get(OWNERS.as_ptr(), sk.cast(), core::ptr::null_mut(), 0)
-            .cast::<Owner>()
-            .as_mut()
-    } {
+        bpf_sk_storage_get(OWNERS.as_ptr(), sk.cast(), made.cast(), flags.into()).cast::<Owner>()
+    };
+    // SAFETY: not null, and sized by the map.
+    let known = unsafe { own(core::ptr::null_mut(), 0).as_mut() };
+    let was_known = known.is_some();
+    if let Some(owner) = known {
         // It speaks first from here on, and its first bytes tell what.
         owner.flags = OWNER_CONNECTS;
-    }
-    if settings.egress == 0 {
-        return Taken::No;
+        if settings.egress == 0 {
+            return Taken::No;
+        }
     }
     let Some(agent) = scope::agent(&settings.offsets) else { return Taken::No };
+    if !was_known {
+        // It was made before the programs, or by the kernel: Multipath TCP connects by sockets of
+        // its own, which `socket(2)` did not show.
+        let mut made = socket::owner(settings, agent);
+        made.flags = OWNER_CONNECTS;
+        if own(core::ptr::from_mut(&mut made), BPF_SK_STORAGE_GET_F_CREATE).is_null() {
+            count(Counter::RefusedNoteFull);
+            return Taken::Refused;
+        }
+    }
     if may_go(settings, agent, address, port, protocol) { Taken::No } else { Taken::Refused }
 }
 

@@ -7,7 +7,7 @@
 use aya_ebpf::{
     bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
     helpers::{
-        bpf_ktime_get_boot_ns,
+        bpf_ktime_get_boot_ns, bpf_probe_read_kernel,
         generated::{
             bpf_sk_fullsock, bpf_sk_storage_get, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id,
         },
@@ -16,7 +16,8 @@ use aya_ebpf::{
     programs::SkBuffContext,
 };
 use chaperone_abi::{
-    Counter, EGRESS_DENY, NO_TARGET, OWNER_CONNECTS, OWNER_READ, Owner, ProcessKey, Settings,
+    Counter, EGRESS_DENY, NO_TARGET, OWNER_CONNECTS, OWNER_POSTGRES, OWNER_READ, OWNER_SPEAKS,
+    OWNER_SSH, Owner, ProcessKey, Settings,
 };
 
 use crate::{
@@ -71,7 +72,7 @@ fn guard(ctx: &SkBuffContext, leaves: bool) -> i32 {
         return PASS;
     }
     let slot = if known.is_null() {
-        let Some(mut unseen) = unseen(ctx) else { return PASS };
+        let Some(mut unseen) = unseen(ctx, settings, sk) else { return PASS };
         owner(sk, &mut unseen)
     } else {
         known
@@ -119,26 +120,39 @@ fn elsewhere(ctx: &SkBuffContext, settings: &Settings, owner: &mut Owner, packet
         let at = packet.head + u32::from(head[0] >> 4) * 4;
         if ctx.len() > at {
             owner.flags |= OWNER_READ;
-            if let Some(protocol) = speaks(ctx, at) {
-                let attempt = Attempt {
-                    reason: Counter::PassedBy,
-                    target: NO_TARGET,
-                    address: packet.address,
-                    port: packet.port,
-                    protocol,
-                };
-                tell::of_owner(settings, owner, &attempt);
+            owner.flags |= match speaks(ctx, at) {
+                Some(POSTGRES) => OWNER_POSTGRES,
+                Some(_) => OWNER_SSH,
+                None => 0,
+            };
+            if owner.flags & OWNER_SPEAKS != 0 {
+                count(Counter::PassedBy);
             }
+        }
+    }
+    // Where there is no room to tell it is told by a later packet.
+    if owner.flags & OWNER_SPEAKS != 0 {
+        let attempt = Attempt {
+            reason: Counter::PassedBy,
+            target: NO_TARGET,
+            address: packet.address,
+            port: packet.port,
+            protocol: if owner.flags & OWNER_POSTGRES != 0 { POSTGRES } else { SSH },
+        };
+        if tell::again(settings, owner, &attempt) {
+            owner.flags &= !OWNER_SPEAKS;
         }
     }
     PASS
 }
 
+/// The usual ports of protocols.
+const POSTGRES: u32 = 5432;
+const SSH: u32 = 22;
+
 /// The usual port of the protocol whose first bytes a client sends here.
 #[inline(always)]
 fn speaks(ctx: &SkBuffContext, at: u32) -> Option<u32> {
-    const POSTGRES: u32 = 5432;
-    const SSH: u32 = 22;
     // Requests for TLS and for GSSAPI encryption, and version 3 (PostgreSQL's documentation, "Message
     // Formats"). A start-up message is longer than 10,000 bytes with no server.
     const SSL_REQUEST: u32 = 80_877_103;
@@ -164,7 +178,6 @@ fn stop(settings: &Settings, owner: &mut Owner, reason: Counter, target: u32, pa
         count(reason);
         return;
     }
-    owner.told_ns = now;
     let attempt = Attempt {
         reason,
         target,
@@ -172,14 +185,16 @@ fn stop(settings: &Settings, owner: &mut Owner, reason: Counter, target: u32, pa
         port: packet.port,
         protocol: packet.protocol.into(),
     };
-    tell::of_owner(settings, owner, &attempt);
+    if tell::of_owner(settings, owner, &attempt) {
+        owner.told_ns = now;
+    }
 }
 
 /// The owner of a socket that was not seen to be made, where it is an agent's.
 #[inline(always)]
-fn unseen(ctx: &SkBuffContext) -> Option<Owner> {
+fn unseen(ctx: &SkBuffContext, settings: &Settings, sk: *mut bpf_sock) -> Option<Owner> {
     let skb = ctx.skb.skb;
-    let uid = ctx.get_socket_uid();
+    let uid = uid(settings, sk)?;
     let mut agent = by_uid(uid);
     if agent.is_none() {
         for level in 0..LEVELS {
@@ -206,6 +221,22 @@ fn unseen(ctx: &SkBuffContext) -> Option<Owner> {
         reserved: 0,
         comm: [0; 16],
     })
+}
+
+/// The user id of a socket as the host has it. The helper for this answers it as the user namespace
+/// of the socket's network namespace has it (net/core/filter.c, `bpf_get_socket_uid`), where another
+/// account's may be an agent's number.
+#[inline(always)]
+fn uid(settings: &Settings, sk: *mut bpf_sock) -> Option<u32> {
+    // The verifier lets nobody compute with a socket's address. Where it lies on the stack it is
+    // read as any other number.
+    let slot = sk;
+    // SAFETY: probe reads fail with an error on a bad address and fault nothing.
+    unsafe {
+        let sock = bpf_probe_read_kernel(core::ptr::addr_of!(slot).cast::<u64>()).ok()?;
+        let field = sock.wrapping_add(settings.offsets.sk_uid.into());
+        bpf_probe_read_kernel(field as *const u32).ok()
+    }
 }
 
 /// The owner that is kept with a socket; with `unseen`, which is kept where there is none.

@@ -77,10 +77,6 @@ pub static UNIX_NAMES: HashMap<[u8; UNIX_NAME], u32, { limits::UNIX_SOCKETS }> =
 #[btf_map]
 pub static UNIX_FILES: HashMap<SocketFile, u32, { limits::UNIX_SOCKETS }> = HashMap::new();
 
-/// Room for a Unix socket's name.
-#[btf_map]
-pub static NAME: PerCpuArray<[u8; UNIX_NAME], 1> = PerCpuArray::new();
-
 /// Whose a socket is; it goes with the socket, and sockets that a listening one accepts have it too.
 #[btf_map]
 pub static OWNERS: Inherited<Owner> = Inherited::new();

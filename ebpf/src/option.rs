@@ -28,20 +28,19 @@ pub fn chaperone_setsockopt(ctx: SockoptContext) -> i32 {
     // SAFETY: the verifier bounds reads of the context.
     let (level, name, length) =
         unsafe { ((*ctx.sockopt).level, (*ctx.sockopt).optname, (*ctx.sockopt).optlen) };
-    if length > SHOWN {
+    let denied = level == TCP && name == TCP_ULP && is_denied();
+    if length > SHOWN && !denied {
         // An option longer than that would be refused unless it is left to the kernel
         // (Documentation/bpf/prog_cgroup_sockopt.rst).
         // SAFETY: the field is writable in this hook.
         unsafe { (*ctx.sockopt).optlen = 0 };
         return PASS;
     }
-    if level != TCP || name != TCP_ULP {
+    // A name of more than a page is none that anybody needs; the kernel would cut it.
+    if !denied || length <= SHOWN && is_tls(&ctx, length) {
         return PASS;
     }
     let Some(settings) = SETTINGS.get(0) else { return PASS };
-    if settings.deny_sockets & kinds::SMC == 0 || is_tls(&ctx, length) {
-        return PASS;
-    }
     // SAFETY: the context holds the socket.
     let owner = unsafe {
         let sk = (*ctx.sockopt).__bindgen_anon_1.sk;
@@ -49,7 +48,13 @@ pub fn chaperone_setsockopt(ctx: SockoptContext) -> i32 {
             .cast::<Owner>()
             .as_ref()
     };
-    let Some(owner) = owner else { return PASS };
+    let Some(owner) = owner else {
+        if length > SHOWN {
+            // SAFETY: as above.
+            unsafe { (*ctx.sockopt).optlen = 0 };
+        }
+        return PASS;
+    };
     let attempt = Attempt {
         reason: Counter::RefusedOption,
         target: NO_TARGET,
@@ -59,6 +64,11 @@ pub fn chaperone_setsockopt(ctx: SockoptContext) -> i32 {
     };
     tell::of_owner(settings, owner, &attempt);
     REFUSE
+}
+
+#[inline(always)]
+fn is_denied() -> bool {
+    SETTINGS.get(0).is_some_and(|settings| settings.deny_sockets & kinds::SMC != 0)
 }
 
 /// Whether the value is `tls`. It is the kernel's copy, which the caller can no longer change.

@@ -10,11 +10,13 @@ use aya_ebpf::{
     macros::{cgroup_sock, lsm},
     programs::{LsmContext, SockContext},
 };
-use chaperone_abi::{AF_INET, AF_INET6, Counter, NO_TARGET, Owner, Settings, kinds};
+use chaperone_abi::{AF_INET, AF_INET6, Counter, EGRESS_DENY, NO_TARGET, Owner, Settings, kinds};
 
 use crate::{
     maps::{OWNERS, SETTINGS, count},
-    scope, task,
+    scope,
+    target::mode,
+    task,
     tell::{self, Attempt},
 };
 
@@ -33,6 +35,9 @@ const SOCK_TYPE_MASK: u32 = 0xf;
 /// Obsolete, and the same as `AF_PACKET` (net/socket.c, `__sock_create`).
 const SOCK_PACKET: u32 = 10;
 
+const IPPROTO_DCCP: u32 = 33;
+const IPPROTO_L2TP: u32 = 115;
+const IPPROTO_UDPLITE: u32 = 136;
 const IPPROTO_SCTP: u32 = 132;
 const IPPROTO_SMC: u32 = 256;
 const IPPROTO_MPTCP: u32 = 262;
@@ -45,7 +50,10 @@ pub fn chaperone_socket(ctx: SockContext) -> i32 {
     // SAFETY: the verifier bounds reads of the context.
     let (family, kind, protocol) =
         unsafe { ((*ctx.sock).family, (*ctx.sock).type_, (*ctx.sock).protocol) };
-    if is_denied(settings, family, kind, protocol) {
+    // Where an agent goes by these is seen by no hook.
+    let unseen = matches!(protocol, IPPROTO_DCCP | IPPROTO_L2TP | IPPROTO_UDPLITE);
+    let unlisted = unseen && mode(settings, agent) == Some(EGRESS_DENY);
+    if unlisted || is_denied(settings, family, kind, protocol) {
         refuse(settings, agent, family, protocol);
         return REFUSE;
     }

@@ -14,6 +14,8 @@ use crate::{
 pub const MAPPED: u32 = 0xffff_u32.to_be();
 /// 127.0.0.1.
 pub const LOOPBACK4: u32 = 0x7f00_0001_u32.to_be();
+/// The first word of 64:ff9b::/96.
+const TRANSLATOR: u32 = 0x0064_ff9b_u32.to_be();
 /// `::1`, as words in network byte order.
 pub const LOOPBACK6: [u32; 4] = [0, 0, 0, 1_u32.to_be()];
 
@@ -39,7 +41,20 @@ pub fn target4(address: u32, port: u16) -> Option<u32> {
 #[inline(always)]
 pub fn target6(words: [u32; 4], port: u16) -> Option<u32> {
     let key = Target6 { port: port.to_be_bytes(), reserved: [0; 2], address: words };
-    TARGETS6.get(&Key::new(160, key)).copied()
+    match TARGETS6.get(&Key::new(160, key)) {
+        Some(target) => Some(*target),
+        None if embeds(&words) => target4(words[3], port),
+        None => None,
+    }
+}
+
+/// Whether an IPv6 address stands for the IPv4 address in its last word: that of a translator
+/// (64:ff9b::/96, RFC 6052), or a compatible one (`::a.b.c.d`, RFC 4291, 2.5.5.1).
+#[inline(always)]
+fn embeds(words: &[u32; 4]) -> bool {
+    let translated = words[0] == TRANSLATOR;
+    let compatible = words[0] == 0 && u32::from_be(words[3]) > 0xffff;
+    words[1] == 0 && words[2] == 0 && (translated || compatible)
 }
 
 /// The target at an address of either kind and a port.
@@ -51,7 +66,11 @@ pub fn target(words: &[u32; 4], port: u16) -> Option<u32> {
 /// A target that has this address at some port.
 #[inline(always)]
 pub fn host(words: &[u32; 4]) -> Option<u32> {
-    HOSTS.get(&Key::new(128, Address { words: *words })).copied()
+    let at = |words| HOSTS.get(&Key::new(128, Address { words })).copied();
+    match at(*words) {
+        None if embeds(words) => at(mapped(words[3])),
+        found => found,
+    }
 }
 
 /// The zero addresses stand for loopback (net/ipv4/route.c; net/ipv6/tcp_ipv6.c, `tcp_v6_connect`).

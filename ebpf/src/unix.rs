@@ -7,7 +7,7 @@ use aya_ebpf::{helpers::generated::bpf_probe_read_kernel, macros::lsm, programs:
 use chaperone_abi::{Counter, Offsets, SocketFile, UNIX_NAME};
 
 use crate::{
-    maps::{NAME, SETTINGS, UNIX_FILES, UNIX_NAMES},
+    maps::{SETTINGS, UNIX_FILES, UNIX_NAMES},
     scope,
     task::field,
     tell::{self, Attempt},
@@ -43,12 +43,12 @@ fn refuse(server: *const u8) -> i32 {
     let Some(settings) = SETTINGS.get(0) else { return 0 };
     let offsets = &settings.offsets;
     let Some(agent) = scope::agent(offsets) else { return 0 };
-    let Some(name) = NAME.get_ptr_mut(0) else { return 0 };
-    // SAFETY: the room is this CPU's own, and sized by the map.
-    let name = unsafe { &mut *name };
-    bound(offsets, server, name);
+    // On the stack: a security module may be held up by another that runs on the same CPU, which
+    // would write to the same room.
+    let mut name = [0; UNIX_NAME];
+    bound(offsets, server, &mut name);
     // SAFETY: the values are copied at once; entries are replaced whole.
-    let target = match unsafe { UNIX_NAMES.get(&*name) }.copied() {
+    let target = match unsafe { UNIX_NAMES.get(&name) }.copied() {
         Some(target) => Some(target),
         None => {
             let file = file(offsets, server);
@@ -59,14 +59,13 @@ fn refuse(server: *const u8) -> i32 {
     let Some(target) = target else { return 0 };
     let attempt =
         Attempt { reason: Counter::RefusedUnix, target, address: [0; 4], port: 0, protocol: 0 };
-    tell::with_name(settings, agent, &attempt, Some(name));
+    tell::with_name(settings, agent, &attempt, Some(&name));
     -EACCES
 }
 
-/// The name that a socket is bound to, padded with NULs.
+/// Writes the name that a socket is bound to into room that is all NUL.
 #[inline(always)]
 fn bound(offsets: &Offsets, sock: *const u8, name: &mut [u8; UNIX_NAME]) {
-    *name = [0; UNIX_NAME];
     let address: *const u8 = field(sock, offsets.unix_addr, core::ptr::null());
     if address.is_null() {
         return;

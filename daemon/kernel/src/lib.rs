@@ -32,7 +32,7 @@ pub use links::Fault;
 pub use notes::{Counters, Notes, Taken, is_of, original};
 pub use offsets::read_offsets;
 pub use processes::{Events, Executed, Happened, ProcessTable};
-pub use sockets::{Connection, connections, cookie, destroy};
+pub use sockets::{Connection, connections, cookie, destroy, listening};
 pub use stops::{Attempt, Reason, Stops};
 pub use sys::{own_netns_cookie, wall_clock};
 pub use tables::Others;

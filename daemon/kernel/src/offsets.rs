@@ -72,6 +72,7 @@ pub fn read_offsets(path: &Path) -> Result<Offsets, KernelError> {
         private_data: at("file", "private_data")?,
         i_mode: at("inode", "i_mode")?,
         sk: at("socket", "sk")?,
+        sk_uid: at("sock", "sk_uid")?,
         skc_family: at("sock_common", "skc_family")?,
         skc_daddr: at("sock_common", "skc_daddr")?,
         skc_dport: at("sock_common", "skc_dport")?,
@@ -81,6 +82,7 @@ pub fn read_offsets(path: &Path) -> Result<Offsets, KernelError> {
         d_inode: at("dentry", "d_inode")?,
         address_len: at("unix_address", "len")?,
         address_name: at("unix_address", "name")?,
+        reserved: 0,
     })
 }
 

@@ -2,6 +2,7 @@
 //! them (`SOCK_DESTROY`). Only those of this network namespace are seen.
 
 use std::{
+    collections::BTreeSet,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsRawFd, OwnedFd},
@@ -30,6 +31,8 @@ const NLM_F_DUMP: u16 = 0x300;
 /// (`include/net/tcp_states.h`).
 const STATES: u32 = !(1 << 6 | 1 << 7 | 1 << 10) & 0xfff;
 
+const LISTENING: u32 = 1 << 10;
+
 /// `struct nlmsghdr`, `struct inet_diag_sockid`, `struct inet_diag_msg`, in bytes.
 const HEADER: usize = 16;
 const ID: usize = 48;
@@ -57,10 +60,22 @@ pub struct Connection {
 /// # Errors
 /// [`KernelError::System`] where the kernel does not tell.
 pub fn connections() -> Result<Vec<Connection>, KernelError> {
+    tell(STATES)
+}
+
+/// Ports at which somebody takes connections.
+///
+/// # Errors
+/// As [`connections`].
+pub fn listening() -> Result<BTreeSet<u16>, KernelError> {
+    Ok(tell(LISTENING)?.iter().map(|listener| listener.local.port()).collect())
+}
+
+fn tell(states: u32) -> Result<Vec<Connection>, KernelError> {
     let asking = netlink().map_err(failed)?;
     let mut found = Vec::new();
     for family in [AF_INET, AF_INET6] {
-        let request = request(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, family, STATES, &[0; ID]);
+        let request = request(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, family, states, &[0; ID]);
         send(asking.as_raw_fd(), &request, MsgFlags::empty()).map_err(|e| failed(e.into()))?;
         dump(&asking, family, &mut found).map_err(failed)?;
     }
@@ -234,6 +249,8 @@ mod tests {
             let _accepted = server.accept().expect("accepted");
             let all = connections().expect("told");
             let found = all.iter().find(|found| found.remote == address).expect("found");
+            let ports = listening().expect("told");
+            assert!(ports.contains(&address.port()) && !ports.contains(&found.local.port()));
             assert_eq!(found.local, client.local_addr().expect("an address"));
             assert_eq!(found.uid, nix::unistd::getuid().as_raw());
             assert_ne!(found.inode, 0);

@@ -1,6 +1,10 @@
 //! What agents tried and was stopped, or only seen, as the kernel side tells it.
 
-use std::{net::SocketAddr, path::Path};
+use std::{
+    net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd},
+    path::Path,
+};
 
 use aya::maps::{Map, MapData, RingBuf};
 use chaperone_abi::{Counter, NO_TARGET, ProcessKey, Stopped, UNIX_NAME};
@@ -107,6 +111,13 @@ impl Stops {
                 return Some(found);
             }
         }
+    }
+}
+
+impl AsFd for Stops {
+    /// It can be read where much is waiting.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

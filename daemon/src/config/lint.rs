@@ -2,12 +2,15 @@
 //!
 //! Does not belong here: what is wrong, which is refused.
 
-use chaperone_model::Rung;
+use std::{collections::BTreeSet, net::IpAddr};
+
+use chaperone_kernel::Watch;
+use chaperone_model::{Protocol, Rung};
 use chaperone_policy::{Approver, Mode, Terms, Then};
 use nix::unistd::{Group, User};
 
 use super::{Agent, Binaries, Mask, Scope, Target, rule::Checked};
-use crate::addresses::TargetAddress;
+use crate::{addresses::TargetAddress, near};
 
 /// Sentences for operations.
 pub(super) fn warnings(
@@ -38,7 +41,17 @@ pub(super) fn warnings(
             found.extend(asked(&format!("mask {:?}", mask.name), terms, agents));
         }
     }
+    let own = near::own().unwrap_or_default();
     for target in targets {
+        if target.protocol == Protocol::Postgres
+            && target.sockets.is_empty()
+            && is_here(target, &own)
+        {
+            found.push(format!(
+                "target {} is on this host and names none of its Unix sockets (`sockets`): agents reach it by them",
+                target.name
+            ));
+        }
         for other in targets.iter().filter(|other| other.name != target.name) {
             for (address, taken) in shadowed(target, other) {
                 found.push(format!(
@@ -50,6 +63,15 @@ pub(super) fn warnings(
         }
     }
     found
+}
+
+/// Whether a target is listed at an address of this host's.
+fn is_here(target: &Target, own: &BTreeSet<IpAddr>) -> bool {
+    target.addresses.iter().any(|address| match address {
+        TargetAddress::Fixed(Watch::Any { .. }) => false,
+        TargetAddress::Fixed(watch) => near::covers(watch, own),
+        TargetAddress::Name(name, _) => name.eq_ignore_ascii_case("localhost"),
+    })
 }
 
 /// What is odd about whom a rule or a mask asks.
@@ -322,6 +344,28 @@ mod tests {
             let found = of(&format!("{agent}{held}"));
             assert_eq!(found.len(), expected, "{found:?}");
             assert!(found.iter().all(|w| w.contains("can be approved by nobody")), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_on_this_host_whose_unix_sockets_are_not_named_is_found() {
+        for (address, more, expected) in [
+            ("127.0.0.1:5433", "", 1),
+            ("localhost:5433", "", 1),
+            ("[::1]:5433", "", 1),
+            ("127.0.0.1:5433", "sockets = ['/run/postgresql/.s.PGSQL.5433']", 0),
+            ("192.0.2.7:5433", "", 0),
+            ("*:5433", "", 0),
+        ] {
+            let other = format!(
+                "[[target]]\nname = 'near'\nprotocol = 'postgres'\naddress = ['{address}']\n{more}\n"
+            );
+            let found = warnings(&other);
+            assert_eq!(found.len(), expected, "{found:?}");
+            assert!(
+                found.iter().all(|w| w.starts_with("target near is on this host")),
+                "{found:?}"
+            );
         }
     }
 

@@ -7,7 +7,7 @@ use chaperone_wire::ssh::{
     Transport, Violation, is_account,
 };
 use secrecy::{ExposeSecret, SecretString};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 
 use super::{
     authority::seconds,
@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     config::{Credential, HostKeys, Target},
+    near,
     secret::SecretError,
     session::Session,
 };
@@ -204,7 +205,8 @@ async fn connect(
 ) -> Result<Reached, ReachError> {
     let to = session.original.0;
     let names = known_as(session);
-    let stream = TcpStream::connect(to).await.map_err(ReachError::Connect)?;
+    let listed = &session.target().addresses;
+    let stream = near::connect(to, listed).await.map_err(ReachError::Connect)?;
     let _ = stream.set_nodelay(true);
     let known = upstream.known.clone();
     let algorithms = known.algorithms(&names);
@@ -245,6 +247,8 @@ fn known_as(session: &Session) -> Vec<String> {
     let configured = session.target().addresses.iter().filter_map(|address| address.name());
     let mut names = vec![to.ip().to_string()];
     names.extend(configured.map(str::to_lowercase));
+    // On this host a server is one server at all of its addresses.
+    names.extend(near::listed(to, &session.target().addresses).iter().map(ToString::to_string));
     // As OpenSSH writes them (sshd(8)): a port of its own belongs to the name.
     if to.port() != 22 {
         let with_port: Vec<_> =

@@ -37,6 +37,7 @@ use super::{
 use crate::{
     addresses::TargetAddress,
     config::{ClientIdentity, Roots, Target, TlsMode},
+    near,
     secret::SecretError,
 };
 
@@ -84,6 +85,8 @@ pub(crate) struct Connector {
     mode: TlsMode,
     config: Option<Arc<ClientConfig>>,
     name: Option<ServerName<'static>>,
+    /// As the configuration lists them.
+    addresses: Vec<TargetAddress>,
 }
 
 impl Connector {
@@ -99,14 +102,15 @@ impl Connector {
             .then(|| client_config(mode, &target.tls.roots, identity, own).map(Arc::new))
             .transpose()?;
         let name = target.tls.name.clone().or_else(|| sole_name(&target.addresses));
-        Ok(Self { mode, config, name })
+        Ok(Self { mode, config, name, addresses: target.addresses.clone() })
     }
 
     /// Connects, in the clear or not, as the target's mode says.
     pub(crate) async fn connect(&self, to: SocketAddr) -> Result<Connected, ConnectError> {
         let late = || io::Error::new(io::ErrorKind::TimedOut, "it did not answer in time");
-        let mut tcp =
-            timeout(PATIENCE, TcpStream::connect(to)).await.unwrap_or_else(|_| Err(late()))?;
+        let connecting = timeout(PATIENCE, near::connect(to, &self.addresses)).await;
+        let mut tcp = connecting.unwrap_or_else(|_| Err(late()))?;
+        let to = tcp.peer_addr().unwrap_or(to);
         // Small messages go at once.
         let _ = tcp.set_nodelay(true);
         let plain = |tcp| Connected { stream: Stream::Plain(tcp), identified: false };

@@ -4,7 +4,7 @@
 #![no_std]
 
 /// Version of the maps' layouts; part of the folder in which they are pinned.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// `AF_INET` (include/linux/socket.h).
 pub const AF_INET: u16 = 2;
@@ -188,7 +188,7 @@ pub struct Owner {
     pub agent: u32,
     /// Real user id of the process, or of the socket.
     pub uid: u32,
-    /// [`OWNER_CONNECTS`] and [`OWNER_READ`].
+    /// [`OWNER_CONNECTS`], [`OWNER_READ`] and [`OWNER_SPEAKS`].
     pub flags: u32,
     /// Zero.
     pub reserved: u32,
@@ -200,6 +200,13 @@ pub struct Owner {
 pub const OWNER_CONNECTS: u32 = 1;
 /// [`Owner::flags`]: its first bytes were looked at.
 pub const OWNER_READ: u32 = 2;
+
+/// [`Owner::flags`]: it began as PostgreSQL's protocol does, which is still to be told.
+pub const OWNER_POSTGRES: u32 = 4;
+/// [`Owner::flags`]: it began as SSH does, which is still to be told.
+pub const OWNER_SSH: u32 = 8;
+/// Either of the two.
+pub const OWNER_SPEAKS: u32 = OWNER_POSTGRES | OWNER_SSH;
 
 /// Bytes of a Unix socket's name (`sun_path`, unix(7)); an abstract one begins with NUL.
 pub const UNIX_NAME: usize = 108;
@@ -351,6 +358,8 @@ pub struct Offsets {
     pub i_mode: u32,
     /// `socket.sk`.
     pub sk: u32,
+    /// `sock.sk_uid`.
+    pub sk_uid: u32,
     /// `sock_common.skc_family`; a `sock` begins with it.
     pub skc_family: u32,
     /// `sock_common.skc_daddr`.
@@ -369,6 +378,8 @@ pub struct Offsets {
     pub address_len: u32,
     /// `unix_address.name`.
     pub address_name: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// Key of the trie of user ids.
@@ -540,8 +551,8 @@ const _: () = {
     assert!(size_of::<Exec>() == 168 + FILENAME + ARGUMENTS);
     assert!(size_of::<Note>() == 160);
     assert!(size_of::<FlowKey>() == 32);
-    assert!(size_of::<Offsets>() == 168);
-    assert!(size_of::<Settings>() == 192);
+    assert!(size_of::<Offsets>() == 176);
+    assert!(size_of::<Settings>() == 200);
     assert!(size_of::<Owner>() == 72);
     assert!(size_of::<Stopped>() == 208);
     assert!(size_of::<Address>() == 16);

@@ -127,6 +127,110 @@ fn a_targets_protocol_on_another_port_is_named() -> Result<()> {
 }
 
 #[test]
+fn multipath_tcp_is_seen_as_tcp_is() -> Result<()> {
+    let server = Server::start()?;
+    let forwarder = forwarder(&server)?;
+    let multipath = |host: &Host, text: &str| {
+        let code = format!(
+            "
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)
+s.settimeout(5)
+try:
+    s.connect(('127.0.0.1', {forwarder}))
+    s.sendall(b'{text}')
+    print('sent')
+except OSError as e:
+    print(type(e).__name__)
+"
+        );
+        host.python(&code)?.ok()
+    };
+    let host = scene(&server).start()?;
+    assert_eq!(multipath(&host, "SSH-2.0-multipath")?, "sent");
+    assert!(server.hears("SSH-2.0-multipath"));
+    let place = format!("127.0.0.1:{forwarder}");
+    recorded(&host, "passed-by", &["agent cleaner", "SSH", &place, "python3"])?;
+    assert_eq!(host.counter("kernel_passed_by")?, 1);
+    drop(host);
+    let host = scene(&server).agent("egress = \"deny\"").start()?;
+    assert_eq!(multipath(&host, "<multipath>")?, "PermissionError");
+    assert!(!server.hears("<multipath>"));
+    Ok(())
+}
+
+/// Connects to two ports, takes a connection at a third, and says what becomes of each.
+const HOLDS_THREE: &str = "
+import socket, sys
+ports = [int(port) for port in sys.argv[1:3]]
+held = [socket.create_connection(('127.0.0.1', port)) for port in ports]
+listener = socket.socket()
+listener.bind(('127.0.0.1', 0))
+listener.listen()
+print(listener.getsockname()[1], flush=True)
+held.append(listener.accept()[0])
+print('held', flush=True)
+sys.stdin.readline()
+for s in held:
+    try:
+        s.sendall(b'<held>')
+        print('sent')
+    except OSError as e:
+        print(type(e).__name__)
+";
+
+#[test]
+fn p1_a_connection_to_a_forwarder_from_before_the_daemon_is_ended_where_egress_is_denied()
+-> Result<()> {
+    let server = Server::start()?;
+    let (unlisted, listed) = (forwarder(&server)?, TcpListener::bind("127.0.0.1:0")?);
+    let listed_port = listed.local_addr()?.port();
+    let mut host = scene(&server)
+        .agent(&format!("egress = \"deny\"\nreach = [\"127.0.0.1:{listed_port}\"]"))
+        .prepare()?;
+    let ports = [unlisted.to_string(), listed_port.to_string()];
+    let args = ["-c", HOLDS_THREE, &ports[0], &ports[1]];
+    let mut running = host.start_agent("/usr/bin/python3", &args)?;
+    let _asks = TcpStream::connect(("127.0.0.1", running.hear()?.parse::<u16>()?))?;
+    assert_eq!(running.hear()?, "held");
+    host.start_daemon()?;
+    running.say("")?;
+    assert_eq!(running.finish()?.ok()?, "ConnectionAbortedError\nsent\nsent");
+    assert!(!server.hears("<held>"));
+    let place = format!("127.0.0.1:{unlisted}, which is not listed");
+    recorded(&host, "existing", &["agent cleaner", &place, "ended"])?;
+    assert_eq!(host.events()?.iter().filter(|event| event["kind"] == "existing").count(), 1);
+    Ok(())
+}
+
+#[test]
+fn protocols_that_lead_elsewhere_unseen_are_refused_where_egress_is_denied() -> Result<()> {
+    let server = Server::start()?;
+    let code = "
+import errno, socket
+for kind in ((2, 2, 136), (10, 2, 136), (2, 6, 33), (2, 2, 115), (2, 2, 17)):
+    try:
+        socket.socket(*kind)
+        print('made')
+    except OSError as e:
+        print(errno.errorcode[e.errno])
+";
+    let host = scene(&server).start()?;
+    let made = host.python(code)?.ok()?;
+    drop(host);
+    let host = scene(&server).agent("egress = \"deny\"").start()?;
+    let refused = host.python(code)?.ok()?;
+    // Kernels that lack a protocol say so as ever.
+    let expected: Vec<_> = made.lines().take(4).map(|line| line.replace("made", "EPERM")).collect();
+    assert_eq!(refused, format!("{}\nmade", expected.join("\n")));
+    assert_eq!(
+        host.counter("kernel_refused_socket")?,
+        expected.iter().filter(|line| *line == "EPERM").count() as u64
+    );
+    Ok(())
+}
+
+#[test]
 fn an_agent_that_serves_is_not_taken_for_one_that_passes_by() -> Result<()> {
     let server = Server::start()?;
     let host = scene(&server).agent("egress = \"deny\"").start()?;

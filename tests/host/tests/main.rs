@@ -27,6 +27,8 @@ mod log;
 mod log_readers;
 mod mask_test;
 mod masks;
+mod near;
+mod others;
 mod package;
 mod pipelines;
 mod protocol;

@@ -373,6 +373,43 @@ def spliced():
 
 
 @way
+def file_sent():
+    import tempfile
+    s = tcp()
+    s.connect(("127.0.0.1", port))
+    with tempfile.TemporaryFile() as file:
+        file.write(mark)
+        file.flush()
+        os.sendfile(s.fileno(), file.fileno(), 0, len(mark))
+
+
+@way
+def spliced_by_a_child():
+    s = tcp()
+    s.connect(("127.0.0.1", port))
+    if os.fork() == 0:
+        read, write = os.pipe()
+        os.write(write, mark)
+        os.splice(read, s.fileno(), len(mark))
+        os._exit(0)
+    os.wait()
+
+
+@way
+def smc():
+    s = socket.socket(43, socket.SOCK_STREAM)
+    s.settimeout(None)
+    if libc.connect(s.fileno(), sockaddr(port), 16) != 0:
+        raise OSError(ctypes.get_errno(), "connect")
+    s.send(mark)
+
+
+@way
+def smc_by_its_protocol():
+    speak(tcp(protocol=256), ("127.0.0.1", port))
+
+
+@way
 def vforked():
     command = f"exec 3<>/dev/tcp/127.0.0.1/{port} && printf %s {mark.decode()} >&3"
     os.posix_spawn("/bin/bash", ["bash", "-c", command], os.environ)
@@ -471,6 +508,6 @@ def packet():
 try:
     WAYS[name]()
 except OSError as error:
-    if error.errno == errno.EOPNOTSUPP:
+    if error.errno in (errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT):
         sys.exit(LACKING)
     raise
