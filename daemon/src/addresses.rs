@@ -86,6 +86,18 @@ impl TargetAddress {
         }
     }
 
+    /// How a line of `known_hosts` names the host (sshd(8)), where it is one.
+    pub(crate) fn known_as(&self) -> Option<String> {
+        let (host, port) = match self {
+            Self::Name(name, port) => (name.to_lowercase(), *port),
+            Self::Fixed(Watch::Net { address, port, .. }) if !self.is_wide() => {
+                (address.to_string(), *port)
+            }
+            Self::Fixed(_) => return None,
+        };
+        Some(if port == 22 { host } else { format!("[{host}]:{port}") })
+    }
+
     /// Whether another address is one of those that this stands for.
     pub(crate) fn contains(&self, other: &Self) -> bool {
         let Self::Fixed(wide) = self else { return false };
@@ -242,6 +254,21 @@ mod tests {
         ] {
             let address: TargetAddress = text.parse().expect(text);
             assert_eq!(address.to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn a_host_has_a_name_in_known_hosts_where_it_is_one() {
+        for (text, name) in [
+            ("Web.internal:22", Some("web.internal")),
+            ("web.internal:2222", Some("[web.internal]:2222")),
+            ("10.0.0.7:22", Some("10.0.0.7")),
+            ("[::1]:2222", Some("[::1]:2222")),
+            ("10.0.0.0/24:22", None),
+            ("*:22", None),
+        ] {
+            let address: TargetAddress = text.parse().expect(text);
+            assert_eq!(address.known_as().as_deref(), name, "{text}");
         }
     }
 

@@ -25,6 +25,7 @@ mod files;
 mod line;
 mod link;
 pub(crate) mod reading;
+mod pins;
 mod recording;
 mod relay;
 pub(crate) mod upstream;

@@ -1,7 +1,7 @@
 //! `chaperone trust`: makes this host's authority known to agents' clients, and unknown again.
 //!
-//! Two places: the system's own store, for all programs that use it, and the file that libpq reads
-//! for one account (libpq-ssl, `~/.postgresql/root.crt`).
+//! The places: the system's own store, for all programs that use it, the file that libpq reads for one
+//! account (libpq-ssl, `~/.postgresql/root.crt`), and the `known_hosts` of SSH clients (sshd(8)).
 
 use std::{
     fs::{self, DirBuilder},
@@ -12,11 +12,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use chaperone_model::Protocol;
 use clap::{Args, Subcommand};
 use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
 use serde_json::json;
 
 use crate::{
+    addresses::TargetAddress,
     config::Config,
     daemon::{HOST_NAME, read_line},
     ssh::authority::{SshAuthority, SshAuthorityError},
@@ -30,7 +32,7 @@ pub(crate) enum Trust {
     /// Make the authority, where there is none
     Create,
     /// Make the authority known to the system, or to one account's libpq
-    Install(Whose),
+    Install(Install),
     /// Take it away again
     Remove(Whose),
 }
@@ -40,6 +42,16 @@ pub(crate) struct Whose {
     /// Of this account's libpq (~/.postgresql/root.crt), not of the system
     #[arg(long, value_name = "ACCOUNT")]
     user: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Install {
+    #[command(flatten)]
+    whose: Whose,
+    /// Write the plain host key of every SSH target too, for clients that know no host certificates;
+    /// with --user into the account's ~/.ssh/known_hosts alone
+    #[arg(long)]
+    plain: bool,
 }
 
 /// Where a system keeps the authorities that its administrator trusts.
@@ -117,19 +129,26 @@ pub(crate) fn run(config: &Config, what: &Trust, json: bool) -> Result<bool> {
             SshAuthority::open_or_create(folder)?;
             show(&authority, folder, json).map(|()| true)
         }
-        Trust::Install(Whose { user: None }) => {
+        Trust::Install(Install { whose: Whose { user: None }, plain }) => {
             let authority = open_or_create()?;
             install_for_system(&authority)?;
-            install_for_ssh(folder)?;
+            install_for_ssh(config, *plain)?;
             show(&authority, folder, json).map(|()| true)
         }
-        Trust::Install(Whose { user: Some(account) }) => {
+        Trust::Install(Install { whose: Whose { user: Some(account) }, plain: true }) => {
+            let lines = plain_lines(config, &SshAuthority::open_or_create(folder)?)?;
+            let path = become_account(account)?.join(".ssh/known_hosts");
+            edit(&path, Some(&lines), 0o700)?;
+            say(&format!("SSH clients of {account} know the key: {}", path.display()))?;
+            Ok(true)
+        }
+        Trust::Install(Install { whose: Whose { user: Some(account) }, plain: false }) => {
             let authority = open_or_create()?;
             let pem = fs::read_to_string(authority.path())
                 .with_context(|| format!("cannot read {}", authority.path().display()))?;
-            let path = libpq_file(account)?;
+            let path = libpq_file(&become_account(account)?);
             let was = path.exists();
-            edit(&path, Some(&pem))?;
+            edit(&path, Some(&pem), 0o755)?;
             say(&format!("libpq trusts it for {account}: {}", path.display()))?;
             if !was {
                 say(
@@ -142,7 +161,7 @@ pub(crate) fn run(config: &Config, what: &Trust, json: bool) -> Result<bool> {
             let store = store()?;
             let path = store.path();
             if Path::new(KNOWN_HOSTS).exists() {
-                edit(Path::new(KNOWN_HOSTS), None)?;
+                edit(Path::new(KNOWN_HOSTS), None, 0o755)?;
             }
             let was = path.exists();
             if was {
@@ -157,9 +176,10 @@ pub(crate) fn run(config: &Config, what: &Trust, json: bool) -> Result<bool> {
             Ok(true)
         }
         Trust::Remove(Whose { user: Some(account) }) => {
-            let path = libpq_file(account)?;
-            edit(&path, None)?;
-            say(&format!("libpq no longer trusts it for {account}"))?;
+            let home = become_account(account)?;
+            edit(&libpq_file(&home), None, 0o755)?;
+            edit(&home.join(".ssh/known_hosts"), None, 0o700)?;
+            say(&format!("libpq and SSH clients of {account} no longer trust it"))?;
             Ok(true)
         }
     }
@@ -167,7 +187,7 @@ pub(crate) fn run(config: &Config, what: &Trust, json: bool) -> Result<bool> {
 
 fn show(authority: &Authority, folder: &Path, json: bool) -> Result<()> {
     let ssh = match SshAuthority::open(folder) {
-        Ok(ssh) => Some(ssh.line()),
+        Ok(ssh) => Some((ssh.line(), ssh.plain_line(&[]).trim().to_owned())),
         Err(SshAuthorityError::Missing(_)) => None,
         Err(error) => return Err(error.into()),
     };
@@ -179,16 +199,18 @@ fn show(authority: &Authority, folder: &Path, json: bool) -> Result<()> {
             "sha256": authority.fingerprint(),
             "expires": expires.to_string(),
             "system": trusted,
-            "known_hosts": ssh,
+            "known_hosts": ssh.as_ref().map(|(line, _)| line),
+            "ssh_host_key": ssh.as_ref().map(|(_, key)| key),
         })
         .to_string());
     }
     say(&format!(
-        "certificate  {}\nSHA-256      {}\nexpires      {expires}\nsystem       {}\nknown_hosts  {}",
+        "certificate  {}\nSHA-256      {}\nexpires      {expires}\nsystem       {}\nknown_hosts  {}\nSSH host key {}",
         authority.path().display(),
         authority.fingerprint(),
         if trusted { "trusts it" } else { "does not trust it: `chaperone trust install`" },
-        ssh.as_deref().unwrap_or("-"),
+        ssh.as_ref().map_or("-", |(line, _)| line),
+        ssh.as_ref().map_or("-", |(_, key)| key),
     ))
 }
 
@@ -202,17 +224,41 @@ fn install_for_system(authority: &Authority) -> Result<()> {
 }
 
 /// Where there is OpenSSH, its clients believe what the SSH authority vouches for.
-fn install_for_ssh(folder: &Path) -> Result<()> {
-    let authority = SshAuthority::open_or_create(folder)?;
+fn install_for_ssh(config: &Config, plain: bool) -> Result<()> {
+    let authority = SshAuthority::open_or_create(&config.daemon.authority)?;
+    let mut lines = authority.line();
+    if plain {
+        lines.push('\n');
+        lines.push_str(&plain_lines(config, &authority)?);
+    }
     let path = Path::new(KNOWN_HOSTS);
     if !path.parent().is_some_and(Path::is_dir) {
         return say(
             "there is no OpenSSH here: `chaperone trust show` has the line for its known_hosts",
         );
     }
-    edit(path, Some(&authority.line()))?;
+    edit(path, Some(&lines), 0o755)?;
     fs::set_permissions(path, PermissionsExt::from_mode(0o644))
         .with_context(|| cannot("write", path))
+}
+
+/// The lines of `known_hosts` for the names and addresses of all SSH targets.
+fn plain_lines(config: &Config, authority: &SshAuthority) -> Result<String> {
+    let mut lines = Vec::new();
+    for target in config.targets.iter().filter(|target| target.protocol == Protocol::Ssh) {
+        let names: Vec<_> = target.addresses.iter().filter_map(TargetAddress::known_as).collect();
+        if names.len() < target.addresses.len() {
+            say(&format!(
+                "target {} has addresses of many servers, which no line can name",
+                target.name
+            ))?;
+        }
+        if !names.is_empty() {
+            lines.push(authority.plain_line(&names));
+        }
+    }
+    ensure!(!lines.is_empty(), "there is no SSH target with an address that a line could name");
+    Ok(lines.join("\n"))
 }
 
 fn same(a: &Path, b: &Path) -> bool {
@@ -239,7 +285,7 @@ fn call(program: &str) -> Result<()> {
 
 /// From here on this process is the account: its home may lead anywhere by symbolic links, and
 /// root must not follow them.
-fn libpq_file(account: &str) -> Result<PathBuf> {
+fn become_account(account: &str) -> Result<PathBuf> {
     let user = User::from_name(account)?
         .with_context(|| format!("there is no account named {account:?}"))?;
     if geteuid() != user.uid {
@@ -251,21 +297,26 @@ fn libpq_file(account: &str) -> Result<PathBuf> {
     }
     if !user.dir.is_dir() {
         bail!(
-            "the account {account} has no home folder {}: set PGSSLROOTCERT for it, or install for the system",
+            "the account {account} has no home folder {}: install for the system (or set PGSSLROOTCERT for it)",
             user.dir.display()
         );
     }
-    Ok(user.dir.join(".postgresql/root.crt"))
+    Ok(user.dir)
 }
 
-/// Puts the certificate between two marks in the file, or takes it out. What others put there stays.
-fn edit(path: &Path, pem: Option<&str>) -> Result<()> {
+fn libpq_file(home: &Path) -> PathBuf {
+    home.join(".postgresql/root.crt")
+}
+
+/// Puts the text between two marks in the file, or takes it out. What others put there stays.
+/// `mode`: of its folder, where that is not there.
+fn edit(path: &Path, text: Option<&str>, mode: u32) -> Result<()> {
     let old = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(error).with_context(|| cannot("read", path)),
     };
-    let new = with_block(&old, pem);
+    let new = with_block(&old, text);
     if new == old {
         return Ok(());
     }
@@ -275,14 +326,19 @@ fn edit(path: &Path, pem: Option<&str>) -> Result<()> {
     }
     let folder = path.parent().context("a file has a folder")?;
     if !folder.is_dir() {
-        DirBuilder::new().mode(0o755).create(folder).with_context(|| cannot("make", folder))?;
+        DirBuilder::new().mode(mode).create(folder).with_context(|| cannot("make", folder))?;
     }
-    let draft = path.with_extension("crt.chaperone");
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(".chaperone");
+    let draft = PathBuf::from(draft);
     fs::write(&draft, new).with_context(|| cannot("write", &draft))?;
+    if let Ok(about) = fs::metadata(path) {
+        let _ = fs::set_permissions(&draft, about.permissions());
+    }
     fs::rename(&draft, path).with_context(|| cannot("write", path))
 }
 
-fn with_block(old: &str, pem: Option<&str>) -> String {
+fn with_block(old: &str, new: Option<&str>) -> String {
     let mut inside = false;
     let mut text = String::with_capacity(old.len());
     for line in old.lines() {
@@ -293,8 +349,8 @@ fn with_block(old: &str, pem: Option<&str>) -> String {
         }
         inside &= line != END;
     }
-    if let Some(pem) = pem {
-        for part in [BEGIN, pem.trim_end(), END] {
+    if let Some(new) = new {
+        for part in [BEGIN, new.trim_end(), END] {
             text.push_str(part);
             text.push('\n');
         }
@@ -318,16 +374,16 @@ mod tests {
     fn what_others_trust_stays() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join(".postgresql/root.crt");
-        edit(&path, Some("NEW\n")).expect("made");
-        edit(&path, None).expect("removed");
+        edit(&path, Some("NEW\n"), 0o700).expect("made");
+        edit(&path, None, 0o700).expect("removed");
         assert!(!path.exists());
 
         fs::write(&path, "OTHER\n").expect("written");
-        edit(&path, Some("ONE\n")).expect("added");
-        edit(&path, Some("TWO\n")).expect("replaced");
+        edit(&path, Some("ONE\n"), 0o700).expect("added");
+        edit(&path, Some("TWO\n"), 0o700).expect("replaced");
         let text = fs::read_to_string(&path).expect("there");
         assert_eq!(text, format!("OTHER\n{BEGIN}\nTWO\n{END}\n"));
-        edit(&path, None).expect("removed");
+        edit(&path, None, 0o700).expect("removed");
         assert_eq!(fs::read_to_string(&path).expect("there"), "OTHER\n");
     }
 }

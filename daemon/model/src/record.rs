@@ -571,6 +571,8 @@ pub enum EventKind {
     Existing,
     /// The programs were detached or replaced by somebody, or do not take connections.
     Tampered,
+    /// A target's host key was seen for the first time, and is believed from here on.
+    HostKeyPinned,
 }
 
 impl EventKind {
@@ -598,6 +600,7 @@ impl EventKind {
             Self::PassedBy => "passed-by",
             Self::Existing => "existing",
             Self::Tampered => "tampered",
+            Self::HostKeyPinned => "host-key-pinned",
         }
     }
 }

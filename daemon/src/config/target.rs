@@ -13,9 +13,9 @@ use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, SeqAccess, Visitor, value},
 };
-use toml::Spanned;
+use toml::{Spanned, Value};
 
-use super::{Agent, Misplaced, named};
+use super::{Agent, Misplaced, named, rule::strings};
 use crate::{addresses::TargetAddress, secret::Source};
 
 #[derive(Clone, Debug)]
@@ -112,6 +112,8 @@ pub(crate) enum HostKeys {
     File(PathBuf),
     /// A key, or an authority's.
     Key(String),
+    /// Where nothing is known of a host, the key that it shows first.
+    FirstUse,
 }
 
 /// Where they are known from, where the target does not say it.
@@ -242,6 +244,8 @@ pub(super) fn check(raw: Vec<Raw>, agents: &[Agent]) -> Result<(Vec<Target>, Def
             }
             credentials.push(credential);
         }
+        keeps_passwords(&host_keys, &addresses, &credentials)
+            .map_err(|message| (target.address.span(), message))?;
         let mut parameters = Vec::new();
         for name in target.parameters {
             if !is_setting(name.get_ref()) {
@@ -334,7 +338,7 @@ pub(super) struct Raw {
     tls: Option<RawTlsOrMode>,
     #[serde(default)]
     agent_tls: AgentTls,
-    host_keys: Option<Spanned<Vec<Spanned<String>>>>,
+    host_keys: Option<Spanned<Value>>,
     credential: Option<OneOrMany<Spanned<RawCredential>>>,
     #[serde(default)]
     replication: bool,
@@ -583,26 +587,44 @@ impl RawCredential {
     }
 }
 
-fn host_keys(raw: Option<&Spanned<Vec<Spanned<String>>>>) -> Result<Vec<HostKeys>, Misplaced> {
+fn host_keys(raw: Option<&Spanned<Value>>) -> Result<Vec<HostKeys>, Misplaced> {
     let Some(raw) = raw else { return Ok(vec![HostKeys::File(KNOWN_HOSTS.into())]) };
-    if raw.get_ref().is_empty() {
+    let all = strings(raw)?;
+    if all.is_empty() {
         return Err((raw.span(), "this believes no host: name a file, or keys".into()));
     }
-    let one = |text: &Spanned<String>| {
-        let value = text.get_ref();
-        if value.starts_with('/') {
-            return Ok(HostKeys::File(value.into()));
+    let one = |text: String| {
+        if text == "first-use" {
+            return Ok(HostKeys::FirstUse);
         }
-        let mut known = Known::default();
-        known.add_key(value).map_err(|error| {
+        if text.starts_with('/') {
+            return Ok(HostKeys::File(text.into()));
+        }
+        Known::default().add_key(&text).map_err(|error| {
             let message = format!(
-                "this is neither a file's path nor a key such as \"ssh-ed25519 AAAA…\" or \"cert-authority ssh-ed25519 AAAA…\": {error}"
+                "{text:?} is neither a file's path, nor \"first-use\", nor a key such as \"ssh-ed25519 AAAA…\" or \"cert-authority ssh-ed25519 AAAA…\": {error}"
             );
-            (text.span(), message)
+            (raw.span(), message)
         })?;
-        Ok(HostKeys::Key(value.clone()))
+        Ok(HostKeys::Key(text))
     };
-    raw.get_ref().iter().map(one).collect()
+    all.into_iter().map(one).collect()
+}
+
+/// Whether a password of the daemon's would go to whatever server an agent chooses.
+fn keeps_passwords(
+    host_keys: &[HostKeys],
+    addresses: &[TargetAddress],
+    credentials: &[Credential],
+) -> Result<(), String> {
+    let wide = addresses.iter().find(|address| address.is_wide());
+    let has_password = credentials.iter().any(|credential| credential.password.is_some());
+    match wide {
+        Some(wide) if has_password && host_keys.contains(&HostKeys::FirstUse) => Err(format!(
+            "the password would go to whatever server an agent chooses in {wide}, because \"first-use\" believes any: name the servers' addresses one by one, or their keys"
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// How a server may be satisfied where operations do not say. What it could make use of, were it

@@ -1,10 +1,18 @@
 //! The target's end: what the daemon needs to reach it, and reaching it.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
+use chaperone_model::EventKind;
 use chaperone_wire::ssh::{
-    Certify, Credential as Shown, KeyError, Known, PublicKey, SecretKey, SignOn, SignOnStep,
-    Transport, Violation, is_account,
+    Certify, Credential as Shown, HostKey, KeyError, Known, PublicKey, SecretKey, SignOn,
+    SignOnStep, Transport, Violation, is_account,
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
@@ -37,6 +45,10 @@ const EXTENSIONS: [&str; 5] = [
 /// How to reach an SSH target.
 pub(crate) struct SshUpstream {
     known: Known,
+    /// Whether a key of which nothing is known is believed when it is first seen.
+    first_use: bool,
+    /// What is no target's key: this host's own.
+    own: Option<PublicKey>,
     /// In the order of the target's credentials.
     held: Vec<Held>,
 }
@@ -68,8 +80,13 @@ impl SshUpstream {
         own: Option<&PublicKey>,
     ) -> Result<Self, SshPrepareError> {
         let mut known = Known::default();
+        let mut first_use = false;
         for from in &target.host_keys {
             let (path, added) = match from {
+                HostKeys::FirstUse => {
+                    first_use = true;
+                    continue;
+                }
                 HostKeys::Key(text) => (text.clone(), known.add_key(text)),
                 HostKeys::File(path) => {
                     let text = fs::read_to_string(path).map_err(|error| error.to_string());
@@ -82,7 +99,7 @@ impl SshUpstream {
             known.forget(own);
         }
         let held = target.credentials.iter().map(Held::read).collect::<Result<_, _>>()?;
-        Ok(Self { known, held })
+        Ok(Self { known, first_use, own: own.cloned(), held })
     }
 }
 
@@ -149,6 +166,8 @@ pub(super) enum ReachError {
     Link(LinkError),
     #[error("chaperone holds no credential of it for this agent")]
     NoCredential,
+    #[error("the host key that was pinned at first use cannot be read: {0}")]
+    Pin(String),
     #[error("it does not let {0}")]
     SignOn(String),
     #[error("it does not take the client's password")]
@@ -208,14 +227,51 @@ async fn connect(
     let listed = &session.target().addresses;
     let stream = near::connect(to, listed).await.map_err(ReachError::Connect)?;
     let _ = stream.set_nodelay(true);
-    let known = upstream.known.clone();
+    let mut known = upstream.known.clone();
+    let host = &session.shared.ssh_host;
+    let name = pinned_as(session);
+    let pins = upstream.first_use.then(|| host.pins.clone());
+    let pinned = pins.as_ref().and_then(|pins| pins.of(&name));
+    if let Some(key) = &pinned {
+        known.add_key(key).map_err(|error| ReachError::Pin(error.clone()))?;
+    }
+    let own = [Some(host.host().clone()), upstream.own.clone()];
     let algorithms = known.algorithms(&names);
-    let believes = Box::new(move |key: &_| known.believes(&names, key, seconds()));
+    let newly = Arc::new(AtomicBool::new(false));
+    let noted = newly.clone();
+    let place = name.clone();
+    let believes = Box::new(move |key: &HostKey| {
+        if own.iter().flatten().any(|own| *own == key.key) {
+            return Err("it shows the host key of this daemon, which is no target".into());
+        }
+        match (known.believes(&names, key, seconds()), &pins) {
+            (Err(_), Some(pins)) if pinned.is_none() && known.is_silent(&names, key) => {
+                noted.store(pins.pin(&place, &key.key)?, Ordering::Relaxed);
+                Ok(())
+            }
+            (Err(why), Some(pins)) if pinned.is_some() => Err(format!(
+                "{why}, and was pinned at first use; where the new one is right, take the line of {place} out of {} and start the daemon anew",
+                pins.path().display()
+            )),
+            (believed, _) => believed,
+        }
+    });
     let violated = |broken: Violation| ReachError::Link(broken.into());
     let transport = Transport::client(algorithms, believes).map_err(violated)?;
     let mut link = Link::new(stream, transport);
     while !link.transport.is_open() {
         link.settle().await.map_err(ReachError::Link)?;
+    }
+    if newly.load(Ordering::Relaxed)
+        && let Some(key) = link.transport.host_key().map(|key| &key.key)
+    {
+        let kind = key.kind();
+        let detail = format!(
+            "{name} of target {} shows {kind} {}, which is believed from here on",
+            session.target,
+            key.fingerprint()
+        );
+        session.shared.event(Some(session.id), EventKind::HostKeyPinned, detail);
     }
     let mut sign_on = SignOn::new(&user, link.transport.session(), shown);
     link.transport.send(&[&sign_on.begin()]).map_err(violated)?;
@@ -239,6 +295,20 @@ async fn connect(
             }
         }
     }
+}
+
+/// The name under which a key is pinned: that of the target's host, where it has one alone, so that
+/// another address of it changes nothing; else the address.
+fn pinned_as(session: &Session) -> String {
+    let addresses = &session.target().addresses;
+    let own = match addresses.as_slice() {
+        [one] => one.known_as(),
+        _ => None,
+    };
+    own.unwrap_or_else(|| {
+        let to = session.original.0;
+        if to.port() == 22 { to.ip().to_string() } else { format!("[{}]:{}", to.ip(), to.port()) }
+    })
 }
 
 /// The names under which the target's host key may be known.

@@ -108,18 +108,29 @@ pub(crate) fn command(cgroup: &Path, uid: u32, program: &str, args: &[&str]) -> 
     let enter = "echo $$ > \"$0/cgroup.procs\" && exec setpriv --reuid=\"$1\" --regid=\"$1\" \
                  --clear-groups --pdeathsig KILL -- \"${@:2}\"";
     let mut command = Command::new("bash");
+    command.args(["-c", enter]).arg(cgroup).arg(uid.to_string()).arg(program).args(args);
+    like_an_agents(&mut command);
     command
-        .args(["-c", enter])
-        .arg(cgroup)
-        .arg(uid.to_string())
-        .arg(program)
-        .args(args)
+}
+
+/// A command of the same account that is no agent's: it runs where it was started, in no cgroup of a
+/// test's.
+pub(crate) fn outside(uid: u32, program: &str, args: &[&str]) -> Command {
+    let enter =
+        "exec setpriv --reuid=\"$0\" --regid=\"$0\" --clear-groups --pdeathsig KILL -- \"$@\"";
+    let mut command = Command::new("bash");
+    command.args(["-c", enter]).arg(uid.to_string()).arg(program).args(args);
+    like_an_agents(&mut command);
+    command
+}
+
+fn like_an_agents(command: &mut Command) {
+    command
         .env_clear()
         .env("PATH", "/usr/local/bin:/usr/bin:/bin")
         .env("HOME", "/nonexistent")
         .env("LC_ALL", "C.UTF-8")
         .current_dir("/");
-    command
 }
 
 pub(crate) fn run(mut command: Command, input: &str) -> Result<Finished> {

@@ -285,6 +285,29 @@ impl Host {
         agent::run(self.with_settings(command), "")
     }
 
+    /// Runs a program of an account that is no agent's here: what the agent's does goes to the
+    /// server directly.
+    ///
+    /// # Errors
+    /// As [`Host::agent`].
+    pub fn outside_as(
+        &self,
+        uid: u32,
+        program: &str,
+        args: &[&str],
+        input: &str,
+    ) -> Result<Finished> {
+        agent::run(self.with_settings(agent::outside(uid, program, args)), input)
+    }
+
+    /// As [`Host::outside_as`], and does not wait for its end.
+    ///
+    /// # Errors
+    /// As [`Host::start_agent`].
+    pub fn start_outside_as(&self, uid: u32, program: &str, args: &[&str]) -> Result<Running> {
+        agent::start(self.with_settings(agent::outside(uid, program, args)))
+    }
+
     /// Starts a program as the agent.
     ///
     /// # Errors

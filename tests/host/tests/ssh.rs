@@ -1,5 +1,8 @@
 //! P1–P6 over SSH: what an agent tells another machine is decided and recorded, with OpenSSH on both
 //! sides.
+//!
+//! Belongs here: the scene with a server, and tests of what is decided. Real clients, each once directly
+//! and once through the daemon, are in the modules below.
 
 use std::{
     fs,
@@ -10,11 +13,16 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use chaperone_host_tests::{Finished, Host, Process, Scene, wait_until};
+use chaperone_host_tests::{Finished, Host, Process, Running, Scene, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
 mod lines;
+mod libraries;
+mod programs;
+mod terminal;
+mod transfers;
+mod tunnels;
 
 /// An account that has no use here: ssh(1) asks that its user has one.
 const UID: u32 = 5;
@@ -25,6 +33,21 @@ struct Ssh {
     host: Host,
     server: Process,
     known_hosts: PathBuf,
+}
+
+/// Which way a client takes to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Past the daemon, as if there were none.
+    Direct,
+    /// As an agent.
+    Through,
+}
+
+const WAYS: [Way; 2] = [Way::Direct, Way::Through];
+
+fn words(line: &[String]) -> Vec<&str> {
+    line.iter().map(String::as_str).collect()
 }
 
 /// What the server's account has.
@@ -72,6 +95,9 @@ impl Ssh {
             call("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &path(name)])?;
         }
         fs::copy(path("key.pub"), path("authorized"))?;
+        // What somebody has who goes there directly.
+        fs::copy(path("key"), path("own"))?;
+        std::os::unix::fs::chown(path("own"), Some(UID), Some(UID))?;
         let key = fs::read_to_string(path("host.pub"))?;
         fs::write(path("known"), format!("[{address}]:2222 {key}"))?;
         let other = fs::read_to_string(path("key.pub"))?;
@@ -120,6 +146,70 @@ impl Ssh {
 
     fn place(&self) -> String {
         format!("deploy@{}", self.host.address())
+    }
+
+    /// The same of one who takes this way.
+    fn options_of(&self, way: Way) -> Vec<String> {
+        match way {
+            Way::Through => self.options(),
+            Way::Direct => {
+                let path = |name: &str| self.host.folder().join("ssh").join(name);
+                let known = format!("GlobalKnownHostsFile={}", path("known").display());
+                let key = path("own").display().to_string();
+                let words =
+                    ["-F", "none", "-i", &key, "-o", &known, "-o", "UserKnownHostsFile=none"];
+                words.iter().chain(&["-o", "BatchMode=yes"]).map(|&word| word.to_owned()).collect()
+            }
+        }
+    }
+
+    /// Runs a program of the agent's account, inside of the agent or not.
+    fn run(&self, way: Way, program: &str, args: &[&str], input: &str) -> Result<Finished> {
+        match way {
+            Way::Through => self.host.other_with(UID, program, args, input),
+            Way::Direct => self.host.outside_as(UID, program, args, input),
+        }
+    }
+
+    fn begin(&self, way: Way, program: &str, args: &[&str]) -> Result<Running> {
+        match way {
+            Way::Through => self.host.start_other(UID, program, args),
+            Way::Direct => self.host.start_outside_as(UID, program, args),
+        }
+    }
+
+    /// `ssh` with its options, these words, the server's account and these.
+    fn line(&self, way: Way, before: &[&str], behind: &[&str]) -> Vec<String> {
+        let mut line = self.options_of(way);
+        line.extend(["-p", "2222"].map(str::to_owned));
+        line.extend(before.iter().map(|&word| word.to_owned()));
+        line.push(format!("root@{}", self.host.address()));
+        line.extend(behind.iter().map(|&word| word.to_owned()));
+        line
+    }
+
+    fn client(&self, way: Way, before: &[&str], behind: &[&str], input: &str) -> Result<Finished> {
+        self.run(way, "ssh", &words(&self.line(way, before, behind)), input)
+    }
+
+    /// Runs it both ways, and answers what came of it, which is the same.
+    fn both(&self, before: &[&str], behind: &[&str], input: &str) -> Result<Finished> {
+        let direct = self.client(Way::Direct, before, behind, input)?;
+        let through = self.client(Way::Through, before, behind, input)?;
+        let same =
+            (direct.code, &direct.out, &direct.err) == (through.code, &through.out, &through.err);
+        let short = |done: &Finished| {
+            let text = format!("{done:?}");
+            text.chars().take(2000).collect::<String>()
+        };
+        ensure!(
+            same,
+            "{before:?} {behind:?}\ndirectly: {}\nthrough: {}\n{}",
+            short(&direct),
+            short(&through),
+            self.host.daemon_output()
+        );
+        Ok(through)
     }
 
     fn agent(&self, program: &str, args: &[&str]) -> Result<Finished> {

@@ -72,6 +72,13 @@ impl Known {
         self.0.retain(|entry| entry.key != *key);
     }
 
+    /// Whether nothing is said of a host with these names: no key or authority of it is known, and
+    /// this key of it is not revoked.
+    pub fn is_silent(&self, names: &[String], shown: &HostKey) -> bool {
+        let says = |entry: &Entry| entry.kind != Kind::Revoked || entry.key == shown.key;
+        shown.certificate.is_none() && !self.of(names).any(says)
+    }
+
     fn of<'a>(&'a self, names: &'a [String]) -> impl Iterator<Item = &'a Entry> {
         self.0.iter().filter(|entry| entry.hosts.as_ref().is_none_or(|hosts| fits(hosts, names)))
     }
@@ -212,6 +219,8 @@ mod tests {
         assert!(known.believes(&names(&["[10.0.0.7]:2222"]), &shown(&a), 0).is_ok());
         let other = known.believes(&names(&["10.1.0.7"]), &shown(&a), 0).expect_err("unknown");
         assert!(other.contains("not known"), "{other}");
+        let silent = |name: &str, key: &SecretKey| known.is_silent(&names(&[name]), &shown(key));
+        assert!(silent("10.1.0.7", &a) && !silent("10.1.0.7", &b) && !silent("web.internal", &a));
         let revoked = known.believes(&names(&["10.0.0.7"]), &shown(&b), 0).expect_err("revoked");
         assert!(revoked.contains("revoked"), "{revoked}");
         assert!(Known::default().add_file("web ssh-ed25519 nonsense").is_err());

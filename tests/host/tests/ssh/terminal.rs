@@ -1,0 +1,144 @@
+//! P4 of terminals: a shell and an editor under tmux look the same as without the daemon.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use chaperone_host_tests::{Finished, wait_until};
+
+use super::{Ssh, WAYS, Way, words, writable};
+
+const ALLOWED: &str =
+    "[[rule]]\nname = \"shells\"\nwhen = { kind = [\"SHELL\"] }\nthen = \"allow\"";
+
+/// A terminal on which the agent's account works.
+struct Screen<'a> {
+    ssh: &'a Ssh,
+    way: Way,
+    socket: String,
+}
+
+impl<'a> Screen<'a> {
+    /// Runs `ssh` with these words on it.
+    fn open(ssh: &'a Ssh, way: Way, before: &[&str], behind: &[&str]) -> Result<Self> {
+        let folder = ssh.host.folder().join(format!("screen-{way:?}"));
+        if !folder.exists() {
+            fs::create_dir(&folder)?;
+            writable(&folder)?;
+        }
+        let screen = Self { ssh, way, socket: folder.join("tmux").display().to_string() };
+        let mut all = vec!["-x", "80", "-y", "24", "ssh"];
+        let line = ssh.line(way, before, behind);
+        all.extend(words(&line));
+        screen.tmux("new-session", &[&["-d"], &all[..]].concat())?.ok()?;
+        screen.tmux("set-option", &["-g", "remain-on-exit", "on"])?.ok()?;
+        Ok(screen)
+    }
+
+    fn tmux(&self, what: &str, words: &[&str]) -> Result<Finished> {
+        let mut all = vec!["-S", &self.socket, "-f", "/dev/null", what];
+        all.extend(words);
+        self.ssh.run(self.way, "tmux", &all, "")
+    }
+
+    fn shown(&self) -> Result<String> {
+        self.tmux("capture-pane", &["-p"])?.ok()
+    }
+
+    fn until(&self, what: &str, holds: impl Fn(&str) -> bool) -> Result<String> {
+        let mut shown = String::new();
+        let waited = wait_until(what, || {
+            shown = self.shown().unwrap_or_default();
+            holds(&shown)
+        });
+        waited.with_context(|| {
+            format!("{:?}:\n{shown}\n{}", self.way, self.ssh.host.daemon_output())
+        })?;
+        Ok(shown)
+    }
+
+    fn keys(&self, keys: &[&str]) -> Result<()> {
+        self.tmux("send-keys", keys)?.ok().map(drop)
+    }
+}
+
+impl Drop for Screen<'_> {
+    fn drop(&mut self) {
+        let _ = self.tmux("kill-server", &[]);
+    }
+}
+
+#[test]
+fn p4_an_editor_works_and_its_window_can_be_resized() -> Result<()> {
+    let ssh = Ssh::start(ALLOWED)?;
+    let mut looks = Vec::new();
+    for way in WAYS {
+        let file = ssh.host.folder().join("edited");
+        fs::write(&file, "first line\nsecond line\n")?;
+        let line = format!("vi -u NONE -i NONE -n {}", file.display());
+        let screen = Screen::open(&ssh, way, &["-t"], &[&line])?;
+        let opened = screen.until("the editor", |shown| shown.contains("second line"))?;
+        screen.keys(&["ihello ü "])?;
+        screen.keys(&["Escape"])?;
+        screen.until("the text", |shown| shown.contains("hello ü first line"))?;
+        let before = opened.lines().filter(|line| line.starts_with('~')).count();
+        screen.tmux("resize-window", &["-x", "100", "-y", "40"])?.ok()?;
+        let resized = screen.until("the new size", |shown| {
+            shown.lines().filter(|line| line.starts_with('~')).count() > before
+        })?;
+        screen.keys(&[":wq", "Enter"])?;
+        screen.until("its end", |shown| shown.contains("Pane is dead"))?;
+        assert_eq!(fs::read_to_string(&file)?, "hello ü first line\nsecond line\n");
+        looks.push((opened, resized));
+    }
+    assert_eq!(looks[0], looks[1]);
+    let command = ssh.one("exec")?;
+    assert_eq!((&command["status"], &command["tag"]), (&"ok".into(), &"exit 0".into()));
+    let text = command.to_string();
+    assert!(text.contains("80x24") || text.contains("\\\"columns\\\":80"), "{text}");
+    assert!(text.contains("100x40"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn p4_a_shell_works_with_keys_that_stop_and_end() -> Result<()> {
+    let ssh = Ssh::start(ALLOWED)?;
+    for way in WAYS {
+        let screen = Screen::open(&ssh, way, &[], &[])?;
+        screen.until("a prompt", |shown| shown.contains('#'))?;
+        screen.keys(&["PS1='ready> '; stty size", "Enter"])?;
+        screen.until("the size", |shown| shown.contains("24 80"))?;
+        screen.tmux("resize-window", &["-x", "90", "-y", "30"])?.ok()?;
+        screen.keys(&["clear; stty size", "Enter"])?;
+        screen.until("the new size", |shown| shown.contains("30 90"))?;
+        screen.keys(&["cat", "Enter"])?;
+        screen.keys(&["typed", "Enter"])?;
+        screen.until("the echo", |shown| shown.matches("typed").count() == 2)?;
+        screen.keys(&["C-c"])?;
+        screen.until("the stop", |shown| shown.contains("^C"))?;
+        screen.keys(&["echo code $?", "Enter"])?;
+        screen.until("the code", |shown| shown.contains("code 130"))?;
+        screen.keys(&["sleep 100", "Enter"])?;
+        screen.keys(&["C-z"])?;
+        screen.until("the stop", |shown| shown.contains("Stopped"))?;
+        screen.keys(&["kill %1; exit 5", "Enter"])?;
+        screen.until("a word", |shown| shown.contains("stopped jobs") || shown.contains("dead"))?;
+        screen.keys(&["exit 5", "Enter"])?;
+        let last = screen.until("its end", |shown| shown.contains("Pane is dead"))?;
+        assert!(last.contains("status 5"), "{last}");
+    }
+    let shell = ssh.one("shell")?;
+    assert_eq!(shell["tag"], "exit 5", "{shell}");
+    let text = shell.to_string();
+    assert!(text.contains("90x30") && text.contains("typed"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn p4_a_refusal_can_be_read_on_a_terminal() -> Result<()> {
+    let ssh = Ssh::start("")?;
+    let screen = Screen::open(&ssh, Way::Through, &[], &[])?;
+    let shown = screen.until("its end", |shown| shown.contains("Pane is dead"))?;
+    assert!(shown.contains("chaperone does not allow this: SHELL"), "{shown}");
+    assert!(shown.contains("status 126"), "{shown}");
+    Ok(())
+}
