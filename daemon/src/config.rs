@@ -100,6 +100,8 @@ pub(crate) struct Daemon {
     pub(crate) max_message: usize,
     /// Of a response that is recorded, in bytes.
     pub(crate) response: usize,
+    /// Of a terminal that is recorded, in bytes.
+    pub(crate) terminal: usize,
     /// Of a command's parameters that are recorded, in bytes.
     pub(crate) parameters: usize,
     pub(crate) max_sessions: usize,
@@ -286,6 +288,7 @@ struct RawDaemon {
     canary: Option<Spanned<String>>,
     max_message: Option<Spanned<String>>,
     response: Option<Spanned<String>>,
+    terminal: Option<Spanned<String>>,
     parameters: Option<Spanned<String>>,
     max_sessions: Option<Spanned<usize>>,
     max_sessions_per_agent: Option<Spanned<usize>>,
@@ -333,6 +336,7 @@ impl RawDaemon {
         };
         let max_message = size(self.max_message.as_ref(), 8 << 20, 64 << 10, MAX_MESSAGE)?;
         let response = size(self.response.as_ref(), 64 << 10, 0, 16 << 20)?;
+        let terminal = size(self.terminal.as_ref(), 16 << 20, 0, 1 << 30)?;
         let parameters = size(self.parameters.as_ref(), 16 << 10, 0, 1 << 20)?;
         let max_sessions = match &self.max_sessions {
             Some(count) if *count.get_ref() == 0 => {
@@ -387,6 +391,7 @@ impl RawDaemon {
             canary,
             max_message,
             response,
+            terminal,
             parameters,
             max_sessions,
             max_sessions_per_agent,

@@ -25,6 +25,7 @@ mod files;
 mod line;
 mod link;
 pub(crate) mod reading;
+mod masking;
 mod pins;
 mod recording;
 mod relay;

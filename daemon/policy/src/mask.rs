@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 pub use detect::{Detector, Detectors, Found};
 pub use pseudonym::{Key, ShortKey};
-pub use scan::Scanner;
+pub use scan::{Scanner, Scanners};
 pub use screen::Screened;
 pub use screens::{Look, Screens};
 use types::{Kind, Shape};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use chaperone_model::Command;
-use chaperone_policy::mask::{self, Detectors, Format, Screened};
+use chaperone_policy::mask::{self, Detectors, Format, Scanners, Screened};
 use chaperone_wire::postgres::{Became, Counts, Look, Screens};
 
 use super::{OfSession, WHOLE};
@@ -20,6 +20,16 @@ pub(crate) struct Found(Arc<OfSession>);
 impl Found {
     pub(super) fn new(of: Arc<OfSession>) -> Self {
         Self(of)
+    }
+
+    /// What is looked for in a text that comes in pieces.
+    pub(crate) fn scanners(&self) -> Scanners {
+        self.0.screens.scanners()
+    }
+
+    /// What a way is called in the record.
+    pub(crate) fn name_of(&self, way: u16) -> String {
+        self.0.name(way)
     }
 
     /// A command as it is recorded: without what is found in its text and its parameters.

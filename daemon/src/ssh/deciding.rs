@@ -55,6 +55,10 @@ pub(super) async fn decide(
     let mut found = read(&ask, line.as_deref(), parent);
     let decision = asked(session, &account, &found.command);
     let Decision { verdict, rule, would, statement } = decision;
+    // What is recorded, and shown to approvers, is without what is masked.
+    if let Some(masked) = session.masks(&account).and_then(|masks| masks.found()) {
+        masked.recorded(&mut found.command);
+    }
     if let Some(objection) = ask.objection {
         return refuse(session, number, found.command, "protocol".into(), objection).await;
     }

@@ -1,30 +1,79 @@
-//! What passes of a command, as the log keeps it: how much, the first of it, and how it ended.
+//! What passes of a command, as the log keeps it: how much, the first of it, and how it ended. What
+//! passes of a terminal is recorded in parts while it goes on, so that a shell costs no more memory than
+//! a part, and a crash no more than the last of them.
 //!
 //! Does not belong here: when a command's own record is written (`deciding`).
 
-use std::time::Instant;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use chaperone_model::{CommandStatus, Outcome, Response, Seq};
-use chaperone_wire::ssh::{Exit, Stream, scp, sftp, shown};
+use chaperone_policy::mask::Scanners;
+use chaperone_wire::ssh::{Ask, Exit, Stream, Wanted, scp, sftp, shown};
 use serde_json::{Value, json};
 
 use crate::clock;
 
+/// Bytes of a part, and how long one may wait for more.
+const PART: usize = 64 * 1024;
+pub(super) const PART_WAITS: Duration = Duration::from_secs(5);
+
+/// What a command is, as far as the recording differs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Kind {
+    #[default]
+    Program,
+    /// A shell, or a program with a terminal.
+    Terminal,
+    /// It is no program: it ends well where it ends.
+    Tunnel,
+}
+
+impl Kind {
+    pub(super) fn of(ask: &Ask) -> Self {
+        match &ask.wanted {
+            Wanted::Shell => Self::Terminal,
+            Wanted::Exec { .. } | Wanted::Subsystem { .. } if ask.terminal.is_some() => {
+                Self::Terminal
+            }
+            Wanted::Exec { .. } => Self::Program,
+            Wanted::Subsystem { name } if name != b"sftp" => Self::Program,
+            _ => Self::Tunnel,
+        }
+    }
+}
+
+/// How much is kept of one command.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Most {
+    /// Of a program.
+    pub(super) response: usize,
+    /// Of a terminal, in all of its parts.
+    pub(super) terminal: usize,
+}
+
 /// A command that runs.
 pub(super) struct Running {
     pub(super) seq: Seq,
+    kind: Kind,
     began: Instant,
     received: u64,
     sent: u64,
     pieces: Vec<Piece>,
     kept: usize,
-    /// Bytes that may be kept.
-    most: usize,
+    /// Bytes that may still be kept.
+    left: usize,
     truncated: bool,
+    /// Parts that have been recorded, and since when there is something of the next.
+    parts: u32,
+    since: Option<Instant>,
     exit: Option<Exit>,
     rejected: Option<String>,
-    /// It is no program: it ends well.
-    is_tunnel: bool,
+    /// What is masked in what is given to it, for the record.
+    input: Option<Scanners>,
+    masked: BTreeMap<String, u64>,
 }
 
 struct Piece {
@@ -34,20 +83,59 @@ struct Piece {
 }
 
 impl Running {
-    pub(super) fn new(seq: Seq, most: usize, is_tunnel: bool) -> Self {
+    pub(super) fn new(seq: Seq, most: Most, kind: Kind, input: Option<Scanners>) -> Self {
         Self {
             seq,
+            kind,
             began: Instant::now(),
             received: 0,
             sent: 0,
             pieces: Vec::new(),
             kept: 0,
-            most,
+            left: if kind == Kind::Terminal { most.terminal } else { most.response },
             truncated: false,
+            parts: 0,
+            since: None,
             exit: None,
             rejected: None,
-            is_tunnel,
+            input,
+            masked: BTreeMap::new(),
         }
+    }
+
+    /// A part of a terminal's recording, where it is time for one.
+    pub(super) fn part(&mut self) -> Option<Outcome> {
+        let due = self.kind == Kind::Terminal
+            && (self.kept >= PART || self.since.is_some_and(|since| since.elapsed() >= PART_WAITS));
+        if !due {
+            return None;
+        }
+        let outcome = Outcome {
+            part: self.parts,
+            duration_us: self.elapsed(),
+            bytes: std::mem::take(&mut self.received),
+            bytes_in: std::mem::take(&mut self.sent),
+            response: self.taken(),
+            ..Outcome::new(self.seq, CommandStatus::Suspended, clock::wall())
+        };
+        self.parts += 1;
+        Some(outcome)
+    }
+
+    /// Whether something waits to be a part.
+    pub(super) fn waits(&self) -> bool {
+        self.kind == Kind::Terminal && self.since.is_some()
+    }
+
+    /// What was found and masked of what passed.
+    pub(super) fn masked(&mut self, name: &str, count: u64) {
+        if count > 0 {
+            *self.masked.entry(name.to_owned()).or_default() += count;
+        }
+    }
+
+    fn elapsed(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Bytes passed.
@@ -60,6 +148,17 @@ impl Running {
         };
         if stream == Stream::In {
             self.sent += count;
+            if let Some(mut input) = self.input.take() {
+                let mut shown = Vec::new();
+                input.push(bytes, &mut shown);
+                // What is typed comes key by key, and its time is part of the record.
+                if self.kind == Kind::Terminal {
+                    input.flush(&mut shown);
+                }
+                self.input = Some(input);
+                self.keep(name, &shown);
+                return;
+            }
         } else {
             self.received += count;
         }
@@ -72,14 +171,15 @@ impl Running {
     }
 
     fn keep(&mut self, stream: &'static str, bytes: &[u8]) {
-        let left = self.most - self.kept;
-        let part = bytes.get(..bytes.len().min(left)).unwrap_or_default();
+        let part = bytes.get(..bytes.len().min(self.left)).unwrap_or_default();
         self.truncated |= part.len() < bytes.len();
         if part.is_empty() {
             return;
         }
         self.kept += part.len();
-        let at_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.left -= part.len();
+        self.since.get_or_insert_with(Instant::now);
+        let at_us = self.elapsed();
         match self.pieces.last_mut() {
             // What came at once is one piece.
             Some(last)
@@ -100,7 +200,12 @@ impl Running {
     }
 
     /// It is over.
-    pub(super) fn finish(self) -> Outcome {
+    pub(super) fn finish(mut self) -> Outcome {
+        if let Some(mut input) = self.input.take() {
+            let mut shown = Vec::new();
+            input.finish(&mut shown);
+            self.keep("in", &shown);
+        }
         let (status, tag, code) = match (&self.exit, &self.rejected) {
             (_, Some(_)) => (CommandStatus::Error, None, None),
             (Some(Exit::Status(0)), _) => (CommandStatus::Ok, Some("exit 0".into()), None),
@@ -110,37 +215,36 @@ impl Running {
             (Some(Exit::Signal(name)), _) => {
                 (CommandStatus::Error, Some(format!("signal {name}")), Some(name.clone()))
             }
-            (None, _) if self.is_tunnel => (CommandStatus::Ok, None, None),
+            (None, _) if self.kind == Kind::Tunnel => (CommandStatus::Ok, None, None),
             (None, _) => (CommandStatus::Unknown, None, None),
         };
-        let rows: Vec<Value> = self
-            .pieces
-            .iter()
-            .map(|piece| {
-                // Bytes that are no text stand as they would in a program's source.
-                let (data, escaped) = match std::str::from_utf8(&piece.bytes) {
-                    Ok(text) => (text.to_owned(), false),
-                    Err(_) => (piece.bytes.escape_ascii().to_string(), true),
-                };
-                json!([piece.at_us, piece.stream, data, escaped])
-            })
-            .collect();
-        let kept = rows.len() as u64;
+        let masked = (!self.masked.is_empty()).then(|| json!(self.masked).to_string());
         Outcome {
+            part: self.parts,
             tag,
             error_code: code,
-            error_message: self.rejected,
-            duration_us: u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX),
+            duration_us: self.elapsed(),
             bytes: self.received,
             bytes_in: self.sent,
-            response: (kept > 0 || self.truncated).then(|| Response {
-                columns: r#"["at_us","stream","data","escaped"]"#.into(),
-                rows: Value::from(rows).to_string(),
-                kept,
-                truncated: self.truncated,
-            }),
+            response: self.taken(),
+            error_message: self.rejected,
+            masked,
             ..Outcome::new(self.seq, status, clock::wall())
         }
+    }
+
+    /// What was kept since the last part.
+    fn taken(&mut self) -> Option<Response> {
+        (self.kept, self.since) = (0, None);
+        let truncated = std::mem::take(&mut self.truncated);
+        let rows: Vec<Value> = std::mem::take(&mut self.pieces).iter().map(Piece::row).collect();
+        let kept = rows.len() as u64;
+        (kept > 0 || truncated).then(|| Response {
+            columns: r#"["at_us","stream","data","escaped"]"#.into(),
+            rows: Value::from(rows).to_string(),
+            kept,
+            truncated,
+        })
     }
 
     /// An operation of SFTP is done.
@@ -221,6 +325,17 @@ impl Running {
     }
 }
 
+impl Piece {
+    fn row(&self) -> Value {
+        // Bytes that are no text stand as they would in a program's source.
+        let (data, escaped) = match std::str::from_utf8(&self.bytes) {
+            Ok(text) => (text.to_owned(), false),
+            Err(_) => (self.bytes.escape_ascii().to_string(), true),
+        };
+        json!([self.at_us, self.stream, data, escaped])
+    }
+}
+
 fn content_row(what: &str, content: &chaperone_wire::ssh::Content) -> Value {
     let (hash, why) = match content.sha256 {
         Ok(hash) => (Value::from(hex(&hash)), Value::Null),
@@ -244,4 +359,43 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p8_a_terminal_is_recorded_in_parts_up_to_its_size_and_says_so() {
+        let most = Most { response: 10, terminal: 3 * PART };
+        let mut running = Running::new(Seq(7), most, Kind::Terminal, None);
+        let mut parts = Vec::new();
+        for _ in 0..40 {
+            running.passed(Stream::Out, &vec![b'x'; PART / 8]);
+            parts.extend(running.part());
+            assert!(running.pieces.iter().map(|piece| piece.bytes.len()).sum::<usize>() <= PART);
+        }
+        running.exited(Exit::Status(3));
+        assert_eq!(parts.len(), 3);
+        assert!(parts.iter().all(|one| one.status == CommandStatus::Suspended));
+        assert_eq!(parts.iter().map(|one| one.part).collect::<Vec<_>>(), [0, 1, 2]);
+        let last = running.finish();
+        assert_eq!((last.part, last.status), (3, CommandStatus::Error));
+        assert!(last.response.expect("it says that more came").truncated);
+        let bytes: u64 = parts.iter().map(|one| one.bytes).sum::<u64>() + last.bytes;
+        assert_eq!(bytes, 5 * PART as u64);
+    }
+
+    #[test]
+    fn what_is_no_terminal_is_recorded_once() {
+        let most = Most { response: 10, terminal: PART };
+        let mut running = Running::new(Seq(7), most, Kind::Program, None);
+        running.passed(Stream::Out, b"0123456789abc");
+        assert!(running.part().is_none() && !running.waits());
+        running.masked("mail", 2);
+        let done = running.finish();
+        assert_eq!((done.bytes, done.masked.as_deref()), (13, Some(r#"{"mail":2}"#)));
+        let response = done.response.expect("a response");
+        assert!(response.truncated && response.rows.contains("0123456789\""), "{}", response.rows);
+    }
 }

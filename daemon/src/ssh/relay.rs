@@ -17,17 +17,19 @@ use chaperone_policy::Permit;
 use chaperone_wire::ssh::{Action, Ask, Conversation, Inner, Taken, Violation, Wanted};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, MissedTickBehavior, sleep, sleep_until, timeout},
 };
 
 use super::{
     BY_APPLICATION, PROTOCOL_ERROR,
     deciding::{Decided, decide},
     link::{Link, READ},
-    recording::Running,
+    masking::{self, Counts},
+    recording::{Kind, Most, PART_WAITS, Running},
 };
 use crate::{
     clock,
+    masks::Found,
     relay::{Account, Ended},
     session::{FAREWELL, Session},
     shared::Stage,
@@ -61,6 +63,11 @@ pub(super) struct Relay<'a> {
     holds: HashMap<u64, Seq>,
     /// Commands that are not asked for any more and still wait.
     withdrawn: HashSet<u64>,
+    /// What commands are that are not decided yet.
+    kinds: HashMap<u64, Kind>,
+    /// What is looked for in what programs say, and how much of it was found, by commands.
+    found: Option<Found>,
+    counts: HashMap<u64, Counts>,
     unknown: u32,
     up: u64,
     down: u64,
@@ -89,6 +96,7 @@ impl<'a> Relay<'a> {
         target: Link,
         account: Rc<Account>,
     ) -> Self {
+        let found = session.masks(&account).and_then(|masks| masks.found());
         Self {
             session,
             agent,
@@ -99,6 +107,9 @@ impl<'a> Relay<'a> {
             running: HashMap::new(),
             holds: HashMap::new(),
             withdrawn: HashSet::new(),
+            kinds: HashMap::new(),
+            found,
+            counts: HashMap::new(),
             unknown: 0,
             up: 0,
             down: 0,
@@ -113,8 +124,9 @@ impl<'a> Relay<'a> {
             // Nobody is told any more; what is known is recorded.
             let _ = self.act(action);
         }
-        for (_, running) in self.running.drain() {
-            self.session.shared.log.ride_along(Record::Outcome(running.finish()));
+        let still: Vec<u64> = self.running.keys().copied().collect();
+        for command in still {
+            self.close(command);
         }
         for (_, hold) in self.holds.drain() {
             withdraw(self.session, hold, "the session ended");
@@ -146,6 +158,14 @@ impl<'a> Relay<'a> {
             }
         });
         let (start, mut begun) = (Instant::now(), None);
+        let every = |period| {
+            let mut ticks = tokio::time::interval(period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        };
+        let (mut of_terminals, mut of_programs) =
+            (every(masking::OF_TERMINALS), every(masking::OF_PROGRAMS));
+        let mut of_parts = every(PART_WAITS);
         // What came with the last message before.
         if let Err(end) = self.read_both() {
             return end;
@@ -161,6 +181,9 @@ impl<'a> Relay<'a> {
             let late = sleep_until(begun.unwrap_or(start) + EXCHANGE);
             self.agent.input.reserve(READ);
             self.target.input.reserve(READ);
+            let holds = |terminals| self.found.is_some() && self.conversation.holds_back(terminals);
+            let (terminals_hold, programs_hold) = (holds(true), holds(false));
+            let parts_wait = self.running.values().any(Running::waits);
             let (agent, target, waiting) = (&mut self.agent, &mut self.target, &mut self.waiting);
             let moved = tokio::select! {
                 read = agent.read.read_buf(&mut agent.input), if reads_agent => match read {
@@ -182,6 +205,18 @@ impl<'a> Relay<'a> {
                     Err(error) => Err(End::new(Closing::Target, BY_APPLICATION, format!("the connection to the target was lost: {error}"))),
                 },
                 decided = next(waiting), if !waiting.is_empty() => Ok(Some(decided)),
+                _ = of_terminals.tick(), if terminals_hold => {
+                    self.conversation.idle(true);
+                    self.act_all().map(|()| None)
+                }
+                _ = of_programs.tick(), if programs_hold => {
+                    self.conversation.idle(false);
+                    self.act_all().map(|()| None)
+                }
+                _ = of_parts.tick(), if parts_wait => {
+                    self.record_parts();
+                    Ok(None)
+                }
                 () = &mut draining, if !drains => {
                     drains = true;
                     Ok(None)
@@ -305,6 +340,9 @@ impl<'a> Relay<'a> {
             Action::Passed { command, stream, bytes } => {
                 if let Some(running) = self.running.get_mut(&command) {
                     running.passed(stream, &bytes);
+                    if let Some(part) = running.part() {
+                        record(part);
+                    }
                 }
             }
             Action::Resized { command, columns, rows } => {
@@ -345,8 +383,20 @@ impl<'a> Relay<'a> {
         Ok(())
     }
 
+    /// What has passed of terminals.
+    fn record_parts(&mut self) {
+        for part in self.running.values_mut().filter_map(Running::part) {
+            self.session.shared.log.ride_along(Record::Outcome(part));
+        }
+    }
+
     fn close(&mut self, command: u64) {
-        if let Some(running) = self.running.remove(&command) {
+        if let Some(mut running) = self.running.remove(&command) {
+            if let (Some(found), Some(counts)) = (&self.found, self.counts.remove(&command)) {
+                for (way, count) in counts.borrow().iter() {
+                    running.masked(&found.name_of(*way), *count);
+                }
+            }
             self.session.shared.log.ride_along(Record::Outcome(running.finish()));
         }
     }
@@ -358,6 +408,7 @@ impl<'a> Relay<'a> {
             }
             _ => None,
         };
+        self.kinds.insert(ask.number, Kind::of(&ask));
         let decide = decide(self.session, self.account.clone(), ask, parent);
         self.waiting.push(Box::pin(decide));
     }
@@ -366,6 +417,7 @@ impl<'a> Relay<'a> {
         match decided {
             Decided::Go { ask, seq, permit, receipt, inner } => {
                 self.holds.remove(&ask);
+                let kind = self.kinds.remove(&ask).unwrap_or_default();
                 if self.withdrawn.remove(&ask) {
                     let outcome = Outcome {
                         error_message: Some("it was no longer asked for".into()),
@@ -375,13 +427,24 @@ impl<'a> Relay<'a> {
                     return Ok(());
                 }
                 self.session.commands.add(1);
-                let most = self.session.shared.config.daemon.response;
-                let is_tunnel = inner != Inner::Plain;
-                self.running.insert(ask, Running::new(seq, most, is_tunnel));
+                let daemon = &self.session.shared.config.daemon;
+                let most = Most { response: daemon.response, terminal: daemon.terminal };
+                let mut input = None;
+                if let Some(found) = &self.found
+                    && inner == Inner::Plain
+                    && kind != Kind::Tunnel
+                {
+                    let (filters, counts) = masking::filters(found);
+                    self.conversation.filter(ask, filters);
+                    self.counts.insert(ask, counts);
+                    input = Some(found.scanners());
+                }
+                self.running.insert(ask, Running::new(seq, most, kind, input));
                 self.release(ask, permit, receipt, inner)?;
             }
             Decided::No { ask, why } => {
                 self.holds.remove(&ask);
+                self.kinds.remove(&ask);
                 if !self.withdrawn.remove(&ask) {
                     let said = self.conversation.refused(ask, &why);
                     said.map_err(|broken| self.client_violation(&broken))?;

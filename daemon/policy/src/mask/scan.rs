@@ -170,6 +170,59 @@ impl Scanner {
     }
 }
 
+/// The scanners of several masks over one text: what one lets go comes to the next.
+#[derive(Clone, Debug)]
+pub struct Scanners(Vec<(u16, Scanner)>);
+
+impl Scanners {
+    /// `way` is the caller's name for a mask.
+    pub(super) fn new(all: impl Iterator<Item = (u16, Scanner)>) -> Self {
+        Self(all.collect())
+    }
+
+    /// As [`Scanner::push`].
+    pub fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) {
+        self.through(piece, out, Scanner::push, |_, _| {});
+    }
+
+    /// As [`Scanner::flush`].
+    pub fn flush(&mut self, out: &mut Vec<u8>) {
+        self.through(&[], out, Scanner::push, Scanner::flush);
+    }
+
+    /// As [`Scanner::finish`].
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        self.through(&[], out, Scanner::push, Scanner::finish);
+    }
+
+    fn through(
+        &mut self,
+        piece: &[u8],
+        out: &mut Vec<u8>,
+        push: impl Fn(&mut Scanner, &[u8], &mut Vec<u8>),
+        then: impl Fn(&mut Scanner, &mut Vec<u8>),
+    ) {
+        let mut text = piece.to_vec();
+        for (_, scanner) in &mut self.0 {
+            let mut next = Vec::with_capacity(text.len());
+            push(scanner, &text, &mut next);
+            then(scanner, &mut next);
+            text = next;
+        }
+        out.append(&mut text);
+    }
+
+    /// How much was masked so far, by ways.
+    pub fn counts(&self) -> impl Iterator<Item = (u16, u64)> {
+        self.0.iter().map(|(way, scanner)| (*way, scanner.count()))
+    }
+
+    /// How many bytes wait.
+    pub fn waiting(&self) -> usize {
+        self.0.iter().map(|(_, scanner)| scanner.waiting()).sum()
+    }
+}
+
 /// Whether nothing that can be found goes across this byte.
 fn ends(text: &[u8], at: usize) -> bool {
     match text[at] {

@@ -2,7 +2,7 @@
 //!
 //! Does not belong here: how values of types are looked into (`screen`).
 
-use super::{Detector, Detectors, Form, Format, Key, types};
+use super::{Detector, Detectors, Form, Format, Key, Scanner, Scanners, types};
 
 /// See the module's comment.
 #[derive(Clone, Debug, Default)]
@@ -67,6 +67,15 @@ impl Screens {
     /// The ways of the masks that these were found for, each once.
     pub fn ways(&self, hits: Detectors) -> impl Iterator<Item = u16> {
         self.masks_of(hits).map(|one| one.way)
+    }
+
+    /// The same masks for a text that comes in pieces.
+    pub fn scanners(&self) -> Scanners {
+        Scanners::new(self.masks.iter().enumerate().map(|(place, one)| {
+            let own = |detector: &Detector| usize::from(self.of[*detector as usize]) == place;
+            let own: Detectors = self.detectors.iter().filter(own).collect();
+            (one.way, Scanner::new(own, one.form.clone(), one.key.clone()))
+        }))
     }
 
     fn masks_of(&self, hits: Detectors) -> impl Iterator<Item = &One> {

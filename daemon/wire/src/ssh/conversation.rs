@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::{Violation, message, scp, sftp};
 use channel::{Channel, Pending};
-pub use wanted::{Action, Ask, Exit, Inner, Stream, Terminal, Wanted};
+pub use wanted::{Action, Ask, Exit, Filter, Filters, Inner, Stream, Terminal, Wanted};
 
 mod agent;
 mod channel;
@@ -72,15 +72,15 @@ struct Replies(VecDeque<Reply>);
 
 #[derive(Debug)]
 enum Reply {
-    /// The target's, to come.
-    Theirs,
+    /// The target's, to come; it is about this command.
+    Theirs(Option<u64>),
     /// Ours.
     Ours(Vec<Bytes>),
 }
 
 impl Replies {
-    fn theirs(&mut self) {
-        self.0.push_back(Reply::Theirs);
+    fn theirs(&mut self, command: Option<u64>) {
+        self.0.push_back(Reply::Theirs(command));
     }
 
     /// Adds answers of ours; what can be said now.
@@ -89,15 +89,15 @@ impl Replies {
         self.ready()
     }
 
-    /// The target answered. `None`: nobody had asked.
-    fn answered(&mut self, reply: Bytes) -> Option<Vec<Bytes>> {
-        if !matches!(self.0.front(), Some(Reply::Theirs)) {
-            return None;
-        }
+    /// The target answered: what can be said now, and the command that it was about. `None`: nobody
+    /// had asked.
+    fn answered(&mut self, reply: Bytes) -> Option<(Vec<Bytes>, Option<u64>)> {
+        let Some(Reply::Theirs(command)) = self.0.front() else { return None };
+        let command = *command;
         self.0.pop_front();
         let mut said = vec![reply];
         said.append(&mut self.ready());
-        Some(said)
+        Some((said, command))
     }
 
     fn ready(&mut self) -> Vec<Bytes> {
@@ -152,10 +152,39 @@ impl Conversation {
                 };
                 self.listening.push((listens, ask));
                 if wants_reply {
-                    self.replies.theirs();
+                    self.replies.theirs(Some(ask));
                 }
                 self.actions.push(Action::ToTarget(payload));
                 self.go_on()
+            }
+        }
+    }
+
+    /// What a command says, once it may go on, goes through these.
+    pub fn filter(&mut self, ask: u64, filters: Filters) {
+        if let Some(Place::Channel(key)) = self.asks.get(&ask)
+            && let Some(channel) = self.channels.get_mut(key)
+            && matches!(channel.pending, Some(Pending::Start(..)))
+        {
+            channel.filters = Some(Box::new(filters));
+        }
+    }
+
+    /// Whether a filter holds something back, of programs with a terminal or of those without.
+    pub fn holds_back(&self, of_terminals: bool) -> bool {
+        let mut channels = self.channels.values();
+        channels.any(|one| one.terminal.is_some() == of_terminals && one.holds_back())
+    }
+
+    /// Some time has passed. What filters hold back of programs that said nothing since this was said
+    /// last goes on, as far as it need not wait.
+    pub fn idle(&mut self, of_terminals: bool) {
+        for channel in self.channels.values_mut() {
+            if channel.terminal.is_some() == of_terminals
+                && !std::mem::take(&mut channel.spoke)
+                && channel.holds_back()
+            {
+                channel.let_go(&mut self.actions, |filter, out| filter.flush(out));
             }
         }
     }
@@ -203,6 +232,20 @@ impl Conversation {
             self.actions.push(Action::Withdrawn { ask });
         }
         self.actions()
+    }
+
+    /// The target would not do it: nothing comes of it any more.
+    fn rejected(&mut self, command: u64) {
+        self.listening.retain(|(_, asked)| *asked != command);
+        self.actions.push(Action::Rejected { command, why: "the target refused it".into() });
+    }
+
+    /// The client no longer wants the target to listen there.
+    fn cancelled(&mut self, listens: &Listening) {
+        if let Some(index) = self.listening.iter().position(|(asked, _)| asked == listens) {
+            let (_, command) = self.listening.remove(index);
+            self.actions.push(Action::Closed { command });
+        }
     }
 
     /// A refusal of what was asked of the whole connection.

@@ -18,7 +18,9 @@ mod transport;
 mod violation;
 
 pub use content::{Content, Unhashed, shown};
-pub use conversation::{Action, Ask, Conversation, Exit, Inner, Stream, Terminal, Wanted};
+pub use conversation::{
+    Action, Ask, Conversation, Exit, Filter, Filters, Inner, Stream, Terminal, Wanted,
+};
 pub use keys::{Certificate, Certify, HostKey, KeyError, PublicKey, SecretKey};
 pub use known::Known;
 pub use sign_on::{Credential, Method, Request, SignOn, SignOnStep, answer, is_account};

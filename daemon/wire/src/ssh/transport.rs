@@ -48,8 +48,9 @@ const KEPT: usize = 64;
 /// itself, and what it sent before it knew that is at most what its sockets hold.
 const WAITING: usize = 32 * 1024 * 1024;
 
-/// What is known of the peer's first line.
-pub const IDENTIFICATION: &str = "SSH-2.0-chaperone";
+/// The first line of both sides. OpenSSH uses its own extensions only with those who call themselves so
+/// (its `compat.c`): without them a program is not told that its client no longer listens.
+pub const IDENTIFICATION: &str = "SSH-2.0-OpenSSH_9.9 chaperone";
 
 /// Whether a host key is believed, and else why not.
 pub type Believes = Box<dyn Fn(&HostKey) -> Result<(), String> + Send>;

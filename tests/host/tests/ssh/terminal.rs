@@ -41,7 +41,19 @@ impl<'a> Screen<'a> {
     }
 
     fn shown(&self) -> Result<String> {
-        self.tmux("capture-pane", &["-p"])?.ok()
+        // With what went off its upper edge.
+        self.tmux("capture-pane", &["-p", "-S", "-"])?.ok()
+    }
+
+    /// The exit status, once it has ended.
+    fn status(&self) -> Result<String> {
+        let mut said = String::new();
+        wait_until("its end", || {
+            let asked = self.tmux("display-message", &["-p", "#{pane_dead} #{pane_dead_status}"]);
+            said = asked.and_then(Finished::ok).unwrap_or_default();
+            said.starts_with("1 ")
+        })?;
+        Ok(said[2..].to_owned())
     }
 
     fn until(&self, what: &str, holds: impl Fn(&str) -> bool) -> Result<String> {
@@ -86,15 +98,16 @@ fn p4_an_editor_works_and_its_window_can_be_resized() -> Result<()> {
             shown.lines().filter(|line| line.starts_with('~')).count() > before
         })?;
         screen.keys(&[":wq", "Enter"])?;
-        screen.until("its end", |shown| shown.contains("Pane is dead"))?;
+        assert_eq!(screen.status()?, "0");
         assert_eq!(fs::read_to_string(&file)?, "hello ü first line\nsecond line\n");
         looks.push((opened, resized));
     }
     assert_eq!(looks[0], looks[1]);
-    let command = ssh.one("exec")?;
-    assert_eq!((&command["status"], &command["tag"]), (&"ok".into(), &"exit 0".into()));
-    let text = command.to_string();
-    assert!(text.contains("80x24") || text.contains("\\\"columns\\\":80"), "{text}");
+    let commands = ssh.commands("exec", 1)?;
+    let last = commands.last().context("a command")?;
+    assert_eq!((&last["status"], &last["tag"]), (&"ok".into(), &"exit 0".into()));
+    let text = ssh.one("exec")?.to_string();
+    assert!(text.contains("\\\"columns\\\":80"), "{text}");
     assert!(text.contains("100x40"), "{text}");
     Ok(())
 }
@@ -121,14 +134,13 @@ fn p4_a_shell_works_with_keys_that_stop_and_end() -> Result<()> {
         screen.keys(&["C-z"])?;
         screen.until("the stop", |shown| shown.contains("Stopped"))?;
         screen.keys(&["kill %1; exit 5", "Enter"])?;
-        screen.until("a word", |shown| shown.contains("stopped jobs") || shown.contains("dead"))?;
+        screen.until("a word", |shown| shown.contains("stopped jobs"))?;
         screen.keys(&["exit 5", "Enter"])?;
-        let last = screen.until("its end", |shown| shown.contains("Pane is dead"))?;
-        assert!(last.contains("status 5"), "{last}");
+        assert_eq!(screen.status()?, "5");
     }
-    let shell = ssh.one("shell")?;
-    assert_eq!(shell["tag"], "exit 5", "{shell}");
-    let text = shell.to_string();
+    let shells = ssh.commands("shell", 1)?;
+    assert_eq!(shells.last().context("a shell")?["tag"], "exit 5", "{shells:?}");
+    let text = ssh.one("shell")?.to_string();
     assert!(text.contains("90x30") && text.contains("typed"), "{text}");
     Ok(())
 }
@@ -137,8 +149,8 @@ fn p4_a_shell_works_with_keys_that_stop_and_end() -> Result<()> {
 fn p4_a_refusal_can_be_read_on_a_terminal() -> Result<()> {
     let ssh = Ssh::start("")?;
     let screen = Screen::open(&ssh, Way::Through, &[], &[])?;
-    let shown = screen.until("its end", |shown| shown.contains("Pane is dead"))?;
+    assert_eq!(screen.status()?, "126");
+    let shown = screen.shown()?;
     assert!(shown.contains("chaperone does not allow this: SHELL"), "{shown}");
-    assert!(shown.contains("status 126"), "{shown}");
     Ok(())
 }

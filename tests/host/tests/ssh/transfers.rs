@@ -15,7 +15,7 @@ use super::{Ssh, UID, WAYS, Way, call, words, writable};
 impl Ssh {
     /// A folder of the agent's account, where it is the same one for both ways one after the other:
     /// what programs say names it.
-    fn space(&self, name: &str) -> Result<PathBuf> {
+    pub(super) fn space(&self, name: &str) -> Result<PathBuf> {
         let folder = self.host.folder().join("space");
         if folder.exists() {
             let kept = self.host.folder().join(format!("space-before-{name}"));

@@ -157,6 +157,7 @@ fn p4_a_port_that_the_server_chooses_is_told_and_one_that_fails_too() -> Result<
     }
     let held = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let taken = held.local_addr()?.port();
+    let _held_too = TcpListener::bind((std::net::Ipv6Addr::LOCALHOST, taken));
     let wants = format!("{taken}:{address}:{there}");
     let done = ssh.both(&["-o", "ExitOnForwardFailure=yes", "-R", &wants], &["echo in"], "")?;
     assert_eq!(done.code, Some(255), "{done:?}");

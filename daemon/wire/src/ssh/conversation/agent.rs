@@ -71,8 +71,13 @@ impl Conversation {
             | b"cancel-streamlocal-forward@openssh.com"
             | b"keepalive@openssh.com"
             | b"no-more-sessions@openssh.com" => {
+                if asked.kind == b"cancel-tcpip-forward" {
+                    self.cancelled(&Listening::Tcp(place));
+                } else if asked.kind == b"cancel-streamlocal-forward@openssh.com" {
+                    self.cancelled(&Listening::Socket(place));
+                }
                 if wants_reply {
-                    self.replies.theirs();
+                    self.replies.theirs(None);
                 }
                 self.actions.push(Action::ToTarget(payload));
                 return Ok(());
@@ -348,7 +353,7 @@ impl Conversation {
             return Ok(());
         }
         if wants_reply {
-            channel.replies.theirs();
+            channel.replies.theirs(None);
         }
         channel.tell_target(payload, &mut self.actions);
         Ok(())
@@ -371,13 +376,13 @@ impl Conversation {
                     Inner::Scp(direction) => Reading::Scp(Box::new(scp::Scp::new(direction))),
                 };
                 if wants_reply {
-                    channel.replies.theirs();
+                    channel.replies.theirs(Some(ask));
                 }
                 channel.tell_target(payload, &mut self.actions);
             }
             Some(Pending::Request(payload, wants_reply, opens)) => {
                 if wants_reply {
-                    channel.replies.theirs();
+                    channel.replies.theirs(Some(ask));
                 }
                 channel.tell_target(payload, &mut self.actions);
                 self.listening.push((opens, ask));

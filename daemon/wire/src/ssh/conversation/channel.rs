@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{
     super::{message, scp, sftp},
-    Action, Exit, Listening, Replies, Terminal, Wanted,
+    Action, Exit, Filter, Filters, Listening, Replies, Stream, Terminal, Wanted,
     flow::Flow,
 };
 
@@ -53,6 +53,9 @@ pub(super) struct Channel {
     /// The command that made of it what it is.
     pub(super) command: Option<u64>,
     pub(super) reading: Reading,
+    pub(super) filters: Option<Box<Filters>>,
+    /// Since when nothing came is counted by others: whether something did.
+    pub(super) spoke: bool,
     /// What was read of either stream and has not gone on.
     pub(super) up_rest: Bytes,
     pub(super) down_rest: Bytes,
@@ -85,6 +88,8 @@ impl Channel {
             replies: Replies::default(),
             command: None,
             reading: Reading::Plain,
+            filters: None,
+            spoke: false,
             up_rest: Bytes::new(),
             down_rest: Bytes::new(),
             up_waits: false,
@@ -175,6 +180,51 @@ impl Channel {
         self.tell_agent(message::of_channel(message::EOF, agent).into(), actions);
         self.close_agent(actions);
         self.close_target(actions);
+    }
+
+    /// What the target says goes on, through a filter where there is one.
+    pub(super) fn hear(&mut self, extended: Option<u32>, bytes: &[u8], actions: &mut Vec<Action>) {
+        let mut shown = Vec::new();
+        if let Some(filters) = &mut self.filters {
+            self.spoke = true;
+            let filter = if extended.is_none() { &mut filters.out } else { &mut filters.err };
+            filter.push(bytes, &mut shown);
+        }
+        self.pass(extended, shown.into(), actions);
+    }
+
+    pub(super) fn holds_back(&self) -> bool {
+        let waits = |filters: &Filters| filters.out.waiting() + filters.err.waiting() > 0;
+        self.filters.as_deref().is_some_and(waits)
+    }
+
+    /// What filters held back goes on.
+    pub(super) fn let_go(
+        &mut self,
+        actions: &mut Vec<Action>,
+        how: impl Fn(&mut dyn Filter, &mut Vec<u8>),
+    ) {
+        let Some(filters) = &mut self.filters else { return };
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        how(filters.out.as_mut(), &mut out);
+        how(filters.err.as_mut(), &mut err);
+        self.pass(None, out.into(), actions);
+        self.pass(Some(message::STDERR), err.into(), actions);
+    }
+
+    fn pass(&mut self, extended: Option<u32>, bytes: Bytes, actions: &mut Vec<Action>) {
+        if bytes.is_empty() || self.told_agent {
+            return;
+        }
+        let mut out = Vec::new();
+        if let Some(down) = &mut self.down {
+            down.data(extended, &bytes, None, &mut out);
+        }
+        actions.extend(out.into_iter().map(Action::ToAgent));
+        let stream = if extended.is_some() { Stream::Err } else { Stream::Out };
+        if let Some(command) = self.command {
+            actions.push(Action::Passed { command, stream, bytes });
+        }
     }
 
     /// Bytes of the agent's that have not gone on.

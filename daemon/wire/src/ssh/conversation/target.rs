@@ -36,10 +36,13 @@ impl Conversation {
                 Ok(())
             }
             REQUEST_SUCCESS | REQUEST_FAILURE => {
-                let Some(said) = self.replies.answered(payload) else {
+                let Some((said, command)) = self.replies.answered(payload) else {
                     return Err(Violation::Misplaced { number, place: "without a question" });
                 };
                 self.actions.extend(said.into_iter().map(Action::ToAgent));
+                if let Some(command) = command.filter(|_| number == REQUEST_FAILURE) {
+                    self.rejected(command);
+                }
                 Ok(())
             }
             OPEN => self.opened_by_target(payload),
@@ -146,13 +149,16 @@ impl Conversation {
                 channel.grant(actions);
             }
             SUCCESS | FAILURE => {
-                let Some(said) = channel.replies.answered(payload) else {
+                let Some((said, command)) = channel.replies.answered(payload) else {
                     return Err(Violation::Misplaced { number, place: "without a question" });
                 };
                 for one in said {
                     if !channel.told_agent {
                         channel.tell_agent(one, actions);
                     }
+                }
+                if let Some(command) = command.filter(|_| number == FAILURE) {
+                    self.rejected(command);
                 }
             }
             DATA | EXTENDED_DATA => {
@@ -168,6 +174,11 @@ impl Conversation {
                     self.read_inside(key)?;
                     return self.pump(key);
                 }
+                if channel.filters.is_some() {
+                    channel.hear(extended, &bytes, actions);
+                    channel.grant(actions);
+                    return Ok(());
+                }
                 let mut out = Vec::new();
                 if let Some(down) = &mut channel.down {
                     down.data(extended, &bytes, Some(&payload), &mut out);
@@ -179,9 +190,13 @@ impl Conversation {
                 }
             }
             EOF if channel.told_agent => {}
-            EOF => channel.tell_agent(payload, actions),
+            EOF => {
+                channel.let_go(actions, |filter, out| filter.finish(out));
+                channel.tell_agent(payload, actions);
+            }
             CLOSE => {
                 channel.target_closed = true;
+                channel.let_go(actions, |filter, out| filter.finish(out));
                 if let Some(ask) = channel.ask.take() {
                     channel.pending = None;
                     self.asks.remove(&ask);

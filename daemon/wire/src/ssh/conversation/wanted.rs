@@ -112,6 +112,30 @@ pub enum Stream {
     Err,
 }
 
+/// What becomes of a stream of a program's output before it goes on.
+pub trait Filter: std::fmt::Debug {
+    /// Takes bytes, and appends what may go on.
+    fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>);
+
+    /// Nothing more comes for now: appends what need not wait for more.
+    fn flush(&mut self, out: &mut Vec<u8>);
+
+    /// Nothing more comes at all.
+    fn finish(&mut self, out: &mut Vec<u8>);
+
+    /// How many bytes wait.
+    fn waiting(&self) -> usize;
+}
+
+/// The filters of a program's output and of what comes beside it.
+#[derive(Debug)]
+pub struct Filters {
+    /// Of [`Stream::Out`].
+    pub out: Box<dyn Filter>,
+    /// Of [`Stream::Err`].
+    pub err: Box<dyn Filter>,
+}
+
 /// How a program ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Exit {
