@@ -13,11 +13,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use chaperone_audit::Proofs;
+use chaperone_audit::{Proofs, Reader};
 use chaperone_model::Seq;
 use clap::{Args, ValueEnum};
 
-use crate::cli::FilterArgs;
+use crate::{cli::FilterArgs, terminal};
 
 mod cef;
 mod columns;
@@ -45,8 +45,11 @@ pub(crate) use verify::verify;
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
     /// In which form
-    #[arg(long, value_enum)]
-    format: Format,
+    #[arg(long, value_enum, required_unless_present = "asciicast")]
+    format: Option<Format>,
+    /// The recording of one command's terminal instead, as asciinema's players read it
+    #[arg(long, num_args = 2, value_names = ["ID", "FILE"], exclusive = true)]
+    asciicast: Option<Vec<String>>,
     #[command(flatten)]
     filter: FilterArgs,
     /// What finished after this record alone; each export says where the next one goes on
@@ -85,7 +88,12 @@ trait Sink {
 
 /// Exports what a filter lets through.
 pub(crate) fn run(log: &Path, args: &ExportArgs) -> Result<bool> {
-    let carry = if args.format == Format::Jsonl { Carry::Records } else { Carry::Leaves };
+    if let Some([id, path]) = args.asciicast.as_deref() {
+        let id = id.parse().with_context(|| format!("{id:?} is no command's id"))?;
+        return terminal::export(&Reader::open(log)?, Seq(id), Path::new(path));
+    }
+    let Some(format) = args.format else { bail!("in which format?") };
+    let carry = if format == Format::Jsonl { Carry::Records } else { Carry::Leaves };
     let mut gatherer = Gatherer::open(log, args.filter.filter(), carry)?;
     let mut last = gatherer.reader().last_outcome()?;
     let mut proving = None;
@@ -94,7 +102,7 @@ pub(crate) fn run(log: &Path, args: &ExportArgs) -> Result<bool> {
         last = last.min(Seq(head.size));
         proving = Some(proof::Writer::new(create(path)?, Proofs::open(log)?, head)?);
     }
-    let mut sink = sink(args.format, open(args.output.as_deref())?)?;
+    let mut sink = sink(format, open(args.output.as_deref())?)?;
     let mut cursor = Seq(args.after);
     while cursor < last {
         cursor = gatherer.page(cursor, last, &mut |exported| {

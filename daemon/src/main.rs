@@ -56,6 +56,7 @@ mod ssh;
 mod stops;
 mod summary;
 mod tending;
+mod terminal;
 mod tls;
 mod trust;
 mod unmask;

@@ -1,7 +1,6 @@
 //! `chaperone log replay`: a session as it went, on the terminal or as one HTML file.
 //!
-//! Does not belong here: sessions of other protocols than SQL's, which have recordings of their own
-//! kind.
+//! Does not belong here: what a terminal over SSH showed (`terminal`).
 
 use std::{
     fs::File,
@@ -16,11 +15,14 @@ use chaperone_model::Seq;
 use chaperone_sql::readers::Readers;
 use clap::Args;
 
-use crate::reader;
+use crate::{
+    reader,
+    terminal::{self, Recording},
+};
 
 mod html;
+mod shown;
 mod step;
-mod terminal;
 
 use step::{Step, offset};
 
@@ -32,7 +34,7 @@ const LINE: usize = 72;
 /// The words of `log replay`.
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
-    /// The session's id
+    /// The session's id, or that of a command with a terminal
     session: u64,
     /// Write one HTML file, which needs nothing beside itself, instead
     #[arg(long, value_name = "FILE")]
@@ -51,9 +53,35 @@ pub(crate) struct ReplayArgs {
 /// Shows it.
 pub(crate) fn run(reader: &Reader, args: &ReplayArgs) -> Result<bool> {
     let Some(session) = reader.session(Seq(args.session))? else {
-        writeln!(io::stderr(), "chaperone: there is no session {}", args.session)?;
-        return Ok(false);
+        return match terminal::read(reader, Seq(args.session))? {
+            Some(recording) => play(&recording, args),
+            None => {
+                writeln!(io::stderr(), "chaperone: there is no session {}", args.session)?;
+                Ok(false)
+            }
+        };
     };
+    if session.protocol == "ssh" {
+        let terminals = terminal::of_session(reader, Seq(session.id))?;
+        return match terminals.as_slice() {
+            [] => bail!(
+                "session {} had no terminal: `chaperone log show` shows its commands one by one",
+                session.id
+            ),
+            [one] => match terminal::read(reader, *one)? {
+                Some(recording) => play(&recording, args),
+                None => Ok(false),
+            },
+            several => {
+                let ids: Vec<_> = several.iter().map(|id| id.0.to_string()).collect();
+                bail!(
+                    "session {} had several terminals: replay one of {}",
+                    session.id,
+                    ids.join(", ")
+                )
+            }
+        };
+    }
     if session.protocol != "postgres" {
         bail!("session {} speaks {}, which cannot be replayed", session.id, session.protocol);
     }
@@ -67,7 +95,7 @@ pub(crate) fn run(reader: &Reader, args: &ReplayArgs) -> Result<bool> {
     }
     let mut out = io::stdout();
     let waits = !args.no_wait && out.is_terminal();
-    out.write_all(terminal::head(&session).as_bytes())?;
+    out.write_all(shown::head(&session).as_bytes())?;
     let mut last = 0;
     let mut pass = |micros: i64| {
         let gap = Duration::from_micros(micros.saturating_sub(last).max(0).unsigned_abs());
@@ -78,11 +106,26 @@ pub(crate) fn run(reader: &Reader, args: &ReplayArgs) -> Result<bool> {
     };
     steps(reader, &session, &mut |step| {
         pass(step.offset);
-        out.write_all(terminal::step(&step, layout.of(&step).as_deref()).as_bytes())?;
+        out.write_all(shown::step(&step, layout.of(&step).as_deref()).as_bytes())?;
         Ok(out.flush()?)
     })?;
     pass(session.closed.as_deref().map_or(0, |closed| offset(&session, closed)));
-    out.write_all(terminal::foot(&session).as_bytes())?;
+    out.write_all(shown::foot(&session).as_bytes())?;
+    Ok(true)
+}
+
+/// Plays a terminal on this one.
+fn play(recording: &Recording, args: &ReplayArgs) -> Result<bool> {
+    if args.html.is_some() {
+        bail!("a terminal is no page: `chaperone log export --asciicast` writes it for players");
+    }
+    let mut out = io::stdout();
+    let waits = !args.no_wait && out.is_terminal();
+    recording.play(&mut out, |span| {
+        if waits {
+            std::thread::sleep(span.div_f64(args.speed).min(args.idle));
+        }
+    })?;
     Ok(true)
 }
 

@@ -219,6 +219,25 @@ impl Reader {
         Ok(found.unwrap_or_default())
     }
 
+    /// All parts of one command, also where they were recorded into several files: a terminal may be
+    /// open longer than a file is.
+    ///
+    /// # Errors
+    /// [`AuditError`].
+    pub fn every_part(&self, id: Seq) -> Result<Vec<Part>, AuditError> {
+        let mut all = std::collections::BTreeMap::new();
+        let files = self.files()?;
+        for file in files.newest_first() {
+            for part in parts_in(&file.connection, id)? {
+                let (number, is_done) = (part.command.part, part.command.outcome.is_some());
+                if is_done || !all.contains_key(&number) {
+                    all.insert(number, part);
+                }
+            }
+        }
+        Ok(all.into_values().collect())
+    }
+
     /// The host that the newest of the log was written on.
     ///
     /// # Errors

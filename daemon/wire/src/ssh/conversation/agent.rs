@@ -234,7 +234,11 @@ impl Conversation {
                     actions.push(Action::Withdrawn { ask });
                 }
                 channel.close_target(actions);
-                channel.close_agent(actions);
+                // How its program ended may still be on its way from the target, which answers with a
+                // close of its own.
+                if channel.target_closed {
+                    channel.close_agent(actions);
+                }
             }
             EOF | REQUEST if channel.told_agent => {}
             EOF | REQUEST => {
