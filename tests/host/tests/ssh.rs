@@ -18,8 +18,10 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 mod lines;
+mod keys;
 mod libraries;
 mod programs;
+mod recorded;
 mod terminal;
 mod transfers;
 mod tunnels;
