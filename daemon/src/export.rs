@@ -48,7 +48,7 @@ pub(crate) struct ExportArgs {
     #[arg(long, value_enum, required_unless_present = "asciicast")]
     format: Option<Format>,
     /// The recording of one command's terminal instead, as asciinema's players read it
-    #[arg(long, num_args = 2, value_names = ["ID", "FILE"], exclusive = true)]
+    #[arg(long, num_args = 2, value_names = ["ID", "FILE"], conflicts_with_all = ["format", "after", "output", "proof"])]
     asciicast: Option<Vec<String>>,
     #[command(flatten)]
     filter: FilterArgs,

@@ -121,8 +121,9 @@ impl Ssh {
         fs::write(&password, PASSWORD)?;
         fs::set_permissions(&password, fs::Permissions::from_mode(0o600))?;
         fs::write(path("shadow"), format!("root:{}:20000:0:99999:7:::\n", hashed(PASSWORD)?))?;
-        // With a password of its own, for its process alone.
-        let script = "mount --bind \"$1\" /etc/shadow && exec /usr/sbin/sshd -D -e -f \"$2\"";
+        // With a password of its own, and nothing in its home that a shell would run, for its process
+        // alone.
+        let script = "mount --bind \"$1\" /etc/shadow && mount -t tmpfs tmpfs /root && exec /usr/sbin/sshd -D -e -f \"$2\"";
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]);
         command.args([path("shadow"), path("config")]);

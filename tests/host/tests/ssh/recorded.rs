@@ -22,9 +22,9 @@ fn p5_a_secret_that_a_program_says_in_two_pieces_does_not_leave() -> Result<()> 
         ("printf '41111111'; sleep 0.4; printf '11111111'", "(masked)", ""),
         ("printf 'no end of line'; exit 3", "no end of line", ""),
         ("printf 'a question? '; head -c 3", "a question? yes", ""),
-        ("cat; echo ann@example.com | tee /dev/stderr", "yes(masked)\n", "(masked)\n"),
+        ("cat; echo ann@example.com | tee /dev/stderr", "yes (masked)\n", "(masked)\n"),
     ] {
-        let done = ssh.client(Way::Through, &[], &[line], "yes")?;
+        let done = ssh.client(Way::Through, &[], &[line], "yes ")?;
         assert_eq!((done.out.as_str(), done.err.as_str()), (out, err), "{line}: {done:?}");
     }
     // What it says is counted, and nowhere in the log.

@@ -73,8 +73,8 @@ get -r sub/tree tree-back
 -get nothing
 -mkdir sub
 copy d e
-reput a d
-reget d back
+-reput a d
+-reget d back
 rm hard
 rm soft
 mkdir gone
