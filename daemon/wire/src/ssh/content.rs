@@ -73,6 +73,11 @@ impl Hashing {
         }
     }
 
+    /// Where in the file the next byte would belong.
+    pub(crate) fn reaches(&self) -> u64 {
+        self.next
+    }
+
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
         let count = bytes.len() as u64;
         self.bytes = self.bytes.saturating_add(count);

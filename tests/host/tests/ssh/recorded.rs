@@ -16,13 +16,13 @@ const SHELLS: &str = "[[rule]]\nname = \"shells\"\nwhen = { kind = [\"SHELL\"] }
 fn p5_a_secret_that_a_program_says_in_two_pieces_does_not_leave() -> Result<()> {
     let ssh = Ssh::start(MASK)?;
     for (line, out, err) in [
-        ("echo write to ann@example.com now", "write to (masked) now\n", ""),
-        ("echo ann@example.com >&2", "", "(masked)\n"),
+        ("a=ann; echo write to $a@example.com now", "write to (masked) now\n", ""),
+        ("a=ann; echo $a@example.com >&2", "", "(masked)\n"),
         ("printf 'ann@exa'; sleep 0.3; printf 'mple.com\\n'", "(masked)\n", ""),
         ("printf '41111111'; sleep 0.4; printf '11111111'", "(masked)", ""),
         ("printf 'no end of line'; exit 3", "no end of line", ""),
         ("printf 'a question? '; head -c 3", "a question? yes", ""),
-        ("cat; echo ann@example.com | tee /dev/stderr", "yes (masked)\n", "(masked)\n"),
+        ("a=ann; cat; echo $a@example.com | tee /dev/stderr", "yes (masked)\n", "(masked)\n"),
     ] {
         let done = ssh.client(Way::Through, &[], &[line], "yes ")?;
         assert_eq!((done.out.as_str(), done.err.as_str()), (out, err), "{line}: {done:?}");
@@ -35,13 +35,24 @@ fn p5_a_secret_that_a_program_says_in_two_pieces_does_not_leave() -> Result<()> 
     assert!(masked[6].contains('2'), "{masked:?}");
     for one in &commands {
         let whole = ssh.host.command(&one["id"])?.to_string();
-        assert!(!whole.contains("ann@example.com") && !whole.contains("4111"), "{whole}");
+        assert!(
+            !whole.contains("ann@example.com") && !whole.contains("4111111111111111"),
+            "{whole}"
+        );
     }
     for file in ssh.host.log_files()? {
         let bytes = fs::read(&file).unwrap_or_default();
         let has = |secret: &[u8]| bytes.windows(secret.len()).any(|window| window == secret);
         assert!(!has(b"ann@example.com"), "{}", file.display());
     }
+    // Nor what an agent writes into a command line, or gives to a program.
+    let done =
+        ssh.client(Way::Through, &[], &["cat >/dev/null; : bob@example.com"], "carl@example.com")?;
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let last = ssh.commands("exec", 8)?.pop().context("the last")?;
+    assert_eq!(last["statement"], "cat >/dev/null; : (masked)");
+    let whole = ssh.host.command(&last["id"])?;
+    assert!(!whole["parts"].to_string().contains("example.com"), "{whole}");
     // A lot of it, and nothing that is masked, is the same.
     let line = "head -c 30000000 /dev/zero | tr '\\0' 'x' | sha256sum; seq 1000000 | sha256sum; seq 300000";
     let done = ssh.client(Way::Through, &[], &[line], "")?;

@@ -200,12 +200,13 @@ fn p4_scp_carries_trees_in_both_protocols() -> Result<()> {
     let sum = chaperone_host_tests::sha256(&ssh.host.folder().join("space/tree/large"))?;
     for kind in ["sftp", "copy"] {
         let commands = ssh.commands(kind, 5)?;
-        let mut hashed = 0;
+        let (mut hashed, mut seen) = (0, Vec::new());
         for one in &commands {
             let whole: Value = ssh.host.command(&one["id"])?;
             hashed += usize::from(whole.to_string().contains(&sum));
+            seen.push(format!("{} {}", one["statement"], whole["parts"][0]["response"]));
         }
-        assert!(hashed >= 4, "{kind}: {hashed}");
+        assert!(hashed >= 4, "{kind}: {hashed} of {seen:#?}");
     }
     Ok(())
 }

@@ -260,3 +260,105 @@ fn p1_an_operation_of_sftp_stops_its_channel_until_it_is_decided() {
     // The client is told inside the stream, and has its window back.
     assert_eq!((to_target(&actions), to_agent(&actions)), (vec![], vec![DATA, WINDOW_ADJUST]));
 }
+
+#[test]
+fn how_a_program_ended_is_told_to_a_client_that_has_closed_its_side() {
+    let mut conversation = started();
+    conversation.agent(exec("true")).expect("asked");
+    let ask = asked(&conversation.actions()).expect("an ask");
+    conversation.allowed(ask, Inner::Plain).expect("allowed");
+    conversation.target(of_channel(SUCCESS, A).into()).expect("it runs");
+    conversation.agent(of_channel(CLOSE, T).into()).expect("closed");
+    assert_eq!(to_agent(&conversation.actions()), [SUCCESS]);
+    conversation.target(exit_status(A, 7).into()).expect("ended");
+    conversation.target(of_channel(CLOSE, A).into()).expect("closed");
+    let actions = conversation.actions();
+    assert_eq!(to_agent(&actions), [REQUEST, CLOSE]);
+    assert!(actions.contains(&Action::Exited { command: ask, exit: Exit::Status(7) }));
+    assert!(conversation.is_quiet());
+}
+
+#[test]
+fn a_forward_that_the_target_refuses_is_known_as_such() {
+    let mut conversation = Conversation::new();
+    let mut asks = message(GLOBAL_REQUEST);
+    asks.put_string(b"tcpip-forward");
+    asks.put_bool(true);
+    asks.put_string(b"localhost");
+    asks.put_u32(80);
+    conversation.agent(asks.into()).expect("asked");
+    let ask = asked(&conversation.actions()).expect("an ask");
+    conversation.allowed(ask, Inner::Plain).expect("allowed");
+    conversation.target(Bytes::from_static(&[REQUEST_FAILURE])).expect("refused");
+    let rejected =
+        |action: &Action| matches!(action, Action::Rejected { command, .. } if *command == ask);
+    assert!(conversation.actions().iter().any(rejected));
+    // Nothing can be opened for it any more.
+    let mut opens = message(OPEN);
+    opens.put_string(b"forwarded-tcpip");
+    for number in [T, WINDOW, 500] {
+        opens.put_u32(number);
+    }
+    opens.put_string(b"localhost");
+    opens.put_u32(80);
+    conversation.target(opens.into()).expect("answered");
+    assert_eq!(to_target(&conversation.actions()), [OPEN_FAILURE]);
+}
+
+/// Holds all back until it is told to let go, and then says it in capitals.
+#[derive(Debug, Default)]
+struct Slow(Vec<u8>);
+
+impl Filter for Slow {
+    fn push(&mut self, bytes: &[u8], _: &mut Vec<u8>) {
+        self.0.extend_from_slice(&bytes.to_ascii_uppercase());
+    }
+
+    fn flush(&mut self, out: &mut Vec<u8>) {
+        out.append(&mut self.0);
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>) {
+        self.flush(out);
+    }
+
+    fn waiting(&self) -> usize {
+        self.0.len()
+    }
+}
+
+#[test]
+fn p5_what_a_filter_holds_back_goes_on_when_nothing_more_comes() {
+    let mut conversation = started();
+    conversation.agent(exec("say")).expect("asked");
+    let ask = asked(&conversation.actions()).expect("an ask");
+    let filters = Filters { out: Box::<Slow>::default(), err: Box::<Slow>::default() };
+    conversation.filter(ask, filters);
+    conversation.allowed(ask, Inner::Plain).expect("allowed");
+    conversation.target(of_channel(SUCCESS, A).into()).expect("it runs");
+    conversation.actions();
+    let say = |text: &[u8]| Bytes::from(data(A, None, text));
+    conversation.target(say(b"one ")).expect("said");
+    assert!(conversation.actions().iter().all(|action| !matches!(action, Action::Passed { .. })));
+    assert!(conversation.holds_back(false) && !conversation.holds_back(true));
+    // Something came since it was last asked.
+    conversation.idle(false);
+    assert!(conversation.actions().is_empty());
+    conversation.idle(true);
+    conversation.idle(false);
+    let passed = |actions: &[Action]| {
+        let of = |action: &Action| match action {
+            Action::Passed { bytes, .. } => Some(bytes.clone()),
+            _ => None,
+        };
+        actions.iter().find_map(of)
+    };
+    assert_eq!(passed(&conversation.actions()).as_deref(), Some(&b"ONE "[..]));
+    assert!(!conversation.holds_back(false));
+    conversation.target(say(b"two")).expect("said");
+    conversation.actions();
+    conversation.target(of_channel(EOF, A).into()).expect("said");
+    let actions = conversation.actions();
+    assert_eq!(passed(&actions).as_deref(), Some(&b"TWO"[..]));
+    assert_eq!(to_agent(&actions), [DATA, EOF]);
+}

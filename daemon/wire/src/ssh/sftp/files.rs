@@ -200,9 +200,16 @@ impl Files {
         self.with(to, |file| file.written.spoil(Unhashed::Copied));
     }
 
-    /// The file's length is set, beside what is written.
-    pub(super) fn resized(&mut self, file: u64) {
-        self.spoil(file, Unhashed::Resized);
+    /// The file's length is set, beside what is written: to another than what was written has, or, as
+    /// scp does behind each file, to just that.
+    pub(super) fn resized(&mut self, file: u64, size: u64) {
+        let keeps = self.open.get(&file).is_some_and(|file| {
+            let appends = file.flags.is_some_and(|flags| flags.append);
+            !appends && !file.used.read && file.written.reaches() == size
+        });
+        if !keeps {
+            self.spoil(file, Unhashed::Resized);
+        }
     }
 
     /// An extension that is not read was allowed: no hash is sure any more.

@@ -133,8 +133,8 @@ struct Pending {
     operation: Operation,
     /// To which open file it copies.
     copies_to: Option<u64>,
-    /// It changes this open file.
-    changes: Option<u64>,
+    /// It sets this open file's length.
+    changes: Option<(u64, u64)>,
 }
 
 /// Answers that may be due at a time; beyond that the client waits.
@@ -169,8 +169,8 @@ impl Sftp {
         if let Some(file) = pending.copies_to {
             self.files.copied(file);
         }
-        if let Some(file) = pending.changes {
-            self.files.resized(file);
+        if let Some((file, size)) = pending.changes {
+            self.files.resized(file, size);
         }
         let owed = match pending.operation {
             Operation::Open { path, flags, .. } => {

@@ -228,6 +228,26 @@ fn what_is_appended_is_hashed_in_the_order_of_its_sending() {
 }
 
 #[test]
+fn a_length_that_is_set_to_what_was_written_changes_nothing() {
+    for (size, expected) in
+        [(4, Ok(hash(b"abcd"))), (3, Err(Unhashed::Resized)), (5, Err(Unhashed::Resized))]
+    {
+        let mut channel = Channel::ready();
+        channel.client(&open(1, b"a", 0x1a)).expect("open");
+        channel.server(&handle(1, b"h")).expect("handle");
+        channel.client(&write(2, b"h", 0, b"abcd")).expect("write");
+        channel.server(&status(2, 0, b"")).expect("status");
+        let set = packet(10, &[word(3), string(b"h"), word(1), long(size)]);
+        channel.client(&set).expect("allowed");
+        channel.server(&status(3, 0, b"")).expect("status");
+        channel.client(&close(4, b"h")).expect("close");
+        channel.events.clear();
+        channel.server(&status(4, 0, b"")).expect("status");
+        assert_eq!(channel.file().written, Some(Content { bytes: 4, sha256: expected }), "{size}");
+    }
+}
+
+#[test]
 fn what_changes_a_file_beside_its_bytes_takes_the_hash_away() {
     let copy = extended(2, "copy-data", &[string(b"h"), long(0), long(0), string(b"h"), long(9)]);
     let cut = packet(10, &[word(2), string(b"h"), word(1), long(3)]);

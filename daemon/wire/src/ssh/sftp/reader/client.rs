@@ -184,7 +184,7 @@ impl Sftp {
         };
         let path = self.files.path(file).unwrap_or_default().to_vec();
         let operation = Operation::SetAttributes { path, attributes, follows: true };
-        let changes = attributes.size.map(|_| file);
+        let changes = attributes.size.map(|size| (file, size));
         let number = self.commands;
         self.decide(Pending { id, number, operation, copies_to: None, changes }, length)
     }
