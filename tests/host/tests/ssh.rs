@@ -18,6 +18,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 mod lines;
+mod hostile;
 mod keys;
 mod libraries;
 mod programs;
