@@ -8,6 +8,7 @@ mod client;
 mod host;
 mod identity;
 mod servers;
+mod ssh;
 
 use std::path::Path;
 
@@ -40,6 +41,9 @@ pub(crate) struct Options {
     /// What it costs to know who it was, instead: forks and connections
     #[arg(long)]
     identity: bool,
+    /// What SSH costs, beside OpenSSH to OpenSSH, instead
+    #[arg(long, conflicts_with = "identity")]
+    ssh: bool,
     /// How long a search takes in a log of so many records, instead
     #[arg(long, value_name = "RECORDS", num_args = 0..=1, default_missing_value = "10000000", conflicts_with = "identity")]
     search: Option<u64>,
@@ -93,7 +97,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         bail!("the benchmark needs root: it loads programs into the kernel and makes cgroups");
     }
     setup::run(Group::Bench)?;
-    let ours = options.identity || options.ways.iter().any(|way| way.durability().is_some());
+    let ours = options.identity
+        || options.ssh
+        || options.ways.iter().any(|way| way.durability().is_some());
     let binary = if ours {
         build::kernel_side()?;
         Some(build::daemon(true)?)
@@ -105,6 +111,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.identity {
         let binary = binary.context("the daemon was not built")?;
         return identity::run(&binary, options.rounds, options.seconds);
+    }
+    if options.ssh {
+        let binary = binary.context("the daemon was not built")?;
+        return ssh::run(&binary, options.rounds);
     }
     let result = measure(options, binary.as_deref());
     drop(signals);

@@ -242,15 +242,29 @@ impl Daemon {
         pins: &Pins,
         target: SocketAddr,
     ) -> Result<Self> {
+        let targets = format!(
+            "[[agent]]\nname = \"bench\"\nselect = {{ user = {UID} }}\n\n\
+             [[target]]\nname = \"bench\"\nprotocol = \"postgres\"\naddress = [\"{target}\"]\ntls = \"disable\"\n"
+        );
+        Self::start_for(binary, folder, durability, cgroup, pins, &targets)
+    }
+
+    /// For these agents and targets.
+    pub(super) fn start_for(
+        binary: &Path,
+        folder: &Path,
+        durability: &'static str,
+        cgroup: &Cgroup,
+        pins: &Pins,
+        targets: &str,
+    ) -> Result<Self> {
         let folder = folder.join(durability);
         fs::create_dir(&folder)?;
         let (config, log) = (folder.join("chaperone.toml"), folder.join("log.sqlite"));
         // A temporary folder's name has nothing that TOML would read otherwise.
         let text = format!(
             "[daemon]\nattach = \"{}\"\nlisten = {}\npins = \"{}\"\ncontrol = \"{}\"\nlog = \"{}\"\n\
-             authority = \"{}\"\nenrolled = \"{}\"\ndurability = \"{durability}\"\n\n\
-             [[agent]]\nname = \"bench\"\nselect = {{ user = {UID} }}\n\n\
-             [[target]]\nname = \"bench\"\nprotocol = \"postgres\"\naddress = [\"{target}\"]\ntls = \"disable\"\n",
+             authority = \"{}\"\nenrolled = \"{}\"\ndurability = \"{durability}\"\n\n{targets}",
             cgroup.path().display(),
             free_port()?,
             pins.path(durability).display(),
@@ -282,6 +296,14 @@ impl Daemon {
         found.and_then(|counter| counter[1].as_f64()).with_context(|| format!("no counter {name}"))
     }
 
+    /// The line by which SSH clients believe it.
+    pub(super) fn known_hosts(&self) -> Result<String> {
+        let mut trust = Command::new(&self.binary);
+        trust.args(["trust", "show", "--json", "--config"]).arg(&self.config);
+        let shown: serde_json::Value = serde_json::from_str(&shell::read(&mut trust)?)?;
+        shown["known_hosts"].as_str().map(str::to_owned).context("it has no SSH authority")
+    }
+
     /// A connection that went round the daemon would make the fairest of figures.
     pub(super) fn has_recorded(&self) -> Result<()> {
         let mut sqlite = Command::new("sqlite3");
@@ -302,6 +324,35 @@ impl Drop for Daemon {
         if let Err(error) = shell::read(&mut detach) {
             eprintln!("the daemon's programs may be attached still: {error:#}");
         }
+    }
+}
+
+/// OpenSSH's server.
+pub(super) struct SshServer {
+    _server: Server,
+}
+
+impl SshServer {
+    /// With the keys `host` and `key` of this folder.
+    pub(super) fn start(folder: &Path, address: SocketAddr) -> Result<Self> {
+        let path = |name: &str| folder.join(name).display().to_string();
+        let text = format!(
+            "ListenAddress {address}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\n\
+             UsePAM no\nPermitRootLogin yes\nMaxStartups 100\nSubsystem sftp /usr/lib/openssh/sftp-server\n",
+            path("host"),
+            path("key.pub"),
+        );
+        let config = folder.join("sshd_config");
+        fs::write(&config, text)?;
+        fs::create_dir_all("/run/sshd")?;
+        // Nothing in its account's home that a shell would run.
+        let script = "mount -t tmpfs tmpfs /root && exec /usr/sbin/sshd -D -e -f \"$0\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(&config);
+        let words = folder.join("sshd.words");
+        let mut server = Server::start("sshd", words, Signal::SIGTERM, &mut command)?;
+        server.wait_until(|_| TcpStream::connect(address).is_ok())?;
+        Ok(Self { _server: server })
     }
 }
 
