@@ -53,13 +53,11 @@ pub(crate) struct ReplayArgs {
 /// Shows it.
 pub(crate) fn run(reader: &Reader, args: &ReplayArgs) -> Result<bool> {
     let Some(session) = reader.session(Seq(args.session))? else {
-        return match terminal::read(reader, Seq(args.session))? {
-            Some(recording) => play(&recording, args),
-            None => {
-                writeln!(io::stderr(), "chaperone: there is no session {}", args.session)?;
-                Ok(false)
-            }
-        };
+        if let Some(recording) = terminal::read(reader, Seq(args.session))? {
+            return play(&recording, args);
+        }
+        writeln!(io::stderr(), "chaperone: there is no session {}", args.session)?;
+        return Ok(false);
     };
     if session.protocol == "ssh" {
         let terminals = terminal::of_session(reader, Seq(session.id))?;

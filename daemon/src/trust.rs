@@ -49,7 +49,7 @@ pub(crate) struct Install {
     #[command(flatten)]
     whose: Whose,
     /// Write the plain host key of every SSH target too, for clients that know no host certificates;
-    /// with --user into the account's ~/.ssh/known_hosts alone
+    /// with --user into the account's own `known_hosts` alone
     #[arg(long)]
     plain: bool,
 }

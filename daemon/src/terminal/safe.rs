@@ -24,7 +24,7 @@ enum State {
     Charset(char),
     Control(String),
     /// A string for the terminal; whether an escape was the last of it.
-    Text8(bool),
+    Words(bool),
 }
 
 impl Safe {
@@ -33,11 +33,13 @@ impl Safe {
         let mut out = String::with_capacity(text.len());
         for character in text.chars() {
             self.state = match (std::mem::take(&mut self.state), character) {
-                (State::Text8(_), '\u{1b}') => State::Text8(true),
-                (State::Text8(true), '\\') | (State::Text8(_), '\u{7}' | '\u{18}' | '\u{1a}') => {
+                (State::Words(_), '\u{1b}') => State::Words(true),
+                (State::Words(true), '\\') | (State::Words(_), '\u{7}' | '\u{18}' | '\u{1a}') => {
                     State::Text
                 }
-                (State::Text8(_), _) => State::Text8(false),
+                (State::Words(_), _) | (State::Escape, ']' | 'P' | 'X' | '^' | '_' | 'k') => {
+                    State::Words(false)
+                }
                 (_, '\u{1b}') => State::Escape,
                 (State::Text, one) => {
                     if !one.is_control() || "\t\n\r\u{8}\u{b}\u{c}\u{e}\u{f}".contains(one) {
@@ -46,7 +48,6 @@ impl Safe {
                     State::Text
                 }
                 (State::Escape, '[') => State::Control(String::new()),
-                (State::Escape, ']' | 'P' | 'X' | '^' | '_' | 'k') => State::Text8(false),
                 (State::Escape, one @ ('(' | ')' | '*' | '+')) => State::Charset(one),
                 (State::Escape, one) => {
                     if "78=>MDE".contains(one) {

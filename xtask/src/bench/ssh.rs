@@ -87,6 +87,13 @@ pub(super) fn run(binary: &Path, rounds: u32) -> Result<()> {
     Ok(())
 }
 
+fn speed(carry: impl FnOnce() -> Result<()>) -> Result<f64> {
+    interrupt::check()?;
+    let begin = Instant::now();
+    carry()?;
+    Ok(f64::from(MEGABYTES) / begin.elapsed().as_secs_f64())
+}
+
 /// A server's key, one that opens it, and what is known of it.
 fn keys(folder: &Path, server: SocketAddr) -> Result<()> {
     for name in ["host", "key"] {
@@ -131,24 +138,17 @@ impl Way<'_> {
         }
         let over_new = begin.elapsed().as_secs_f64() * 1000.0 / f64::from(COMMANDS / 3);
         let cat = format!("cat {}", self.folder.join("content").display());
-        let stdout = self.speed(|| self.ssh(&[], &[&cat]))?;
+        let stdout = speed(|| self.ssh(&[], &[&cat]))?;
         let content = self.folder.join("content").display().to_string();
         let there = format!("root@{}:", self.server.ip());
-        let from = self.speed(|| self.scp(&format!("{there}{content}"), "/dev/null"))?;
-        let to = self.speed(|| self.scp(&content, &format!("{there}/dev/null")))?;
+        let from = speed(|| self.scp(&format!("{there}{content}"), "/dev/null"))?;
+        let to = speed(|| self.scp(&content, &format!("{there}/dev/null")))?;
         Ok([over_open, over_new, stdout, from, to])
     }
 
     fn control(&self) -> String {
         let way = if self.cgroup.is_some() { "through" } else { "direct" };
         format!("chaperone-bench-{}-{way}", std::process::id())
-    }
-
-    fn speed(&self, carry: impl FnOnce() -> Result<()>) -> Result<f64> {
-        interrupt::check()?;
-        let begin = Instant::now();
-        carry()?;
-        Ok(f64::from(MEGABYTES) / begin.elapsed().as_secs_f64())
     }
 
     fn ssh(&self, options: &[&str], command: &[&str]) -> Result<()> {

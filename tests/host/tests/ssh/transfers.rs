@@ -19,7 +19,7 @@ impl Ssh {
         let folder = self.host.folder().join("space");
         if folder.exists() {
             let before = |number| self.host.folder().join(format!("space-{name}-{number}"));
-            let free = (0..).map(before).find(|path| !path.exists());
+            let free = (0..100).map(before).find(|path| !path.exists());
             fs::rename(&folder, free.context("a name")?)?;
         }
         fs::create_dir(&folder)?;
