@@ -7,6 +7,7 @@
 mod client;
 mod host;
 mod identity;
+mod masks;
 mod servers;
 mod ssh;
 
@@ -18,7 +19,7 @@ use clap::{Args, ValueEnum};
 use self::{
     client::{Client, Load},
     host::{Cgroup, Pins},
-    servers::{Daemon, HaProxy, PgBouncer, Postgres},
+    servers::{Daemon, HaProxy, PgBouncer, Postgres, Setup},
 };
 use crate::{
     build, interrupt,
@@ -44,8 +45,11 @@ pub(crate) struct Options {
     /// What SSH costs, beside OpenSSH to OpenSSH, instead
     #[arg(long, conflicts_with = "identity")]
     ssh: bool,
+    /// What masks cost where they mask nothing, and where they mask, instead
+    #[arg(long, conflicts_with_all = ["identity", "ssh"])]
+    masks: bool,
     /// How long a search takes in a log of so many records, instead
-    #[arg(long, value_name = "RECORDS", num_args = 0..=1, default_missing_value = "10000000", conflicts_with = "identity")]
+    #[arg(long, value_name = "RECORDS", num_args = 0..=1, default_missing_value = "10000000", conflicts_with_all = ["identity", "masks", "ssh"])]
     search: Option<u64>,
 }
 
@@ -99,6 +103,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     setup::run(Group::Bench)?;
     let ours = options.identity
         || options.ssh
+        || options.masks
         || options.ways.iter().any(|way| way.durability().is_some());
     let binary = if ours {
         build::kernel_side()?;
@@ -115,6 +120,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.ssh {
         let binary = binary.context("the daemon was not built")?;
         return ssh::run(&binary, options.rounds);
+    }
+    if options.masks {
+        let binary = binary.context("the daemon was not built")?;
+        return masks::run(&binary, options.rounds, options.seconds);
     }
     let result = measure(options, binary.as_deref());
     drop(signals);
@@ -150,8 +159,14 @@ fn measure(options: &Options, binary: Option<&Path>) -> Result<Vec<Lane>> {
                 let binary = binary.context("the daemon was not built")?;
                 let pins = pins.as_ref().context("there is no place for pins")?;
                 let cgroup = Cgroup::make(durability)?;
-                let daemon =
-                    Daemon::start(binary, folder.path(), durability, &cgroup, pins, net.server())?;
+                let daemon = Daemon::start(
+                    binary,
+                    folder.path(),
+                    Setup::of(durability),
+                    &cgroup,
+                    pins,
+                    net.server(),
+                )?;
                 client.cgroup = Some(cgroup.path().to_owned());
                 client.greet()?;
                 daemon.has_recorded()?;

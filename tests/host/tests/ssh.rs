@@ -17,10 +17,10 @@ use chaperone_host_tests::{Finished, Host, Process, Running, Scene, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-mod lines;
 mod hostile;
 mod keys;
 mod libraries;
+mod lines;
 mod programs;
 mod recorded;
 mod terminal;

@@ -73,10 +73,14 @@ impl Client {
         Self { programs: programs.to_owned(), address, cgroup: None }
     }
 
+    /// What a statement answers.
+    pub(super) fn ask(&self, statement: &str) -> Result<String> {
+        finish(self.psql(statement).stdout(Stdio::piped()), PATIENCE)
+    }
+
     /// One statement, to see that there is an answer.
     pub(super) fn greet(&self) -> Result<()> {
-        let mut psql = self.psql("select 6 * 7");
-        let output = finish(psql.stdout(Stdio::piped()), PATIENCE)?;
+        let output = self.ask("select 6 * 7")?;
         if output.trim() != "42" {
             bail!("{} answers {output:?} to select 6 * 7", self.address);
         }
@@ -85,8 +89,8 @@ impl Client {
 
     pub(super) fn measure(&self, load: Load, seconds: u32) -> Result<f64> {
         match load {
-            Load::RoundTrips { clients } => self.round_trips(clients, seconds),
-            Load::Bulk => self.bulk(),
+            Load::RoundTrips { clients } => self.round_trips("prepared", clients, seconds),
+            Load::Bulk => self.result(BULK),
         }
     }
 
@@ -103,11 +107,12 @@ impl Client {
         Ok(1000.0 * time.with_context(|| format!("pgbench told no connection time: {output}"))?)
     }
 
-    fn round_trips(&self, clients: u32, seconds: u32) -> Result<f64> {
+    /// `pgbench -S` in a mode of its (`-M`), in transactions a second.
+    pub(super) fn round_trips(&self, mode: &str, clients: u32, seconds: u32) -> Result<f64> {
         let mut pgbench = self.program("pgbench");
         // One thread a core at most: more would measure the scheduler.
         let threads = clients.min(2);
-        pgbench.args(["-n", "-S", "-M", "prepared"]);
+        pgbench.args(["-n", "-S", "-M", mode]);
         pgbench
             .arg(format!("--client={clients}"))
             .arg(format!("--jobs={threads}"))
@@ -118,9 +123,10 @@ impl Client {
         tps(&output).with_context(|| format!("pgbench told no tps: {output}"))
     }
 
-    fn bulk(&self) -> Result<f64> {
+    /// One result, thrown away: seconds.
+    pub(super) fn result(&self, statement: &str) -> Result<f64> {
         let nowhere = File::options().write(true).open("/dev/null")?;
-        let mut psql = self.psql(BULK);
+        let mut psql = self.psql(statement);
         psql.stdout(nowhere);
         let start = Instant::now();
         finish(&mut psql, PATIENCE)?;

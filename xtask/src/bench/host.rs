@@ -33,6 +33,14 @@ pub(super) fn folder() -> Result<TempDir> {
     Ok(folder)
 }
 
+/// A file with 32 bytes in hexadecimal that nobody but the daemon reads; answers its path.
+pub(super) fn secret(folder: &Path, name: &str) -> Result<String> {
+    let path = folder.join(name);
+    fs::write(&path, "5a".repeat(32))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+    Ok(path.display().to_string())
+}
+
 /// Loopback addresses that stand for other hosts.
 #[derive(Clone, Copy)]
 pub(super) struct Net(u8);

@@ -15,7 +15,7 @@ use super::{
     client::Client,
     host::{self, Cgroup, Pins, UID},
     median,
-    servers::{Daemon, HaProxy, Postgres},
+    servers::{Daemon, HaProxy, Postgres, Setup},
 };
 use crate::{interrupt, setup, shell};
 
@@ -54,7 +54,8 @@ pub(super) fn run(binary: &Path, rounds: u32, seconds: u32) -> Result<()> {
         fork(0)?;
         let place = folder.path().join(round.to_string());
         fs::create_dir(&place)?;
-        let daemon = Daemon::start(binary, &place, "committed", &cgroup, &pins, net.server())?;
+        let daemon =
+            Daemon::start(binary, &place, Setup::of("committed"), &cgroup, &pins, net.server())?;
         fork(1)?;
         fork(2)?;
         for (times, (address, inside)) in connected.iter_mut().zip([

@@ -158,9 +158,20 @@ impl Postgres {
         };
         run("createdb", &[DATABASE])?;
         run("pgbench", &["-i", "-q", "-s", SCALE, DATABASE])?;
+        self.sql(&[])
+    }
+
+    /// Statements of the superuser's.
+    pub(super) fn sql(&self, statements: &[&str]) -> Result<()> {
+        let mut command = as_account(&self.programs.join("psql"));
+        command.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", DATABASE, "-d", DATABASE]);
+        command.arg(format!("--host={}", self.address.ip()));
+        command.arg(format!("--port={}", self.address.port()));
         // Nothing of the filling is left to be done while it is measured.
-        run("psql", &["-X", "-q", "-d", DATABASE, "-c", "checkpoint"])?;
-        Ok(())
+        for statement in statements.iter().chain(&["checkpoint"]) {
+            command.args(["-c", statement]);
+        }
+        shell::read(&mut command).map(drop)
     }
 }
 
@@ -224,6 +235,25 @@ impl HaProxy {
     }
 }
 
+/// How a daemon under test is configured, beyond what all have.
+#[derive(Clone, Copy)]
+pub(super) struct Setup<'a> {
+    /// Of its folder and its pins.
+    pub(super) name: &'a str,
+    pub(super) durability: &'a str,
+    /// Lines of the target.
+    pub(super) target: &'a str,
+    /// Lines at the end.
+    pub(super) more: &'a str,
+}
+
+impl<'a> Setup<'a> {
+    /// Nothing but records that are as durable as this.
+    pub(super) fn of(durability: &'a str) -> Self {
+        Self { name: durability, durability, target: "", more: "" }
+    }
+}
+
 /// The daemon under test.
 pub(super) struct Daemon {
     binary: PathBuf,
@@ -237,28 +267,31 @@ impl Daemon {
     pub(super) fn start(
         binary: &Path,
         folder: &Path,
-        durability: &'static str,
+        setup: Setup<'_>,
         cgroup: &Cgroup,
         pins: &Pins,
         target: SocketAddr,
     ) -> Result<Self> {
         let targets = format!(
             "[[agent]]\nname = \"bench\"\nselect = {{ user = {UID} }}\n\n\
-             [[target]]\nname = \"bench\"\nprotocol = \"postgres\"\naddress = [\"{target}\"]\ntls = \"disable\"\n"
+             [[target]]\nname = \"bench\"\nprotocol = \"postgres\"\naddress = [\"{target}\"]\ntls = \"disable\"\n\
+             {}\n{}\n",
+            setup.target, setup.more
         );
-        Self::start_for(binary, folder, durability, cgroup, pins, &targets)
+        Self::start_for(binary, folder, setup, cgroup, pins, &targets)
     }
 
     /// For these agents and targets.
     pub(super) fn start_for(
         binary: &Path,
         folder: &Path,
-        durability: &'static str,
+        setup: Setup<'_>,
         cgroup: &Cgroup,
         pins: &Pins,
         targets: &str,
     ) -> Result<Self> {
-        let folder = folder.join(durability);
+        let Setup { name, durability, .. } = setup;
+        let folder = folder.join(name);
         fs::create_dir(&folder)?;
         let (config, log) = (folder.join("chaperone.toml"), folder.join("log.sqlite"));
         // A temporary folder's name has nothing that TOML would read otherwise.
@@ -267,14 +300,14 @@ impl Daemon {
              authority = \"{}\"\nenrolled = \"{}\"\ndurability = \"{durability}\"\n\n{targets}",
             cgroup.path().display(),
             free_port()?,
-            pins.path(durability).display(),
+            pins.path(name).display(),
             folder.join("control.sock").display(),
             log.display(),
             folder.join("authority").display(),
             folder.join("enrolled.toml").display(),
         );
         fs::write(&config, text)?;
-        eprintln!("start   chaperone ({durability}) on {}", cgroup.path().display());
+        eprintln!("start   chaperone ({name}) on {}", cgroup.path().display());
         let mut command = Command::new(binary);
         command.args(["daemon", "--config"]).arg(&config).env_remove("CHAPERONE_CONFIG");
         let server =

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, ensure};
 use super::{
     host::{self, Cgroup, Pins},
     median,
-    servers::{Daemon, SshServer},
+    servers::{Daemon, Setup, SshServer},
 };
 use crate::{interrupt, shell};
 
@@ -58,7 +58,8 @@ pub(super) fn run(binary: &Path, rounds: u32) -> Result<()> {
          credential = {{ user = \"root\", key = \"file:{0}/key\" }}\n",
         folder.path().display()
     );
-    let daemon = Daemon::start_for(binary, folder.path(), "flushed", &cgroup, &pins, &targets)?;
+    let daemon =
+        Daemon::start_for(binary, folder.path(), Setup::of("flushed"), &cgroup, &pins, &targets)?;
     let believed = folder.path().join("authority-line");
     fs::write(&believed, daemon.known_hosts()? + "\n")?;
     let ways = [
