@@ -72,9 +72,11 @@ pub(crate) fn binary(package: &str, name: &str, release: bool) -> Result<PathBuf
     Ok(path)
 }
 
-/// Builds the agents that use Rust's drivers and says in which folder they are.
-pub(crate) fn driver_agents() -> Result<PathBuf> {
-    shell::run(shell::cargo().args(["build", "--package", "chaperone-driver-agents"]))?;
+/// Builds what tests run, and says in which folder it is. Of all packages at once, as the tests are:
+/// a library that other packages share would be built anew for every choice of them, with the features
+/// that just these ask for.
+pub(crate) fn programs() -> Result<PathBuf> {
+    shell::run(shell::cargo().args(["build", "--workspace", "--bins"]))?;
     Ok(target_directory()?.join("debug"))
 }
 

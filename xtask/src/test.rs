@@ -18,9 +18,9 @@ use crate::{
     shell,
 };
 
-/// Of `tests/host`. Each test has servers and a daemon of its own: more at a time gain nothing.
 const HOST_TESTS: &str = "chaperone-host-tests";
-const HOST_THREADS: &str = "--test-threads=4";
+/// A host test has servers and a daemon of its own: more at a time gain nothing.
+const THREADS: &str = "--test-threads=4";
 
 /// `CAP_SYS_ADMIN` and `CAP_NET_ADMIN`: capabilities are bits of `CapEff`.
 const CAPABILITIES: u64 = 1 << 21 | 1 << 12;
@@ -42,28 +42,24 @@ impl AddAssign for Count {
 pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode> {
     setup::run(Group::Test)?;
     build::kernel_side()?;
-    let daemon = build::daemon(true)?;
-    let agents = build::driver_agents()?;
+    let programs = build::programs()?;
+    let daemon = programs.join("chaperone");
     let package = deb::of(&daemon)?;
     let filter = filter.into_iter().collect::<Vec<_>>();
 
-    let mut units = shell::cargo();
-    units
-        .args(["test", "--workspace", "--exclude", HOST_TESTS, "--no-fail-fast", "--"])
-        .args(&filter);
-    let mut count = counted(&mut units)?;
-
     let problem = host_problem();
+    let mut tests = shell::cargo();
+    tests.args(["test", "--workspace", "--no-fail-fast"]);
     if problem.is_none() {
-        let mut host = shell::cargo();
-        host.args(["test", "--package", HOST_TESTS, "--no-fail-fast", "--", HOST_THREADS])
-            .args(&filter)
+        tests
             .env("CHAPERONE_BIN", daemon)
-            .env("CHAPERONE_AGENTS", agents)
+            .env("CHAPERONE_AGENTS", &programs)
             .env("CHAPERONE_PACKAGE", package)
             .envs(setup::test_environment()?);
-        count += counted(&mut host)?;
+    } else {
+        tests.args(["--exclude", HOST_TESTS]);
     }
+    let mut count = counted(tests.args(["--", THREADS]).args(&filter))?;
     if let Some(problem) = &problem {
         count.failed += 1;
         eprintln!("error: the host tests cannot run here, which counts as a failure: {problem}");
