@@ -80,6 +80,23 @@ pub(crate) fn programs() -> Result<PathBuf> {
     Ok(target_directory()?.join("debug"))
 }
 
+/// Builds the program of the host tests and says where it is.
+pub(crate) fn host_tests() -> Result<PathBuf> {
+    let mut cargo = shell::cargo();
+    cargo.args(["test", "--package", "chaperone-host-tests", "--test", "host", "--no-run"]);
+    let messages = shell::read(cargo.args(["--message-format", "json-render-diagnostics"]))?;
+    executable(&messages, "host").context("cargo built no host tests")
+}
+
+/// What Cargo's messages say of a program that it built.
+fn executable(messages: &str, target: &str) -> Option<PathBuf> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["target"]["name"] == target)
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+}
+
 /// What Cargo says of the workspace's own packages.
 pub(crate) fn metadata() -> Result<Value> {
     let text =
@@ -104,4 +121,18 @@ fn replace_if_changed(from: &Path, to: &Path) -> Result<()> {
     fs::write(&beside, new)
         .and_then(|()| fs::rename(&beside, to))
         .with_context(|| format!("{} cannot be written", to.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_found_in_cargos_messages() {
+        let messages = "{\"reason\":\"build-script-executed\"}\n\
+            {\"target\":{\"name\":\"lib\"},\"executable\":null}\n\
+            {\"target\":{\"name\":\"host\"},\"executable\":\"/t/host-1\"}\n";
+        assert_eq!(executable(messages, "host"), Some("/t/host-1".into()));
+        assert_eq!(executable(messages, "other"), None);
+    }
 }

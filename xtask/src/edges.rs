@@ -38,6 +38,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("chaperone-driver-agents", &[]),
+    ("chaperone-vm-tests", &[]),
     ("xtask", &[]),
 ];
 

@@ -18,6 +18,7 @@ mod interrupt;
 mod setup;
 mod shell;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -62,6 +63,8 @@ enum Command {
     Bench(bench::Options),
     /// Build the Debian package
     Deb(deb::Options),
+    /// Run the package in virtual machines under a whole systemd, on Debian's kernels (needs root)
+    Vm(vm::Options),
     /// fmt, clippy, rustdoc, cargo-deny, edges between crates
     Check,
 }
@@ -89,6 +92,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Demo { arguments } => demo::run(&arguments)?,
         Command::Bench(options) => bench::run(&options)?,
         Command::Deb(options) => deb::run(&options)?,
+        Command::Vm(options) => return vm::run(&options),
         Command::Check => check::run()?,
     }
     Ok(ExitCode::SUCCESS)

@@ -30,6 +30,7 @@ pub(crate) enum Group {
     Test,
     Bench,
     Check,
+    Vm,
     All,
 }
 
@@ -63,6 +64,7 @@ const fn package_unless(
 const BUILD: &[Group] = &[Group::Build];
 const TEST: &[Group] = &[Group::Test];
 const BENCH: &[Group] = &[Group::Bench];
+const VM: &[Group] = &[Group::Vm];
 const SERVERS: &[Group] = &[Group::Test, Group::Bench];
 
 const PACKAGES: &[Package] = &[
@@ -101,6 +103,11 @@ const PACKAGES: &[Package] = &[
     package("vim", TEST),
     package("podman", TEST),
     package("crun", TEST),
+    package("debootstrap", VM),
+    package("debian-archive-keyring", VM),
+    package("qemu-system-x86", VM),
+    package("e2fsprogs", VM),
+    package("util-linux", VM),
     package("pgbouncer", BENCH),
     package("haproxy", BENCH),
 ];

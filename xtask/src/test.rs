@@ -26,9 +26,20 @@ const THREADS: &str = "--test-threads=4";
 const CAPABILITIES: u64 = 1 << 21 | 1 << 12;
 
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
-struct Count {
+pub(crate) struct Count {
     passed: u64,
     failed: u64,
+}
+
+impl Count {
+    /// Prints it as the last line, and answers how the run ended.
+    pub(crate) fn report(self) -> ExitCode {
+        if self == Self::default() {
+            eprintln!("error: no test was run");
+        }
+        println!("{} passed, {} failed", self.passed, self.failed);
+        if self.failed == 0 && self.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
 }
 
 impl AddAssign for Count {
@@ -64,22 +75,17 @@ pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode> {
         count.failed += 1;
         eprintln!("error: the host tests cannot run here, which counts as a failure: {problem}");
     }
-    if count == Count::default() {
-        eprintln!("error: no test was run");
-    }
-    println!("{} passed, {} failed", count.passed, count.failed);
-    let good = count.failed == 0 && count.passed > 0;
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(count.report())
 }
 
-/// Runs cargo's tests, shows what it prints and counts.
-fn counted(command: &mut Command) -> Result<Count> {
-    let mut child = command.stdout(Stdio::piped()).spawn().context("cargo cannot be run")?;
-    let stdout = child.stdout.take().context("cargo's output is not there")?;
+/// Runs cargo's tests, or a program that prints results as they do, shows what it prints and counts.
+pub(crate) fn counted(command: &mut Command) -> Result<Count> {
+    let mut child = command.stdout(Stdio::piped()).spawn().context("the tests cannot be run")?;
+    let stdout = child.stdout.take().context("the tests' output is not there")?;
     let mut count = Count::default();
     let mut screen = io::stdout();
     for line in BufReader::new(stdout).split(b'\n') {
-        let line = line.context("cargo's output cannot be read")?;
+        let line = line.context("the tests' output cannot be read")?;
         screen.write_all(&line)?;
         screen.write_all(b"\n")?;
         if let Some(result) = result_line(&String::from_utf8_lossy(&line)) {
@@ -89,7 +95,7 @@ fn counted(command: &mut Command) -> Result<Count> {
     let status = child.wait()?;
     if !status.success() && count.failed == 0 {
         // A build that failed, or a test program that crashed: there is no line to count.
-        eprintln!("error: `cargo test` ended with {status} and no failed test: counted as one");
+        eprintln!("error: the tests ended with {status} and no failed test: counted as one");
         count.failed = 1;
     }
     Ok(count)

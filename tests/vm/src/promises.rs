@@ -1,0 +1,71 @@
+//! What is promised, one test each, in the order in which they run in one guest.
+//!
+//! Belongs here: the list, and what each test builds on. Each file below holds one concern.
+
+mod agents;
+mod bypass;
+mod disk;
+mod lifecycle;
+mod package;
+
+use anyhow::Result;
+
+use crate::guest::Guest;
+
+/// One test, or several that another program has.
+pub(crate) struct Test {
+    pub(crate) name: &'static str,
+    pub(crate) run: Run,
+    /// It sets up what later ones build on.
+    base: bool,
+    /// It belongs to the short run.
+    quick: bool,
+}
+
+/// How it is run.
+pub(crate) enum Run {
+    One(fn(&mut Guest) -> Result<()>),
+    /// Their names, and one of them.
+    Suite(fn(&mut Guest) -> Result<Vec<String>>, fn(&mut Guest, &str) -> Result<()>),
+}
+
+const fn base(name: &'static str, run: fn(&mut Guest) -> Result<()>) -> Test {
+    Test { name, run: Run::One(run), base: true, quick: true }
+}
+
+const fn quick(name: &'static str, run: fn(&mut Guest) -> Result<()>) -> Test {
+    Test { name, run: Run::One(run), base: false, quick: true }
+}
+
+const fn long(name: &'static str, run: fn(&mut Guest) -> Result<()>) -> Test {
+    Test { name, run: Run::One(run), base: false, quick: false }
+}
+
+const TESTS: &[Test] = &[
+    base("without_the_package_every_agent_reaches_the_server", agents::reach_without),
+    base("the_package_installs_without_a_network", package::installs),
+    quick("nothing_is_enabled_without_being_asked", package::enables_nothing),
+    quick("the_example_configuration_passes_check", package::example_passes),
+    base("the_unit_starts_with_its_credential", package::starts),
+    quick("p6_every_agent_goes_by_the_daemon_and_is_known", agents::protected),
+    quick("p1_a_container_with_a_network_of_its_own_is_refused", agents::refused_in_network),
+    quick("p1_the_servers_unix_socket_is_refused", agents::refused_at_socket),
+    quick("p2_a_killed_daemon_lets_nobody_past", lifecycle::killed),
+    long("p2_an_upgrade_fails_and_lets_past_nobody", lifecycle::upgraded),
+    long("p2_while_the_host_starts_nobody_gets_past", lifecycle::rebooted),
+    long("p2_after_a_power_cut_nobody_gets_past_and_the_log_is_whole", lifecycle::power_cut),
+    long("p2_a_full_disk_refuses_and_recovers", disk::full),
+    long("a_purge_leaves_nothing", package::purged),
+    Test { name: "bypass", run: Run::Suite(bypass::list, bypass::run), base: false, quick: false },
+];
+
+/// Those that are asked for, with all that they build on.
+pub(crate) fn all(quick: bool, filter: Option<&str>) -> Vec<&'static Test> {
+    let asked = |test: &Test| filter.is_none_or(|filter| test.name.contains(filter));
+    let last = TESTS.iter().rposition(|test| asked(test) && (test.quick || !quick));
+    let Some(last) = last else { return Vec::new() };
+    TESTS[..=last]
+        .iter()
+        .filter(|test| (asked(test) && (test.quick || !quick)) || test.base)
+        .collect()
+}
