@@ -78,7 +78,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// Makes the package from a binary.
-fn make(binary: &Path, revision: &str, out: &Path) -> Result<PathBuf> {
+pub(crate) fn make(binary: &Path, revision: &str, out: &Path) -> Result<PathBuf> {
     let folder = tempfile::tempdir()?;
     let tree = folder.path().join("tree");
     fs::create_dir(&tree)?;

@@ -19,7 +19,7 @@ use clap::{Args, ValueEnum};
 
 use self::kernels::Kernel;
 use crate::{
-    build,
+    build, deb,
     setup::{self, Group},
     shell,
     test::{self, Count},
@@ -40,9 +40,9 @@ pub(crate) struct Options {
     /// Minutes for each kernel
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
-    /// The package to test
+    /// Package this binary, which was built before
     #[arg(long, value_name = "FILE")]
-    package: PathBuf,
+    binary: Option<PathBuf>,
     /// Only the tests whose name contains this, and what they build on
     filter: Option<String>,
 }
@@ -55,7 +55,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     setup::run(Group::Vm)?;
     let images = image::ensure(options.rebuild)?;
     let work = tempfile::Builder::new().prefix("chaperone-vm-payload-").tempdir()?;
-    let payload = payload(&options.package, work.path())?;
+    let payload = payload(options.binary.as_deref(), work.path())?;
     let runner = build::binary("chaperone-vm-tests", "vm", false)?;
     let mut count = Count::default();
     for kernel in &options.kernels {
@@ -82,36 +82,39 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 }
 
 /// A disk with the package, a newer one, and the programs of the host tests.
-fn payload(package: &Path, work: &Path) -> Result<PathBuf> {
+fn payload(binary: Option<&Path>, work: &Path) -> Result<PathBuf> {
+    let daemon = match binary {
+        Some(binary) => binary.to_owned(),
+        None => {
+            build::kernel_side()?;
+            build::daemon(true)?
+        }
+    };
     let tests = build::host_tests()?;
     let folder = work.join("payload");
     fs::create_dir(&folder)?;
-    for (from, name) in [(package, "chaperone.deb"), (tests.as_path(), "host-tests")] {
-        fs::copy(from, folder.join(name))
+    let package = deb::make(&daemon, "1", work)?;
+    newer(&package, work, &folder.join("newer.deb"))?;
+    fs::rename(package, folder.join("chaperone.deb"))?;
+    for (from, name) in [(daemon, "chaperone"), (tests, "host-tests")] {
+        fs::copy(&from, folder.join(name))
             .with_context(|| format!("{} cannot be copied", from.display()))?;
     }
-    newer(package, work, &folder)?;
     let disk = work.join("payload.ext4");
     image::disk(&folder, &disk, "payload", 1024)?;
     Ok(disk)
 }
 
-/// The same package under a higher version, and its program by itself.
+/// The same package under a higher version. Not compressed: that takes longer than all the rest.
 fn newer(package: &Path, work: &Path, to: &Path) -> Result<()> {
     let parts = work.join("newer");
     shell::read(Command::new("dpkg-deb").arg("-R").arg(package).arg(&parts))?;
-    let program = ["usr/sbin/chaperone", "usr/bin/chaperone"]
-        .map(|place| parts.join(place))
-        .into_iter()
-        .find(|place| place.is_file())
-        .context("the package has no program")?;
-    fs::copy(program, to.join("chaperone"))?;
     let control = parts.join("DEBIAN/control");
     let text = fs::read_to_string(&control).context("the package has no control file")?;
     fs::write(&control, with_higher_version(&text))?;
-    let newer = to.join("newer.deb");
-    shell::read(Command::new("dpkg-deb").args(["--root-owner-group", "-b"]).arg(&parts).arg(newer))
-        .map(drop)
+    let mut build = Command::new("dpkg-deb");
+    build.args(["--root-owner-group", "-Znone", "--build"]).arg(&parts).arg(to);
+    shell::read(&mut build).map(drop)
 }
 
 fn with_higher_version(control: &str) -> String {

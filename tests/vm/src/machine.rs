@@ -163,7 +163,8 @@ impl Machine {
     /// The last lines of its console.
     pub(crate) fn console_tail(&self) -> String {
         let console = self.console();
-        let lines: Vec<_> = console.lines().collect();
+        // The service manager shows again and again for what it waits.
+        let lines: Vec<_> = console.lines().filter(|line| !line.contains("] Job ")).collect();
         lines[lines.len().saturating_sub(15)..].join("\n")
     }
 

@@ -40,7 +40,8 @@ while :; do
 done
 ";
 
-const SERVER_SETTINGS: &str = "listen_addresses = '127.0.0.1,127.0.0.2,10.77.0.1'
+const SERVER_SETTINGS: &str = "port = 5432
+listen_addresses = '127.0.0.1,127.0.0.2,10.77.0.1'
 log_connections = on
 log_line_prefix = '%t [%p] '
 ssl = off
@@ -181,7 +182,7 @@ fn server(guest: &mut Guest) -> Result<()> {
     guest.write(&settings, SERVER_SETTINGS)?;
     guest.write(&format!("{folder}/pg_hba.conf"), SERVER_RULES)?;
     guest.ok(&format!(
-        "chmod 644 {settings} {folder}/pg_hba.conf; systemctl restart postgresql@*-main"
+        "chmod 644 {settings} {folder}/pg_hba.conf; systemctl restart 'postgresql@*-main.service'"
     ))?;
     let sql = "CREATE ROLE direct LOGIN; CREATE ROLE keeper LOGIN PASSWORD 'long-and-secret'; \
                CREATE DATABASE work";

@@ -64,7 +64,7 @@ pub(crate) fn rebooted(guest: &mut Guest) -> Result<()> {
     let before = scene::came_past(guest)?;
     guest.write(
         "/etc/systemd/system/chaperone.service.d/late.conf",
-        "[Service]\nExecStartPre=/bin/sh -c 'until pg_isready -q -h 127.0.0.2; do sleep 1; done; sleep 10'\n\
+        "[Service]\nExecStartPre=+/bin/sh -c 'until pg_isready -q -h 127.0.0.2; do sleep 1; done; sleep 10'\n\
          TimeoutStartSec=300\n",
     )?;
     guest.write(

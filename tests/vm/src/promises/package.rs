@@ -8,9 +8,9 @@ use crate::{
 };
 
 /// The files and folders that the package must not leave behind.
-const TRACES: &str = "/usr/sbin/chaperone /usr/bin/chaperone /etc/chaperone /run/chaperone \
-     /sys/fs/bpf/chaperone /lib/systemd/system/chaperone.service \
-     /lib/systemd/system/agents.slice";
+const TRACES: &str = "/usr/bin/chaperone /etc/chaperone /run/chaperone /sys/fs/bpf/chaperone \
+     /usr/lib/systemd/system/chaperone* /usr/lib/systemd/system/agents.slice \
+     /etc/systemd/system/*.wants/chaperone* /var/lib/chaperone/authority";
 
 /// With apt, as ops do; all that it depends on is in the image, and there is no network.
 pub(crate) fn installs(guest: &mut Guest) -> Result<()> {
@@ -54,20 +54,27 @@ pub(crate) fn example_passes(guest: &mut Guest) -> Result<()> {
 /// Enabled and started as the documents say, with a credential of systemd's.
 pub(crate) fn starts(guest: &mut Guest) -> Result<()> {
     scene::configure(guest)?;
-    guest.ok_within("systemctl enable --now chaperone.socket chaperone.service", LONG)?;
-    guest.ok("systemctl is-active chaperone.service chaperone.socket").map(drop)
+    guest.ok_within("systemctl enable --now chaperone.service", LONG)?;
+    guest.ok("systemctl is-active chaperone.service chaperone.socket chaperone-load.service")?;
+    let wanted = guest.ok("systemctl is-enabled chaperone.socket chaperone-load.service")?;
+    ensure!(wanted == "enabled\nenabled", "{wanted}");
+    Ok(())
 }
 
-/// What it has put there is gone, and agents connect as they did before.
+/// What it has put there is gone but for the log, and agents connect as they did before.
 pub(crate) fn purged(guest: &mut Guest) -> Result<()> {
+    guest.ok("cp /etc/chaperone/chaperone.toml /var/tmp/ && \
+         rm -r /etc/systemd/system/chaperone.service.d /etc/chaperone/prod-db")?;
     let script = "DEBIAN_FRONTEND=noninteractive apt-get -q -y purge chaperone 2>&1";
     guest.ok_within(script, LONG)?;
-    guest.ok("rm -r /etc/systemd/system/chaperone.service.d; systemctl daemon-reload")?;
     let left = guest.sh(&format!("ls -d {TRACES} 2>/dev/null"))?.out;
     ensure!(left.is_empty(), "these are left: {left}");
     let running =
-        guest.sh("systemctl is-active chaperone.service chaperone.socket; pgrep -x chaperone")?;
-    ensure!(running.out.trim() == "inactive\ninactive", "{}", running.out);
+        guest.sh("systemctl list-units --no-legend 'chaperone*'; pgrep -x chaperone")?.out;
+    ensure!(running.is_empty(), "{running}");
+    // It is evidence, and tells of the end.
+    guest.ok("/payload/chaperone log events --json --config /var/tmp/chaperone.toml \
+         | grep -q '\"kind\":\"detached\"'")?;
     let said = Way::Container.run(guest, "purged")?;
     ensure!(said.starts_with(&format!("{DIRECT} ")), "{said}");
     Ok(())
