@@ -164,7 +164,7 @@ impl Machine {
     pub(crate) fn console_tail(&self) -> String {
         let console = self.console();
         // The service manager shows again and again for what it waits.
-        let lines: Vec<_> = console.lines().filter(|line| !line.contains("] Job ")).collect();
+        let lines: Vec<_> = console.lines().filter(|line| !line.contains(" Job ")).collect();
         lines[lines.len().saturating_sub(15)..].join("\n")
     }
 
