@@ -83,12 +83,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 
 /// A disk with the package, a newer one, and the programs of the host tests.
 fn payload(binary: Option<&Path>, work: &Path) -> Result<PathBuf> {
-    let daemon = match binary {
-        Some(binary) => binary.to_owned(),
-        None => {
-            build::kernel_side()?;
-            build::daemon(true)?
-        }
+    let daemon = if let Some(binary) = binary {
+        binary.to_owned()
+    } else {
+        build::kernel_side()?;
+        build::daemon(true)?
     };
     let tests = build::host_tests()?;
     let folder = work.join("payload");

@@ -10,7 +10,7 @@ use crate::{
     scene::{self, KEEPER, Way},
 };
 
-const KILLS: usize = 5;
+const KILLS: usize = 3;
 
 /// Killed again and again under agents that connect all the time.
 pub(crate) fn killed(guest: &mut Guest) -> Result<()> {
