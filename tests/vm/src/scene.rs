@@ -27,7 +27,8 @@ const SERVER: &str = "127.0.0.2";
 const PROGRAM: &str = "#!/bin/sh
 # Usage: agent MARK
 export PGCONNECT_TIMEOUT=90
-exec psql -X -q -At -h 127.0.0.2 -U direct -d work -v ON_ERROR_STOP=1 \\
+# Debian's own psql is a script that looks for this.
+exec /usr/lib/postgresql/*/bin/psql -X -q -At -h 127.0.0.2 -U direct -d work -v ON_ERROR_STOP=1 \\
   -c \"SELECT current_user || ' ' || current_setting('application_name') || ' ' || '$1'\" 2>&1
 ";
 
@@ -36,7 +37,7 @@ const LOOP: &str = "#!/bin/sh
 # Usage: agent-loop FILE
 while :; do
   echo \"$(cut -d' ' -f1 /proc/uptime) $(/usr/local/bin/agent loop | tr '\\n' ' ')\" >> \"$1\"
-  sleep 0.2
+  sleep 1
 done
 ";
 
