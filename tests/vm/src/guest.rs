@@ -113,7 +113,7 @@ impl Guest {
         let mut parts = Vec::new();
         if self.machine.alive().is_ok() {
             let script = "systemctl --no-pager --failed --no-legend; \
-                          journalctl --no-pager -n 25 -o short-monotonic -u 'chaperone*' 2>&1";
+                          journalctl --no-pager -n 15 -o short-monotonic -u 'chaperone*' 2>&1";
             if let Ok(done) = self.sh(script) {
                 parts.push(format!("chaperone's journal:\n{}", done.out.trim_end()));
             }

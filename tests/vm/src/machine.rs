@@ -165,7 +165,7 @@ impl Machine {
         let console = self.console();
         // The service manager shows again and again for what it waits.
         let lines: Vec<_> = console.lines().filter(|line| !line.contains(" Job ")).collect();
-        lines[lines.len().saturating_sub(15)..].join("\n")
+        lines[lines.len().saturating_sub(8)..].join("\n")
     }
 
     /// Keeps its console, and says where.

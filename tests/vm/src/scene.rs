@@ -216,7 +216,7 @@ pub(crate) fn configure(guest: &mut Guest) -> Result<()> {
         let _ =
             writeln!(text, "[[agent]]\nname = \"{name}\"\nselect = {select}\nversion = \"1.0\"\n");
     }
-    text += "[[agent]]\nname = \"loop\"\nselect = { user = \"svc-loop\" }\n\n";
+    text += "[[agent]]\nname = \"loop\"\nselect = { user = \"svc-loop\" }\nversion = \"1.0\"\n\n";
     let _ = write!(
         text,
         "[[target]]\nname = \"prod\"\nprotocol = \"postgres\"\n\

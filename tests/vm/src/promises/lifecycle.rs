@@ -15,21 +15,21 @@ const KILLS: usize = 3;
 /// Killed again and again under agents that connect all the time.
 pub(crate) fn killed(guest: &mut Guest) -> Result<()> {
     let before = scene::came_past(guest)?;
-    let mut load = Load::start(guest)?;
-    for _ in 0..KILLS {
-        let old = main_process(guest)?;
-        guest.ok(&format!("kill -9 {old}"))?;
-        // While it is down as well as when it is back.
-        let said = Way::Container.run(guest, "killed")?;
-        ensure!(!said.starts_with("direct"), "{said}");
-        let script = format!(
-            "systemctl is-active -q chaperone.service && \
-             test $(systemctl show -P MainPID chaperone.service) != {old}"
-        );
-        guest.until("the daemon is started again", Duration::from_mins(2), &script)?;
-    }
-    load.more_pass(guest)?;
-    let lines = load.stop(guest)?;
+    let lines = under_load(guest, |guest| {
+        for _ in 0..KILLS {
+            let old = main_process(guest)?;
+            guest.ok(&format!("kill -9 {old}"))?;
+            // While it is down as well as when it is back.
+            let said = Way::Container.run(guest, "killed")?;
+            ensure!(!said.starts_with("direct"), "{said}");
+            let script = format!(
+                "systemctl is-active -q chaperone.service && \
+                 test $(systemctl show -P MainPID chaperone.service) != {old}"
+            );
+            guest.until("the daemon is started again", Duration::from_mins(4), &script)?;
+        }
+        Ok(())
+    })?;
     ensure!(lines.iter().all(|line| line.kind != Kind::Past), "{lines:?}");
     ensure!(scene::came_past(guest)? == before, "somebody came past the daemon");
     agents::check(guest, Way::Unit, "after-kills")?;
@@ -40,17 +40,14 @@ pub(crate) fn killed(guest: &mut Guest) -> Result<()> {
 pub(crate) fn upgraded(guest: &mut Guest) -> Result<()> {
     let before = scene::came_past(guest)?;
     let (old, version) = (main_process(guest)?, installed(guest)?);
-    let mut load = Load::start(guest)?;
-    package::install(guest, "/payload/newer.deb")?;
-    ensure!(installed(guest)? != version, "it is still {version}");
-    guest.until(
-        "the new daemon is ready",
-        Duration::from_mins(2),
-        "systemctl is-active chaperone.service",
-    )?;
-    ensure!(main_process(guest)? != old, "the old daemon still runs");
-    load.more_pass(guest)?;
-    let lines = load.stop(guest)?;
+    let lines = under_load(guest, |guest| {
+        package::install(guest, "/payload/newer.deb")?;
+        ensure!(installed(guest)? != version, "it is still {version}");
+        let ready = "systemctl is-active chaperone.service";
+        guest.until("the new daemon is ready", Duration::from_mins(4), ready)?;
+        ensure!(main_process(guest)? != old, "the old daemon still runs");
+        Ok(())
+    })?;
     let wrong: Vec<_> = lines.iter().filter(|line| line.kind != Kind::Kept).collect();
     ensure!(wrong.is_empty(), "of {} connections these failed: {wrong:?}", lines.len());
     ensure!(scene::came_past(guest)? == before, "somebody came past the daemon");
@@ -76,9 +73,13 @@ pub(crate) fn rebooted(guest: &mut Guest) -> Result<()> {
     guest.ok("systemctl daemon-reload && systemctl enable early-agent.service && sync")?;
     guest.reboot()?;
     guest.settle()?;
-    let mut load = Load { file: "/var/lib/early/lines", unit: "early-agent.service" };
-    load.more_pass(guest)?;
+    let load = Load { file: "/var/lib/early/lines", unit: "early-agent.service" };
+    let passed = load.more_pass(guest);
     let lines = load.stop(guest)?;
+    guest.ok("systemctl disable early-agent.service && \
+         rm -r /etc/systemd/system/early-agent.service /var/lib/early \
+         /etc/systemd/system/chaperone.service.d/late.conf && systemctl daemon-reload")?;
+    passed?;
     ensure!(lines.iter().all(|line| line.kind != Kind::Past), "{lines:?}");
     ensure!(scene::came_past(guest)? == before, "somebody came past the daemon");
     // It tried while the server was there and the daemon was not.
@@ -91,10 +92,6 @@ pub(crate) fn rebooted(guest: &mut Guest) -> Result<()> {
         lines.first().is_some_and(|line| line.at < daemon) && server < daemon,
         "nobody tried before the daemon: server {server}, daemon {daemon}, {lines:?}"
     );
-    guest.ok(
-        "systemctl disable early-agent.service && rm -r /etc/systemd/system/early-agent.service \
-         /etc/systemd/system/chaperone.service.d/late.conf /var/lib/early && systemctl daemon-reload",
-    )?;
     for way in Way::ALL {
         agents::check(guest, way, "after-reboot")
             .with_context(|| format!("{between} attempts were refused before"))?;
@@ -118,6 +115,16 @@ pub(crate) fn power_cut(guest: &mut Guest) -> Result<()> {
 /// The log proves that nothing of it was altered or lost.
 pub(crate) fn verified(guest: &mut Guest) -> Result<()> {
     guest.ok_within("chaperone log verify", LONG).map(drop)
+}
+
+/// Does something while an agent connects all the time, and until it passes by the daemon again;
+/// answers what it tried.
+fn under_load(guest: &mut Guest, act: impl FnOnce(&mut Guest) -> Result<()>) -> Result<Vec<Line>> {
+    let load = Load::start(guest)?;
+    let result = act(guest).and_then(|()| load.more_pass(guest));
+    let lines = load.stop(guest)?;
+    result?;
+    Ok(lines)
 }
 
 fn main_process(guest: &mut Guest) -> Result<u32> {
@@ -172,7 +179,7 @@ impl Load {
     }
 
     /// Waits until three more attempts have passed by the daemon.
-    fn more_pass(&mut self, guest: &mut Guest) -> Result<()> {
+    fn more_pass(&self, guest: &mut Guest) -> Result<()> {
         let passed = |lines: &[Line]| lines.iter().filter(|line| line.kind == Kind::Kept).count();
         let before = passed(&self.lines(guest)?);
         for _ in 0..60 {
