@@ -54,8 +54,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     setup::run(Group::Vm)?;
     let images = image::ensure(options.rebuild)?;
-    let work = tempfile::Builder::new().prefix("chaperone-vm-payload-").tempdir()?;
-    let payload = payload(options.binary.as_deref(), work.path())?;
+    let kept = shell::root().join("target/vm");
+    let payload = payload(options.binary.as_deref(), &kept.join("payload"))?;
     let runner = build::binary("chaperone-vm-tests", "vm", false)?;
     let mut count = Count::default();
     for kernel in &options.kernels {
@@ -72,7 +72,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             .arg("--payload")
             .arg(&payload)
             .arg("--keep")
-            .arg(shell::root().join("target/vm").join(name))
+            .arg(kept.join(name))
             .args(["--limit", &options.limit.to_string()])
             .args(options.quick.then_some("--quick"))
             .args(&options.filter);
@@ -90,8 +90,13 @@ fn payload(binary: Option<&Path>, work: &Path) -> Result<PathBuf> {
         build::daemon(true)?
     };
     let tests = build::host_tests()?;
-    let folder = work.join("payload");
-    fs::create_dir(&folder)?;
+    // In one place, so that nothing piles up where a run is ended amid it.
+    if work.exists() {
+        fs::remove_dir_all(work)
+            .with_context(|| format!("{} cannot be removed", work.display()))?;
+    }
+    let folder = work.join("files");
+    fs::create_dir_all(&folder)?;
     let package = deb::make(&daemon, "1", work)?;
     newer(&package, work, &folder.join("newer.deb"))?;
     fs::rename(package, folder.join("chaperone.deb"))?;
