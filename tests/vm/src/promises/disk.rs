@@ -44,7 +44,7 @@ fn fill(guest: &mut Guest) -> Result<()> {
             break;
         }
     }
-    ensure!(said.contains("log"), "no refusal that names the log: {said}");
+    ensure!(said.contains("could not record"), "no refusal that says why: {said}");
     ensure!(!said.starts_with("direct"), "{said}");
     let status = guest.sh("chaperone status")?;
     ensure!(status.code == Some(3), "{status:?}");
