@@ -18,6 +18,8 @@ pub(crate) struct Test {
     pub(crate) run: Run,
     /// It sets up what later ones build on.
     base: bool,
+    /// It builds on nothing.
+    alone: bool,
     /// It belongs to the short run.
     quick: bool,
 }
@@ -30,15 +32,15 @@ pub(crate) enum Run {
 }
 
 const fn base(name: &'static str, run: fn(&mut Guest) -> Result<()>) -> Test {
-    Test { name, run: Run::One(run), base: true, quick: true }
+    Test { name, run: Run::One(run), base: true, alone: false, quick: true }
 }
 
 const fn quick(name: &'static str, run: fn(&mut Guest) -> Result<()>) -> Test {
-    Test { name, run: Run::One(run), base: false, quick: true }
+    Test { name, run: Run::One(run), base: false, alone: false, quick: true }
 }
 
 const fn long(name: &'static str, run: fn(&mut Guest) -> Result<()>) -> Test {
-    Test { name, run: Run::One(run), base: false, quick: false }
+    Test { name, run: Run::One(run), base: false, alone: false, quick: false }
 }
 
 const TESTS: &[Test] = &[
@@ -56,16 +58,47 @@ const TESTS: &[Test] = &[
     long("p2_after_a_power_cut_nobody_gets_past_and_the_log_is_whole", lifecycle::power_cut),
     long("p2_a_full_disk_refuses_and_recovers", disk::full),
     long("a_purge_leaves_nothing", package::purged),
-    Test { name: "bypass", run: Run::Suite(bypass::list, bypass::run), base: false, quick: false },
+    Test {
+        name: "bypass",
+        run: Run::Suite(bypass::list, bypass::run),
+        base: false,
+        alone: true,
+        quick: false,
+    },
 ];
 
 /// Those that are asked for, with all that they build on.
 pub(crate) fn all(quick: bool, filter: Option<&str>) -> Vec<&'static Test> {
-    let asked = |test: &Test| filter.is_none_or(|filter| test.name.contains(filter));
-    let last = TESTS.iter().rposition(|test| asked(test) && (test.quick || !quick));
-    let Some(last) = last else { return Vec::new() };
-    TESTS[..=last]
+    let asked = |test: &Test| {
+        (test.quick || !quick) && filter.is_none_or(|filter| test.name.contains(filter))
+    };
+    // What comes behind the last that builds on it sets nothing up for anybody.
+    let last = TESTS.iter().rposition(|test| asked(test) && !test.alone);
+    let wanted = |index: usize| last.is_some_and(|last| index <= last);
+    TESTS
         .iter()
-        .filter(|test| (asked(test) && (test.quick || !quick)) || test.base)
+        .enumerate()
+        .filter(|(index, test)| asked(test) || (test.base && wanted(*index)))
+        .map(|(_, test)| test)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::all;
+
+    fn names(quick: bool, filter: Option<&str>) -> Vec<&'static str> {
+        all(quick, filter).iter().map(|test| test.name).collect()
+    }
+
+    #[test]
+    fn a_test_comes_with_what_it_builds_on_and_nothing_else() {
+        let filtered = names(false, Some("full_disk"));
+        assert_eq!(filtered.len(), 4, "{filtered:?}");
+        assert_eq!(filtered[3], "p2_a_full_disk_refuses_and_recovers");
+        assert_eq!(names(false, Some("bypass")), ["bypass"]);
+        assert_eq!(names(false, Some("the_package_installs")).len(), 2);
+        assert_eq!(names(true, Some("full_disk")), [""; 0]);
+        assert!(names(true, None).len() < names(false, None).len());
+    }
 }
