@@ -38,7 +38,7 @@ pub(crate) struct Options {
     #[arg(long)]
     rebuild: bool,
     /// Minutes for each kernel
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
     /// Package this binary, which was built before
     #[arg(long, value_name = "FILE")]

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::channel::Channel;
 
 /// Until the guest's agent answers. On an idle machine it takes half a minute.
-const BOOT: Duration = Duration::from_mins(5);
+const BOOT: Duration = Duration::from_mins(10);
 /// Until the guest's agent answers a command that takes no time.
 const ANSWER: Duration = Duration::from_mins(2);
 const MEMORY: &str = "2048";

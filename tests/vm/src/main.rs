@@ -49,7 +49,7 @@ struct Options {
     #[arg(long)]
     quick: bool,
     /// Minutes after which the run has failed, whatever it is at
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 90)]
     limit: u64,
     /// Only tests whose name contains this, and what they build on
     filter: Option<String>,
