@@ -217,9 +217,10 @@ impl Place {
         let mut answer = None;
         if let Some(mut open) = turn.open.take() {
             let mut known = begin();
-            let asked = match open.lasts() {
-                true => open.ask(&local.readers, place, names, &mut known).await,
-                false => Ok(None),
+            let asked = if open.lasts() {
+                open.ask(&local.readers, place, names, &mut known).await
+            } else {
+                Ok(None)
             };
             match asked {
                 Ok(Some(whole)) => answer = Some((open, known, whole)),
@@ -229,14 +230,13 @@ impl Place {
                 Err(_) => {}
             }
         }
-        let (open, known, whole) = match answer {
-            Some(answer) => answer,
-            None => {
-                let mut open = Open::connect(&shared.deriving, place, held).await?;
-                let mut known = begin();
-                let whole = open.ask(&local.readers, place, names, &mut known).await?;
-                (open, known, whole.unwrap_or(false))
-            }
+        let (open, known, whole) = if let Some(answer) = answer {
+            answer
+        } else {
+            let mut open = Open::connect(&shared.deriving, place, held).await?;
+            let mut known = begin();
+            let whole = open.ask(&local.readers, place, names, &mut known).await?;
+            (open, known, whole.unwrap_or(false))
         };
         turn.open = Some(open);
         if !std::mem::replace(&mut turn.attended, true) {
