@@ -68,7 +68,7 @@ pub(crate) fn run(config: Config, adopt: bool) -> Result<()> {
     raise_file_limit();
     keep_memory_private()?;
     let host = Host::default();
-    let plan = plan(&config, &host)?;
+    let plan = plan(&config, &host, !adopt)?;
     // All that can fail fails before anything is intercepted.
     let log = Log::open(&config.daemon.log, evidence::options(&config)?)?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);

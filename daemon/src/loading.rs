@@ -26,9 +26,9 @@ use crate::{
 /// being watched; the daemon looks again.
 const LOOK_UP: Duration = Duration::from_secs(10);
 
-/// What is to be attached, and where.
-pub(crate) fn plan(config: &Config, host: &Host) -> Result<Plan> {
-    let modules = host.takes_modules();
+/// What is to be attached, and where. `loads`: by this process, whose privileges say what it may.
+pub(crate) fn plan(config: &Config, host: &Host, loads: bool) -> Result<Plan> {
+    let modules = if loads { host.takes_modules() } else { Ok(()) };
     let plan = Plan {
         attach: config.attach_path(host)?,
         pins: config.daemon.pins.clone(),
@@ -49,7 +49,7 @@ pub(crate) fn plan(config: &Config, host: &Host) -> Result<Plan> {
 pub(crate) fn load(config: &Config) -> Result<()> {
     privileges::give_up(Keep::Loading, chaperone_kernel::release_numbers())?;
     let host = Host::default();
-    let mut interception = Interception::load(plan(config, &host)?)?;
+    let mut interception = Interception::load(plan(config, &host, true)?)?;
     let mut scoping = Scoping::new(config, host.cgroup_root()?);
     scoping.look();
     interception.set_scope(scoping.scope(), |id| scoping.belongs(id))?;

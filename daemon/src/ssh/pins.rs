@@ -33,7 +33,10 @@ impl Pins {
             Err(error) => return Err(error),
         };
         let damaged = |reason: String| io::Error::new(io::ErrorKind::InvalidData, reason);
-        Known::default().add_file(&lines).map_err(damaged)?;
+        // One that cannot be read must not be pinned anew by whoever answers first.
+        if let Some(line) = Known::default().add_file(&lines).map_err(damaged)?.pop() {
+            return Err(damaged(line));
+        }
         let entry = |line: &str| {
             line.split_once(' ').map(|(name, key)| (name.to_owned(), key.trim().to_owned()))
         };

@@ -90,7 +90,12 @@ impl SshUpstream {
                 HostKeys::Key(text) => (text.clone(), known.add_key(text)),
                 HostKeys::File(path) => {
                     let text = fs::read_to_string(path).map_err(|error| error.to_string());
-                    (path.display().to_string(), text.and_then(|text| known.add_file(&text)))
+                    let added = text.and_then(|text| known.add_file(&text));
+                    let path = path.display().to_string();
+                    for line in added.iter().flatten() {
+                        tracing::warn!("{path}: {line}: it makes no host key known");
+                    }
+                    (path, added.map(drop))
                 }
             };
             added.map_err(|reason| SshPrepareError::HostKeys { path, reason })?;

@@ -29,15 +29,28 @@ enum Kind {
 }
 
 impl Known {
-    /// Adds a `known_hosts` file's lines.
+    /// Adds a `known_hosts` file's lines, and answers a sentence for each that cannot be read. Other
+    /// programs write there too, and what is passed over makes nobody believed.
     ///
     /// # Errors
-    /// A sentence that names the line.
-    pub fn add_file(&mut self, text: &str) -> Result<(), String> {
+    /// A sentence that names the line, where it would have taken a key back.
+    pub fn add_file(&mut self, text: &str) -> Result<Vec<String>, String> {
+        let mut passed_over = Vec::new();
         for (number, line) in text.lines().enumerate() {
-            let mut read = KnownHosts::new(line);
-            let Some(entry) = read.next() else { continue };
-            let entry = entry.map_err(|error| format!("line {}: {error}", number + 1))?;
+            // Fields are parted by any blanks.
+            let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+            let entry = match KnownHosts::new(&line).next() {
+                None => continue,
+                Some(Ok(entry)) => entry,
+                Some(Err(error)) => {
+                    let why = format!("line {}: {error}", number + 1);
+                    if line.starts_with("@revoked") {
+                        return Err(why);
+                    }
+                    passed_over.push(why);
+                    continue;
+                }
+            };
             let key = entry.public_key().to_bytes().map_err(|error| error.to_string())?;
             self.0.push(Entry {
                 hosts: Some(entry.host_patterns().clone()),
@@ -49,7 +62,7 @@ impl Known {
                 key: PublicKey::new(&key),
             });
         }
-        Ok(())
+        Ok(passed_over)
     }
 
     /// Adds a key for whatever host: `ssh-ed25519 AAAA…`, or `cert-authority ssh-ed25519 AAAA…`.
@@ -92,6 +105,8 @@ impl Known {
                 "ecdsa-sha2-nistp256-cert-v01@openssh.com",
                 "ecdsa-sha2-nistp384-cert-v01@openssh.com",
                 "ecdsa-sha2-nistp521-cert-v01@openssh.com",
+                "rsa-sha2-512-cert-v01@openssh.com",
+                "rsa-sha2-256-cert-v01@openssh.com",
             ]);
         }
         for (kind, of_kind) in [
@@ -129,11 +144,18 @@ impl Known {
         if entries.iter().any(|entry| revoked(&entry)) {
             return Err(format!("its host key {fingerprint} is revoked"));
         }
+        let is_known = |key: &PublicKey| {
+            entries.iter().any(|entry| entry.kind == Kind::Plain && entry.key == *key)
+        };
         if let Some(certificate) = &shown.certificate {
             let known = |entry: &&Entry| {
                 entry.kind == Kind::Authority && entry.key == certificate.authority
             };
             if !entries.iter().any(known) {
+                // It has signed with the key itself, and the certificate says nothing.
+                if is_known(&shown.key) {
+                    return Ok(());
+                }
                 return Err(format!(
                     "its host certificate is by an authority that is not known: {}",
                     certificate.authority.fingerprint()
@@ -155,12 +177,11 @@ impl Known {
             }
             return Ok(());
         }
-        let plain: Vec<_> = entries.iter().filter(|entry| entry.kind == Kind::Plain).collect();
-        if plain.iter().any(|entry| entry.key == shown.key) {
+        if is_known(&shown.key) {
             return Ok(());
         }
         let kind = shown.key.kind();
-        Err(if plain.is_empty() {
+        Err(if entries.iter().all(|entry| entry.kind != Kind::Plain) {
             format!("its host key is not known: it shows {kind} {fingerprint}")
         } else {
             format!(
@@ -207,7 +228,7 @@ mod tests {
         let mut known = Known::default();
         known
             .add_file(&format!(
-                "# of ours\nweb.internal,10.0.0.* {}\n!10.0.0.9,[10.0.0.*]:2222 {}\n@revoked * {}\n",
+                "# of ours\n1.2.3.4 1024 35 12345\n\tweb.internal,10.0.0.* \t {}\n!10.0.0.9,[10.0.0.*]:2222 {}\n@revoked * {}\n",
                 line(a.public()),
                 line(a.public()),
                 line(b.public())
@@ -223,7 +244,9 @@ mod tests {
         assert!(silent("10.1.0.7", &a) && !silent("10.1.0.7", &b) && !silent("web.internal", &a));
         let revoked = known.believes(&names(&["10.0.0.7"]), &shown(&b), 0).expect_err("revoked");
         assert!(revoked.contains("revoked"), "{revoked}");
-        assert!(Known::default().add_file("web ssh-ed25519 nonsense").is_err());
+        let passed_over = Known::default().add_file("web ssh-ed25519 nonsense\n");
+        assert_eq!(passed_over.map(|lines| lines.len()), Ok(1));
+        assert!(Known::default().add_file("@revoked web ssh-ed25519 nonsense").is_err());
         known.forget(a.public());
         assert!(known.believes(&names(&["10.0.0.7"]), &shown(&a), 0).is_err());
     }
