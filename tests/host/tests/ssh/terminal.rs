@@ -15,6 +15,7 @@ struct Screen<'a> {
     ssh: &'a Ssh,
     way: Way,
     socket: String,
+    settings: String,
 }
 
 impl<'a> Screen<'a> {
@@ -25,17 +26,21 @@ impl<'a> Screen<'a> {
             fs::create_dir(&folder)?;
             writable(&folder)?;
         }
-        let screen = Self { ssh, way, socket: folder.join("tmux").display().to_string() };
-        let mut all = vec!["-x", "80", "-y", "24", "ssh"];
+        // A program may end before it could be told that its screen stays.
+        let settings = folder.join("settings");
+        fs::write(&settings, "set-option -g remain-on-exit on\n")?;
+        let path = |name: &str| folder.join(name).display().to_string();
+        let screen = Self { ssh, way, socket: path("tmux"), settings: path("settings") };
+        let script = "ssh \"$@\"; echo \"ended with $?.\"";
+        let mut all = vec!["-x", "80", "-y", "24", "sh", "-c", script, "sh"];
         let line = ssh.line(way, before, behind);
         all.extend(words(&line));
         screen.tmux("new-session", &[&["-d"], &all[..]].concat())?.ok()?;
-        screen.tmux("set-option", &["-g", "remain-on-exit", "on"])?.ok()?;
         Ok(screen)
     }
 
     fn tmux(&self, what: &str, words: &[&str]) -> Result<Finished> {
-        let mut all = vec!["-S", &self.socket, "-f", "/dev/null", what];
+        let mut all = vec!["-S", &self.socket, "-f", &self.settings, what];
         all.extend(words);
         self.ssh.run(self.way, "tmux", &all, "")
     }
@@ -47,13 +52,9 @@ impl<'a> Screen<'a> {
 
     /// The exit status, once it has ended.
     fn status(&self) -> Result<String> {
-        let mut said = String::new();
-        wait_until("its end", || {
-            let asked = self.tmux("display-message", &["-p", "#{pane_dead} #{pane_dead_status}"]);
-            said = asked.and_then(Finished::ok).unwrap_or_default();
-            said.starts_with("1 ")
-        })?;
-        Ok(said[2..].to_owned())
+        let shown = self.until("its end", |shown| shown.contains("ended with "))?;
+        let status = shown.rsplit("ended with ").next().and_then(|rest| rest.split('.').next());
+        status.map(str::to_owned).context("a status")
     }
 
     fn until(&self, what: &str, holds: impl Fn(&str) -> bool) -> Result<String> {

@@ -100,9 +100,11 @@ fn p4_forwards_carry_what_they_carry_directly() -> Result<()> {
         })?;
         for _ in 0..3 {
             let mut stream = TcpStream::connect((address, local))?;
-            assert!(says(&mut stream, &content)? == backwards, "{way:?} -L");
+            let heard = says(&mut stream, &content).with_context(|| format!("{way:?} -L"))?;
+            assert!(heard == backwards, "{way:?} -L");
             let mut stream = TcpStream::connect(remote_at)?;
-            assert!(says(&mut stream, &content)? == backwards, "{way:?} -R");
+            let heard = says(&mut stream, &content).with_context(|| format!("{way:?} -R"))?;
+            assert!(heard == backwards, "{way:?} -R");
             // SOCKS, version 5, without sign-on (RFC 1928).
             let mut stream = TcpStream::connect((address, socks))?;
             stream.write_all(&[5, 1, 0])?;
@@ -115,7 +117,8 @@ fn p4_forwards_carry_what_they_carry_directly() -> Result<()> {
             let mut answer = [0; 10];
             stream.read_exact(&mut answer)?;
             assert_eq!(answer[1], 0, "{way:?} -D");
-            assert!(says(&mut stream, &content)? == backwards, "{way:?} -D");
+            let heard = says(&mut stream, &content).with_context(|| format!("{way:?} -D"))?;
+            assert!(heard == backwards, "{way:?} -D");
         }
         // One socket behind the other.
         let program = "import socket, sys\ns = socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\n\
