@@ -33,6 +33,9 @@ pub struct Conversation {
     /// Channels by the numbers that the two ends gave them.
     by_agent: HashMap<u32, u32>,
     by_target: HashMap<u32, u32>,
+    /// Channels that the agent's client has closed and whose number it uses for another, while the
+    /// target has not closed them: what comes for the number is for the first of them.
+    closing: HashMap<u32, VecDeque<u32>>,
     next: u32,
     asked: u64,
     asks: HashMap<u64, Place>,
@@ -282,11 +285,36 @@ impl Conversation {
                 map.remove(&number);
             }
         }
+        if let Some(number) = channel.agent
+            && let Some(closing) = self.closing.get_mut(&number)
+        {
+            closing.retain(|other| *other != key);
+            if closing.is_empty() {
+                self.closing.remove(&number);
+            }
+        }
         if let Some(ask) = channel.ask.take() {
             self.asks.remove(&ask);
             self.actions.push(Action::Withdrawn { ask });
         }
         channel.finish(&mut self.actions);
+    }
+
+    /// The agent's client gives a channel this number, where it may.
+    fn takes(&mut self, number: u32) -> Result<(), Violation> {
+        let Some(&old) = self.by_agent.get(&number) else { return Ok(()) };
+        let is_free = |old: &Channel| old.agent_closed && old.told_agent;
+        if !self.channels.get(&old).is_none_or(is_free) {
+            return Err(Violation::TakenChannel(number));
+        }
+        self.closing.entry(number).or_default().push_back(old);
+        Ok(())
+    }
+
+    /// The channel that the target means by the agent's number of it.
+    fn of_agents(&self, number: u32) -> Option<u32> {
+        let closing = self.closing.get(&number).and_then(|closing| closing.front());
+        closing.or_else(|| self.by_agent.get(&number)).copied()
     }
 
     fn remove_closed(&mut self, key: u32) {

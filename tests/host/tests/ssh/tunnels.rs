@@ -103,7 +103,13 @@ fn p4_forwards_carry_what_they_carry_directly() -> Result<()> {
             let heard = says(&mut stream, &content).with_context(|| format!("{way:?} -L"))?;
             assert!(heard == backwards, "{way:?} -L");
             let mut stream = TcpStream::connect(remote_at)?;
-            let heard = says(&mut stream, &content).with_context(|| format!("{way:?} -R"))?;
+            let heard = says(&mut stream, &content).with_context(|| {
+                format!(
+                    "{way:?} -R {:?} {:?}",
+                    ssh.host.events(),
+                    ssh.host.chaperone(&["log", "sessions", "--json"])
+                )
+            })?;
             assert!(heard == backwards, "{way:?} -R");
             // SOCKS, version 5, without sign-on (RFC 1928).
             let mut stream = TcpStream::connect((address, socks))?;

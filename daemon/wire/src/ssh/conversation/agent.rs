@@ -117,9 +117,7 @@ impl Conversation {
     fn open(&mut self, payload: &Bytes) -> Result<(), Violation> {
         let mut opened = Opened::read(Reader::new(payload.get(1..).unwrap_or_default()))?;
         let sender = opened.sender;
-        if self.by_agent.contains_key(&sender) {
-            return Err(Violation::TakenChannel(sender));
-        }
+        self.takes(sender)?;
         let wanted = match opened.kind {
             b"session" => None,
             b"direct-tcpip" => {
@@ -178,6 +176,9 @@ impl Conversation {
         recipient: u32,
         payload: Bytes,
     ) -> Result<(), Violation> {
+        if number == OPEN_CONFIRMATION {
+            self.takes(Reader::new(payload.get(5..).unwrap_or_default()).u32()?)?;
+        }
         let Some(channel) = self.channels.get_mut(&key) else { return Ok(()) };
         let actions = &mut self.actions;
         let mut read = Reader::new(payload.get(5..).unwrap_or_default());
@@ -187,9 +188,6 @@ impl Conversation {
         match number {
             OPEN_CONFIRMATION if channel.agent.is_none() => {
                 let (sender, window, packet) = (read.u32()?, read.u32()?, read.u32()?);
-                if self.by_agent.contains_key(&sender) {
-                    return Err(Violation::TakenChannel(sender));
-                }
                 channel.agent = Some(sender);
                 channel.down = Some(Flow::new(sender, window, packet));
                 self.by_agent.insert(sender, key);
@@ -233,6 +231,12 @@ impl Conversation {
                     self.asks.remove(&ask);
                     actions.push(Action::Withdrawn { ask });
                 }
+                // Nobody takes data any more, and what else there is does not wait for them.
+                let mut out = Vec::new();
+                if let Some(down) = &mut channel.down {
+                    down.end(&mut out);
+                }
+                actions.extend(out.into_iter().map(Action::ToAgent));
                 channel.close_target(actions);
                 // How its program ended may still be on its way from the target, which answers with a
                 // close of its own.

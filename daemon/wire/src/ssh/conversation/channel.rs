@@ -178,8 +178,8 @@ impl Channel {
         self.say(why, actions);
         self.tell_agent(message::exit_status(agent, REFUSED).into(), actions);
         self.tell_agent(message::of_channel(message::EOF, agent).into(), actions);
+        // The target's side is closed when the client has closed its own.
         self.close_agent(actions);
-        self.close_target(actions);
     }
 
     /// What the target says goes on, through a filter where there is one.
@@ -213,7 +213,7 @@ impl Channel {
     }
 
     fn pass(&mut self, extended: Option<u32>, bytes: Bytes, actions: &mut Vec<Action>) {
-        if bytes.is_empty() || self.told_agent {
+        if bytes.is_empty() || self.told_agent || self.agent_closed {
             return;
         }
         let mut out = Vec::new();
@@ -244,6 +244,7 @@ impl Channel {
         let held = self.down_rest.len();
         if let (Some(down), Some(target)) = (&mut self.down, self.target)
             && !self.told_target
+            && !self.target_closed
             && let Some(more) = down.grant(held)
         {
             actions.push(Action::ToTarget(message::window_adjust(target, more).into()));

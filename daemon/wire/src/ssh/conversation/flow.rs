@@ -105,6 +105,15 @@ impl Flow {
         Some(more)
     }
 
+    /// The receiver takes no more data: what waits of them is dropped, and the rest goes on.
+    pub(super) fn end(&mut self, out: &mut Vec<Bytes>) {
+        self.queued = 0;
+        out.extend(self.waiting.drain(..).filter_map(|one| match one {
+            Waiting::Message(payload) => Some(payload),
+            Waiting::Data(..) => None,
+        }));
+    }
+
     /// Bytes that wait.
     #[cfg(test)]
     pub(super) fn queued(&self) -> u32 {

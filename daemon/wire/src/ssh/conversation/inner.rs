@@ -54,6 +54,9 @@ impl Channel {
     }
 
     fn add_down(&mut self, bytes: &Bytes, actions: &mut Vec<Action>) {
+        if self.agent_closed {
+            return;
+        }
         let mut out = Vec::new();
         if let Some(down) = &mut self.down {
             down.data(None, bytes, None, &mut out);

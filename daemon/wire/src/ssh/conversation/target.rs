@@ -48,7 +48,7 @@ impl Conversation {
             OPEN => self.opened_by_target(payload),
             OPEN_CONFIRMATION..=FAILURE => {
                 let recipient = read.u32()?;
-                let Some(&key) = self.by_agent.get(&recipient) else {
+                let Some(key) = self.of_agents(recipient) else {
                     return Err(Violation::NoChannel(recipient));
                 };
                 self.target_on_channel(number, key, recipient, payload)?;
@@ -166,7 +166,7 @@ impl Conversation {
                 if let Some(down) = &mut channel.down {
                     down.received(bytes.len(), recipient)?;
                 }
-                if channel.told_agent {
+                if channel.told_agent || channel.agent_closed {
                     return Ok(());
                 }
                 if extended.is_none() && !matches!(channel.reading, Reading::Plain) {
@@ -202,8 +202,14 @@ impl Conversation {
                     self.asks.remove(&ask);
                     actions.push(Action::Withdrawn { ask });
                 }
+                let mut out = Vec::new();
+                if let Some(up) = &mut channel.up {
+                    up.end(&mut out);
+                }
+                actions.extend(out.into_iter().map(Action::ToTarget));
+                // The client's own close answers it: until then its number of the channel, by which the
+                // client calls it, must not be another's.
                 channel.close_agent(actions);
-                channel.close_target(actions);
             }
             REQUEST => {
                 let mut asked = Asked::read(read)?;

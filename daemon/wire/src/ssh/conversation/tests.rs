@@ -106,14 +106,14 @@ fn p1_what_is_refused_fails_with_its_reason_and_never_comes_to_the_target() {
     conversation.refused(ask, "no\n").expect("told");
     let actions = conversation.actions();
     assert_eq!(to_agent(&actions), [SUCCESS, EXTENDED_DATA, REQUEST, EOF, CLOSE]);
-    assert_eq!(to_target(&actions), [CLOSE]);
+    assert!(to_target(&actions).is_empty());
     // What comes behind it belongs to nothing.
     conversation.agent(data(T, None, b"more").into()).expect("sent");
     conversation.agent(exec("rm y")).expect("sent");
-    conversation.target(of_channel(CLOSE, A).into()).expect("closed");
     conversation.agent(of_channel(CLOSE, T).into()).expect("closed");
     let actions = conversation.actions();
-    assert_eq!((to_target(&actions), asked(&actions)), (vec![], None));
+    assert_eq!((to_target(&actions), asked(&actions)), (vec![CLOSE], None));
+    conversation.target(of_channel(CLOSE, A).into()).expect("closed");
     assert!(conversation.is_quiet());
 }
 
@@ -361,4 +361,58 @@ fn p5_what_a_filter_holds_back_goes_on_when_nothing_more_comes() {
     let actions = conversation.actions();
     assert_eq!(passed(&actions).as_deref(), Some(&b"TWO"[..]));
     assert_eq!(to_agent(&actions), [DATA, EOF]);
+}
+
+#[test]
+fn a_number_is_another_channels_once_both_ends_have_closed_it() {
+    let forwarded = |number: u32| {
+        let mut opens = message(OPEN);
+        opens.put_string(b"auth-agent@openssh.com");
+        for number in [number, WINDOW, 500] {
+            opens.put_u32(number);
+        }
+        Bytes::from(opens)
+    };
+    let mut conversation = started();
+    conversation.agent(request("auth-agent-req@openssh.com", false, b"")).expect("asked");
+    let ask = asked(&conversation.actions()).expect("an ask");
+    conversation.allowed(ask, Inner::Plain).expect("allowed");
+    conversation.target(forwarded(40)).expect("opened");
+    let mut confirms = of_channel(OPEN_CONFIRMATION, 40);
+    for number in [50, WINDOW, 500] {
+        confirms.put_u32(number);
+    }
+    conversation.agent(confirms.into()).expect("confirmed");
+    conversation.actions();
+    conversation.target(of_channel(CLOSE, 50).into()).expect("closed");
+    // The target is answered by the client alone: it may not use the number before.
+    let actions = conversation.actions();
+    assert_eq!((to_agent(&actions), to_target(&actions)), (vec![CLOSE], vec![]));
+    conversation.agent(of_channel(CLOSE, 40).into()).expect("closed");
+    assert_eq!(to_target(&conversation.actions()), [CLOSE]);
+    conversation.target(forwarded(40)).expect("the number is free");
+    assert_eq!(to_agent(&conversation.actions()), [OPEN]);
+}
+
+#[test]
+fn a_client_may_use_the_number_of_what_was_refused_before_the_target_has_closed_it() {
+    let mut conversation = started();
+    conversation.agent(exec("rm -rf /")).expect("asked");
+    let ask = asked(&conversation.actions()).expect("an ask");
+    conversation.refused(ask, "no\n").expect("refused");
+    let actions = conversation.actions();
+    assert_eq!(to_agent(&actions), [SUCCESS, EXTENDED_DATA, REQUEST, EOF, CLOSE]);
+    assert!(to_target(&actions).is_empty());
+    conversation.agent(of_channel(CLOSE, T).into()).expect("closed");
+    conversation.agent(open("session", b"")).expect("the same number again");
+    assert_eq!(to_target(&conversation.actions()), [CLOSE, OPEN]);
+    // The close is of the old one, what follows of the new one.
+    conversation.target(of_channel(CLOSE, A).into()).expect("closed");
+    conversation.target(confirm()).expect("confirmed");
+    conversation.agent(exec("true")).expect("asked");
+    let actions = conversation.actions();
+    assert_eq!(to_agent(&actions), [OPEN_CONFIRMATION]);
+    assert!(asked(&actions).is_some());
+    // One that is open is not given away.
+    assert!(conversation.agent(open("session", b"")).is_err());
 }
