@@ -132,6 +132,8 @@ fn p4_a_shell_works_with_keys_that_stop_and_end() -> Result<()> {
         screen.keys(&["echo code $?", "Enter"])?;
         screen.until("the code", |shown| shown.contains("code 130"))?;
         screen.keys(&["sleep 100", "Enter"])?;
+        // A shell that is still starting it does not stop.
+        std::thread::sleep(std::time::Duration::from_millis(700));
         screen.keys(&["C-z"])?;
         screen.until("the stop", |shown| shown.contains("Stopped"))?;
         screen.keys(&["kill %1; exit 5", "Enter"])?;
