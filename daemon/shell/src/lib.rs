@@ -4,7 +4,7 @@
 //! Belongs here: the grammar's tree, words and their expansions, programs that run others, and a table
 //! of well-known programs. Does not belong here: I/O, SSH, what rules say.
 //!
-//! What is not understood is [`Rung::Destructive`], with a reason; so is what shells read differently.
+//! What is not understood is [destructive](chaperone_model::Rung::Destructive), with a reason; so is what shells read differently.
 //! The grammar is a library's, which hostile lines reach: run this where a crash or an endless loop
 //! costs a process that can be lost. Bounds in front of it keep that rare.
 
