@@ -69,7 +69,7 @@ pub fn lines(reading: &ShellReading) -> Vec<u8> {
     encode(&ShellReading::unreadable("it names more than a reading can hold"))
 }
 
-/// What is answered to all that is of SQL: see [`Answer`] and `readers`. To anything else nothing is,
+/// What is answered to all that is of SQL: see `frame` and `readers`. To anything else nothing is,
 /// which the daemon takes for no answer.
 pub fn answer(asked: Asked, text: &[u8]) -> Vec<u8> {
     let Ok(text) = std::str::from_utf8(text) else { return Vec::new() };
