@@ -30,6 +30,8 @@ mod tunnels;
 /// An account that has no use here: ssh(1) asks that its user has one.
 const UID: u32 = 5;
 const ACCOUNT: &str = "games";
+/// Another: what the agent's account has open to a target that the daemon did not open, it ends.
+const DIRECT: u32 = 7;
 
 /// A scene with a server, a key that only the daemon has, and an agent that has none.
 struct Ssh {
@@ -100,7 +102,7 @@ impl Ssh {
         fs::copy(path("key.pub"), path("authorized"))?;
         // What somebody has who goes there directly.
         fs::copy(path("key"), path("own"))?;
-        std::os::unix::fs::chown(path("own"), Some(UID), Some(UID))?;
+        std::os::unix::fs::chown(path("own"), Some(DIRECT), Some(DIRECT))?;
         let key = fs::read_to_string(path("host.pub"))?;
         fs::write(path("known"), format!("[{address}]:2222 {key}"))?;
         let other = fs::read_to_string(path("key.pub"))?;
@@ -167,18 +169,18 @@ impl Ssh {
         }
     }
 
-    /// Runs a program of the agent's account, inside of the agent or not.
+    /// Runs a program as the agent, or as somebody who is none.
     fn run(&self, way: Way, program: &str, args: &[&str], input: &str) -> Result<Finished> {
         match way {
             Way::Through => self.host.other_with(UID, program, args, input),
-            Way::Direct => self.host.outside_as(UID, program, args, input),
+            Way::Direct => self.host.outside_as(DIRECT, program, args, input),
         }
     }
 
     fn begin(&self, way: Way, program: &str, args: &[&str]) -> Result<Running> {
         match way {
             Way::Through => self.host.start_other(UID, program, args),
-            Way::Direct => self.host.start_outside_as(UID, program, args),
+            Way::Direct => self.host.start_outside_as(DIRECT, program, args),
         }
     }
 

@@ -182,9 +182,11 @@ fn p4_a_port_that_the_server_chooses_is_told_and_one_that_fails_too() -> Result<
 #[test]
 fn p4_the_keys_of_an_agents_own_ssh_agent_are_forwarded_where_a_rule_says_so() -> Result<()> {
     let ssh = Ssh::start(ALLOWED)?;
-    let script = "eval $(ssh-agent) >/dev/null; ssh-add -q \"$0\"; ssh \"$@\"; code=$?; \
+    let script = "eval $(ssh-agent) >/dev/null; cat \"$0\" | ssh-add -q -; ssh \"$@\"; code=$?; \
                   kill $SSH_AGENT_PID; exit $code";
-    let key = ssh.host.folder().join("ssh/own").display().to_string();
+    let key = ssh.host.folder().join("ssh/of-both").display().to_string();
+    fs::copy(ssh.host.folder().join("ssh/key"), &key)?;
+    writable(key.as_ref())?;
     let mut said = Vec::new();
     for way in WAYS {
         let line = ssh.line(way, &["-A"], &["ssh-add -l"]);
@@ -199,7 +201,9 @@ fn p4_the_keys_of_an_agents_own_ssh_agent_are_forwarded_where_a_rule_says_so() -
 
     let ssh = Ssh::start("")?;
     let line = ssh.line(Way::Through, &["-A"], &["ssh-add -l; echo \"[$SSH_AUTH_SOCK]\""]);
-    let key = ssh.host.folder().join("ssh/own").display().to_string();
+    let key = ssh.host.folder().join("ssh/of-both").display().to_string();
+    fs::copy(ssh.host.folder().join("ssh/key"), &key)?;
+    writable(key.as_ref())?;
     let mut all = vec!["-c", script, &key];
     all.extend(words(&line));
     let done = ssh.run(Way::Through, "bash", &all, "")?;
