@@ -53,9 +53,14 @@ pub(crate) fn end(
         let by_uid = || scoping.owner(connection.uid, "");
         let Some(agent) = holder.map(|(_, agent)| agent).or_else(by_uid) else { continue };
         let pid = holder.map(|(pid, _)| pid);
-        // What is not below the attach point goes where it likes from now on, too.
         let refused = || names.refuses(config, agent, connection.remote);
-        if target.is_some() || refused() && pid.is_some_and(|pid| is_below(config, pid)) {
+        let ends = match pid {
+            // What is not below the attach point goes where it likes from now on, too.
+            Some(pid) => (target.is_some() || refused()) && is_below(config, pid),
+            // It may be on its way from one process to another.
+            None => target.is_some(),
+        };
+        if ends {
             let detail = handle(config, connection, target, agent, pid);
             tracing::warn!("{detail}");
             record(detail);

@@ -200,7 +200,7 @@ chaperone trust install --user nobody-of-that-name 2>&1
             "tester 755",
             "installed: psql",
             "1",
-            "libpq no longer trusts it for tester",
+            "libpq and SSH clients of tester no longer trust it",
             "others: failed",
             &format!("libpq trusts it for tester: {path}"),
             "added: psql",

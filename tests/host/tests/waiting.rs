@@ -62,7 +62,7 @@ fn p2_a_connection_that_waited_for_what_is_no_target_any_more_is_reset() -> Resu
     wait_until("it waits", || waiting(&host).is_ok_and(|count| count == 1))?;
     let address = host.address().to_string();
     let text = fs::read_to_string(host.config())?;
-    fs::write(host.config(), text.replace(&format!("{address}:5432"), "127.9.9.9:5432"))?;
+    fs::write(host.config(), text.replace(&format!("{address}:5432"), "192.0.2.9:5432"))?;
     host.start_daemon()?;
     let out = waits.finish()?;
     assert_ne!(out.code, Some(0), "{out:?}");
