@@ -52,7 +52,8 @@ pub(crate) fn end(
         let holder = held.get(&connection.inode).copied();
         let by_uid = || scoping.owner(connection.uid, "");
         let Some(agent) = holder.map(|(_, agent)| agent).or_else(by_uid) else { continue };
-        let pid = holder.map(|(pid, _)| pid);
+        // Its process may have begun after the table was read.
+        let pid = holder.map(|(pid, _)| pid).or_else(|| holder_of(connection.inode));
         let refused = || names.refuses(config, agent, connection.remote);
         let ends = match pid {
             // What is not below the attach point goes where it likes from now on, too.
@@ -127,18 +128,27 @@ fn is_below(config: &Config, pid: u32) -> bool {
 /// Sockets that agents' processes hold, by inode, with the process and its agent: also those that
 /// another made and left to them.
 fn held_by(processes: &ProcessTable) -> HashMap<u32, (u32, u32)> {
-    let mut held = HashMap::new();
-    for process in processes.all() {
-        let pid = process.key.tgid;
-        // It may have ended.
-        for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
-            let Ok(link) = fs::read_link(entry.path()) else { continue };
-            let link = link.to_string_lossy();
-            let inode = link.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'));
-            if let Some(inode) = inode.and_then(|number| number.parse().ok()) {
-                held.insert(inode, (pid, process.agent));
-            }
-        }
-    }
-    held
+    let of = |process: chaperone_kernel::Process| {
+        let (pid, agent) = (process.key.tgid, process.agent);
+        sockets(pid).into_iter().map(move |inode| (inode, (pid, agent)))
+    };
+    processes.all().into_iter().flat_map(of).collect()
+}
+
+/// A process of any account that holds a socket now.
+fn holder_of(inode: u32) -> Option<u32> {
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.find(|pid| sockets(*pid).contains(&inode))
+}
+
+/// The inodes of a process's sockets; none where it has ended.
+fn sockets(pid: u32) -> Vec<u32> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let inode = |entry: fs::DirEntry| {
+        let link = fs::read_link(entry.path()).ok()?;
+        let link = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+        link.parse().ok()
+    };
+    entries.filter_map(inode).collect()
 }

@@ -136,7 +136,8 @@ fn p4_a_shell_works_with_keys_that_stop_and_end() -> Result<()> {
         std::thread::sleep(std::time::Duration::from_millis(700));
         screen.keys(&["C-z"])?;
         screen.until("the stop", |shown| shown.contains("Stopped"))?;
-        screen.keys(&["kill %1; exit 5", "Enter"])?;
+        // What it started stays stopped: one that is killed may be gone before the shell looks.
+        screen.keys(&["exit 5", "Enter"])?;
         screen.until("a word", |shown| shown.contains("stopped jobs"))?;
         screen.keys(&["exit 5", "Enter"])?;
         assert_eq!(screen.status()?, "5");
