@@ -5,6 +5,8 @@
 //! machine, so what counts are the ratios of one run.
 
 mod client;
+mod connections;
+pub(crate) mod crowd;
 mod host;
 mod identity;
 mod masks;
@@ -42,14 +44,17 @@ pub(crate) struct Options {
     /// What it costs to know who it was, instead: forks and connections
     #[arg(long)]
     identity: bool,
-    /// What SSH costs, beside OpenSSH to OpenSSH, instead
+    /// What many connections cost, idle ones and new ones, instead
     #[arg(long, conflicts_with = "identity")]
+    connections: bool,
+    /// What SSH costs, beside OpenSSH to OpenSSH, instead
+    #[arg(long, conflicts_with_all = ["identity", "connections"])]
     ssh: bool,
     /// What masks cost where they mask nothing, and where they mask, instead
-    #[arg(long, conflicts_with_all = ["identity", "ssh"])]
+    #[arg(long, conflicts_with_all = ["identity", "connections", "ssh"])]
     masks: bool,
     /// How long a search takes in a log of so many records, instead
-    #[arg(long, value_name = "RECORDS", num_args = 0..=1, default_missing_value = "10000000", conflicts_with_all = ["identity", "masks", "ssh"])]
+    #[arg(long, value_name = "RECORDS", num_args = 0..=1, default_missing_value = "10000000", conflicts_with_all = ["identity", "connections", "masks", "ssh"])]
     search: Option<u64>,
 }
 
@@ -102,6 +107,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     setup::run(Group::Bench)?;
     let ours = options.identity
+        || options.connections
         || options.ssh
         || options.masks
         || options.ways.iter().any(|way| way.durability().is_some());
@@ -116,6 +122,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.identity {
         let binary = binary.context("the daemon was not built")?;
         return identity::run(&binary, options.rounds, options.seconds);
+    }
+    if options.connections {
+        let binary = binary.context("the daemon was not built")?;
+        return connections::run(&binary, options.rounds, options.seconds);
     }
     if options.ssh {
         let binary = binary.context("the daemon was not built")?;

@@ -61,6 +61,9 @@ enum Command {
     },
     /// Compare with a direct connection, PgBouncer and HAProxy
     Bench(bench::Options),
+    /// Opens many connections, for the benchmark
+    #[command(hide = true)]
+    Crowd(bench::crowd::Options),
     /// Build the Debian package
     Deb(deb::Options),
     /// Run the package in virtual machines under a whole systemd, on Debian's kernels (needs root)
@@ -91,6 +94,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Test { filter } => return test::run(filter.as_deref()),
         Command::Demo { arguments } => demo::run(&arguments)?,
         Command::Bench(options) => bench::run(&options)?,
+        Command::Crowd(options) => bench::crowd::run(&options)?,
         Command::Deb(options) => deb::run(&options)?,
         Command::Vm(options) => return vm::run(&options),
         Command::Check => check::run()?,

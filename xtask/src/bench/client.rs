@@ -133,6 +133,20 @@ impl Client {
         Ok(start.elapsed().as_secs_f64())
     }
 
+    /// Starts [`super::crowd`] as the agent, from a file that it can run.
+    pub(super) fn crowd(&self, program: &Path, what: &[&str]) -> Result<Child> {
+        let mut crowd = self.command(program);
+        crowd.args(["crowd", "--address", &self.address.to_string()]).args(what);
+        crowd.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        crowd.spawn().context("cannot run the crowd")
+    }
+
+    /// Ends what it holds, and answers what it said.
+    pub(super) fn finish_crowd(&self, mut crowd: Child) -> Result<String> {
+        drop(crowd.stdin.take());
+        wait(&mut crowd, 2 * PATIENCE)
+    }
+
     fn psql(&self, statement: &str) -> Command {
         let mut psql = self.program("psql");
         psql.args(["-X", "-At", "-d", DATABASE, "-c", statement]);
@@ -142,11 +156,15 @@ impl Client {
     /// A program of PostgreSQL's under the agent's uid, in the cgroup where there is one. All ways
     /// are started alike.
     fn program(&self, name: &str) -> Command {
+        self.command(&self.programs.join(name))
+    }
+
+    fn command(&self, program: &Path) -> Command {
         let mut shell = Command::new("sh");
         let enter = r#"[ -z "$CGROUP" ] || echo $$ > "$CGROUP/cgroup.procs" || exit; exec "$@""#;
-        shell.args(["-c", enter, "sh", "setpriv"]);
+        shell.args(["-c", enter, "sh", "prlimit", "--nofile=65536:65536", "setpriv"]);
         shell.arg(format!("--reuid={UID}")).arg(format!("--regid={UID}")).arg("--clear-groups");
-        shell.arg(self.programs.join(name));
+        shell.arg(program);
         shell.current_dir("/").stdin(Stdio::null()).env_clear();
         shell
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
@@ -166,6 +184,10 @@ impl Client {
 /// Waits for the end, ends it on a signal or after too long, and gives what it printed.
 fn finish(command: &mut Command, patience: Duration) -> Result<String> {
     let mut child = command.stderr(Stdio::piped()).spawn().context("cannot run a client")?;
+    wait(&mut child, patience)
+}
+
+fn wait(child: &mut Child, patience: Duration) -> Result<String> {
     let start = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
@@ -183,7 +205,7 @@ fn finish(command: &mut Command, patience: Duration) -> Result<String> {
             Ok(())
         };
         if let Err(reason) = interrupt::check().and(late) {
-            end(&mut child);
+            end(child);
             return Err(reason);
         }
         thread::sleep(Duration::from_millis(1));

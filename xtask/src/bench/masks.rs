@@ -61,6 +61,7 @@ pub(super) fn run(binary: &Path, rounds: u32, seconds: u32) -> Result<()> {
         let setup = Setup {
             name: &place,
             durability: "committed",
+            daemon: "",
             target: "credential = { user = \"bench\" }",
             more: &masks,
         };

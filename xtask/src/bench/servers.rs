@@ -241,6 +241,8 @@ pub(super) struct Setup<'a> {
     /// Of its folder and its pins.
     pub(super) name: &'a str,
     pub(super) durability: &'a str,
+    /// Lines of the daemon.
+    pub(super) daemon: &'a str,
     /// Lines of the target.
     pub(super) target: &'a str,
     /// Lines at the end.
@@ -250,7 +252,7 @@ pub(super) struct Setup<'a> {
 impl<'a> Setup<'a> {
     /// Nothing but records that are as durable as this.
     pub(super) fn of(durability: &'a str) -> Self {
-        Self { name: durability, durability, target: "", more: "" }
+        Self { name: durability, durability, daemon: "", target: "", more: "" }
     }
 }
 
@@ -290,14 +292,14 @@ impl Daemon {
         pins: &Pins,
         targets: &str,
     ) -> Result<Self> {
-        let Setup { name, durability, .. } = setup;
+        let Setup { name, durability, daemon: lines, .. } = setup;
         let folder = folder.join(name);
         fs::create_dir(&folder)?;
         let (config, log) = (folder.join("chaperone.toml"), folder.join("log.sqlite"));
         // A temporary folder's name has nothing that TOML would read otherwise.
         let text = format!(
             "[daemon]\nattach = \"{}\"\nlisten = {}\npins = \"{}\"\ncontrol = \"{}\"\nlog = \"{}\"\n\
-             authority = \"{}\"\nenrolled = \"{}\"\ndurability = \"{durability}\"\n\n{targets}",
+             authority = \"{}\"\nenrolled = \"{}\"\ndurability = \"{durability}\"\n{lines}\n\n{targets}",
             cgroup.path().display(),
             free_port()?,
             pins.path(name).display(),
@@ -308,7 +310,7 @@ impl Daemon {
         );
         fs::write(&config, text)?;
         eprintln!("start   chaperone ({name}) on {}", cgroup.path().display());
-        let mut command = Command::new(binary);
+        let mut command = with_room(&binary.display().to_string());
         command.args(["daemon", "--config"]).arg(&config).env_remove("CHAPERONE_CONFIG");
         let server =
             Server::start("chaperone", folder.join("words"), Signal::SIGTERM, &mut command)?;
@@ -327,6 +329,15 @@ impl Daemon {
         let counters = status["counters"].as_array().context("no counters")?;
         let found = counters.iter().find(|counter| counter[0] == name);
         found.and_then(|counter| counter[1].as_f64()).with_context(|| format!("no counter {name}"))
+    }
+
+    /// What of it is in memory, in MiB.
+    pub(super) fn memory(&self) -> Result<f64> {
+        let pid = self.server.as_ref().map(|server| server.child.id()).context("it has ended")?;
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()).context("no VmRSS")?;
+        Ok(kib.parse::<f64>()? / 1024.0)
     }
 
     /// The line by which SSH clients believe it.
@@ -389,8 +400,15 @@ impl SshServer {
     }
 }
 
+/// Runs a program with as many open files as ten thousand connections need on both sides.
+fn with_room(program: &str) -> Command {
+    let mut command = Command::new("prlimit");
+    command.args(["--nofile=65536:65536", program]);
+    command
+}
+
 fn as_account(program: &Path) -> Command {
-    let mut command = Command::new("setpriv");
+    let mut command = with_room("setpriv");
     command.args(["--reuid", ACCOUNT, "--regid", ACCOUNT, "--clear-groups"]);
     // Where xtask is killed and can undo nothing, at least the servers end.
     command.args(["--pdeathsig", "INT"]).arg(program).current_dir("/").env("LC_ALL", "C");
