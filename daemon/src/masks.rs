@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use chaperone_model::{Reading, Schema, Seq, Table, TableColumn, UNREADABLE};
+use chaperone_model::{QualifiedName, Reading, Schema, Seq, Table, TableColumn, UNREADABLE};
 use chaperone_policy::{
     Asked,
     mask::{Key, Screens},
@@ -151,11 +151,10 @@ struct NumberedColumn {
     type_oid: Oid,
 }
 
-/// PostgreSQL's own relations that have other relations' values, and the columns that have them; none
-/// are all.
+/// PostgreSQL's own relations that have other relations' values, and the columns that have them.
 const STATISTICS: [(&str, &[&str]); 8] = [
-    ("pg_statistic", &[]),
-    ("pg_statistic_ext_data", &[]),
+    ("pg_statistic", &["stavalues1", "stavalues2", "stavalues3", "stavalues4", "stavalues5"]),
+    ("pg_statistic_ext_data", &["stxdmcv", "stxdexpr"]),
     (
         "pg_stats",
         &["most_common_vals", "histogram_bounds", "most_common_elems", "range_bounds_histogram"],
@@ -250,17 +249,16 @@ impl OfSession {
             if resolved.opaque && !self.lets_code_run() {
                 return Some(format!("it may run code that nobody reads: {}", resolved.reason));
             }
-            // Where the server keeps long values of all columns.
-            let toast = |one: &chaperone_model::Relation| {
-                one.name.schema.as_deref().is_some_and(|schema| schema.starts_with("pg_toast"))
-                    || one.name.name.starts_with("pg_toast")
-            };
-            if read.relations.iter().any(toast) {
+            if read.relations.iter().any(|one| keeps_values(&one.name)) {
                 return Some("it names what the server keeps long values in".into());
             }
             // Masks speak of schemas by name.
-            (read.kind == "ALTER SCHEMA")
-                .then(|| "schemas keep their names while columns are masked".into())
+            let (schema, renamed) = read.renames.as_ref()?;
+            let globs = self.masks.iter().flat_map(|one| &one.mask.columns);
+            globs
+                .into_iter()
+                .any(|glob| glob.loses(schema, renamed))
+                .then(|| format!("schema {schema} keeps its name while a mask names columns in it"))
         })
     }
 
@@ -350,6 +348,7 @@ impl OfSession {
         let (mut schema, mut tables) = (Schema::default(), Vec::new());
         schema.path = path_is_known.then(|| known.path.clone());
         schema.view_path.clone_from(&known.path);
+        schema.code_shows = self.lets_code_run();
         for oid in family {
             let Some(relation) = known.relation(*oid) else { continue };
             let column = |column: &Attribute| TableColumn {
@@ -363,7 +362,7 @@ impl OfSession {
                 name: relation.name.name.clone(),
                 columns: relation.columns.iter().map(column).collect(),
                 query: relation.text.map(str::to_owned),
-                unknown: relation.columns.is_empty(),
+                unknown: relation.columns.is_empty() || relation.dark,
             });
             let numbered = |column: &Attribute| {
                 let ways = masked.get(&(*oid, column.name.as_str()));
@@ -395,7 +394,7 @@ impl OfSession {
             let schema = name.schema.as_deref();
             *own == name.name
                 && (schema == Some("pg_catalog") || *own == "pg_stat_statements")
-                && (columns.is_empty() || columns.contains(&column))
+                && columns.contains(&column)
         });
         own.then_some(WHOLE).into_iter().collect()
     }
@@ -409,8 +408,42 @@ impl OfSession {
     }
 }
 
+/// Whether a relation is one where the server keeps long values of columns that may be masked. Those
+/// of its own relations have none, but for the statistics (`storage-toast`; numbers below 16384 are the
+/// server's own, `transam.h`).
+fn keeps_values(name: &QualifiedName) -> bool {
+    /// `pg_statistic`, `pg_statistic_ext_data`.
+    const STATISTICS: [u32; 2] = [2619, 3429];
+    let of = name.name.strip_prefix("pg_toast_").map(|of| of.trim_end_matches("_index"));
+    match of.and_then(|of| of.parse::<u32>().ok()) {
+        Some(of) => of >= 16384 || STATISTICS.contains(&of),
+        None => name.schema.as_deref().is_some_and(|schema| schema.starts_with("pg_toast")),
+    }
+}
+
 /// How a column is masked: see [`NumberedColumn`].
 struct Ways {
     way: u16,
     all: BTreeSet<u16>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p5_where_long_values_are_kept_is_told_by_its_name() {
+        let keeps = |schema: Option<&str>, name: &str| {
+            keeps_values(&QualifiedName { schema: schema.map(str::to_owned), name: name.into() })
+        };
+        for name in ["pg_toast_16384", "pg_toast_98765_index", "pg_toast_2619", "pg_toast_3429"] {
+            assert!(keeps(Some("pg_toast"), name) && keeps(None, name), "{name}");
+        }
+        assert!(keeps(Some("pg_toast_temp_3"), "pg_toast_40000"));
+        assert!(keeps(Some("pg_toast"), "renamed"));
+        for name in ["pg_toast_1213", "pg_toast_1260_index"] {
+            assert!(!keeps(Some("pg_toast"), name), "{name}");
+        }
+        assert!(!keeps(None, "pg_toast_of_mine") && !keeps(Some("public"), "people"));
+    }
 }

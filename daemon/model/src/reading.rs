@@ -106,6 +106,8 @@ pub struct Statement {
     pub opaque: bool,
     /// The prepared statement or cursor that it makes or uses.
     pub name: Option<NameUse>,
+    /// The schema that it gives another name, and that name.
+    pub renames: Option<(String, String)>,
     /// What the target's catalog says of it beyond its text, in sentences.
     pub catalog: Vec<String>,
 }
@@ -130,6 +132,7 @@ impl Statement {
             cascade: false,
             opaque: false,
             name: None,
+            renames: None,
             catalog: Vec::new(),
         }
     }

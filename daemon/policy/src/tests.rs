@@ -353,6 +353,18 @@ fn columns_match_by_their_relation() {
 }
 
 #[test]
+fn p5_a_schema_with_another_name_may_take_its_columns_out_of_a_mask() {
+    let loses = |glob: &str, schema: &str, renamed: &str| {
+        ColumnGlob::new(glob).expect("a pattern").loses(schema, renamed)
+    };
+    assert!(loses("apart.people.*", "apart", "other"));
+    assert!(loses("a*.people.name", "apart", "other"));
+    assert!(!loses("a*.people.name", "apart", "also"));
+    assert!(!loses("apart.people.*", "other", "another"));
+    assert!(!loses("*.people.*", "apart", "other") && !loses("people.name", "apart", "other"));
+}
+
+#[test]
 fn what_is_done_to_a_whole_relation_is_done_to_its_columns() {
     use Access::{Read, Write};
     let changed = || touching(&["write public.orders"]);

@@ -50,6 +50,8 @@ struct Item {
     columns: Vec<Out>,
     /// It may have others, which are not masked.
     open: bool,
+    /// It may be another relation, which does not have these.
+    maybe: bool,
     /// Any of it may be masked.
     unknown: bool,
     /// Its columns are those of others in `FROM`, put together: `*` is not followed.
@@ -65,6 +67,7 @@ impl Item {
             table: None,
             columns,
             open: false,
+            maybe: false,
             unknown: false,
             joined: false,
             generated: Vec::new(),
@@ -154,45 +157,53 @@ impl<'a> Walk<'a> {
                 None => Item::unknown(name),
             };
         }
-        let named = |(_, table): &(usize, &Table)| {
-            table.name == relation.name
-                && relation.schema.as_ref().is_none_or(|schema| *schema == table.schema)
-        };
         let schema: &'a Schema = self.schema;
-        let mut found: Vec<(usize, &'a Table)> =
-            schema.tables.iter().enumerate().filter(named).collect();
-        if relation.schema.is_none() {
-            match &self.schema.path {
-                Some(path) => {
-                    let first = path.iter().find_map(|schema| {
-                        found.iter().find(|(_, table)| table.schema == *schema).copied()
-                    });
-                    found = first.into_iter().collect();
-                }
-                // It may be any of them, or another.
-                None if !found.is_empty() => {
-                    let clear = found.iter().all(|(_, table)| {
-                        !table.unknown
-                            && table.query.is_none()
-                            && table.columns.iter().all(|column| !column.masked)
-                    });
-                    return if clear { Item::open(name) } else { Item::unknown(name) };
-                }
-                None => {}
-            }
-        }
-        let Some((place, table)) = found.first().copied() else {
-            // All that is behind a view is known.
-            return if self.depth > 0 { Item::unknown(name) } else { Item::open(name) };
+        let of_name = schema.tables.iter().enumerate();
+        let of_name: Vec<(usize, &'a Table)> =
+            of_name.filter(|(_, table)| table.name == relation.name).collect();
+        let within = |schema: &String| of_name.iter().find(|(_, t)| t.schema == *schema).copied();
+        let found = match (&relation.schema, &schema.path) {
+            (Some(schema), _) => within(schema),
+            (None, Some(path)) => path.iter().find_map(within),
+            (None, None) => None,
         };
-        let mut item = self.table(place, table, name);
-        if range.alias.is_none() {
-            item.table = Some((table.schema.clone(), table.name.clone()));
-        }
+        let mut item = match found {
+            Some((place, table)) => {
+                let mut item = self.table(place, table, name);
+                if range.alias.is_none() {
+                    item.table = Some((table.schema.clone(), table.name.clone()));
+                }
+                item
+            }
+            // All that is behind a view is known.
+            None if self.depth > 0 => return Item::unknown(name),
+            // Its schema may have been given that name since the catalog was asked, too.
+            None => self.any_of(&of_name, name),
+        };
         if let Some(alias) = &range.alias {
             rename(&mut item, &read::names::parts(&alias.colnames));
         }
         item
+    }
+
+    /// One of these tables, or another that is not masked.
+    fn any_of(&mut self, tables: &[(usize, &Table)], name: String) -> Item {
+        let mut any = Item { maybe: true, ..Item::open(name.clone()) };
+        for (place, table) in tables {
+            let item = self.table(*place, table, name.clone());
+            any.unknown |= item.unknown;
+            any.generated.extend(item.generated);
+            for column in item.columns {
+                match any.columns.iter_mut().find(|known| known.name == column.name) {
+                    Some(known) => known.origin = either(&known.origin, &column.origin),
+                    None => any.columns.push(column),
+                }
+            }
+        }
+        if any.whole() == Origin::Clear {
+            return Item::open(name);
+        }
+        any
     }
 
     fn table(&mut self, place: usize, table: &Table, name: String) -> Item {
@@ -251,7 +262,8 @@ fn rename(item: &mut Item, names: &[&str]) {
         return;
     }
     if item.open || names.len() > item.columns.len() {
-        if !item.unknown && !item.open {
+        // In which order its columns are is not known.
+        if !item.unknown && !(item.open && item.columns.is_empty()) {
             *item = Item::unknown(item.name.clone());
         }
         return;

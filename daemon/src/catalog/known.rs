@@ -57,6 +57,8 @@ pub(super) struct Node {
     pub(super) text: Option<Arc<str>>,
     /// There is more behind it than was looked at.
     pub(super) cut: bool,
+    /// It is a view whose query could not be had, or read.
+    pub(super) dark: bool,
 }
 
 /// A column of a relation.
@@ -101,6 +103,8 @@ pub(crate) struct Described<'a> {
     pub(crate) columns: &'a [Attribute],
     /// Of a view: its query.
     pub(crate) text: Option<&'a str>,
+    /// It is a view whose query could not be had, or read.
+    pub(crate) dark: bool,
     /// What it is a part of, and its parts.
     pub(crate) kin: Vec<Oid>,
 }
@@ -169,6 +173,7 @@ impl Known {
             is_view: matches!(node.kind, 'v' | 'm'),
             columns: &node.columns,
             text: node.text.as_deref(),
+            dark: node.dark,
             kin: node.edges.iter().filter_map(wholes).collect(),
         })
     }

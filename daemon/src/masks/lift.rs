@@ -143,7 +143,7 @@ impl Masks for Shown {
     }
 
     fn hides_messages(&self) -> bool {
-        self.0.is_of_columns()
+        self.0.may_tell()
     }
 
     fn name(&self, way: u16) -> String {

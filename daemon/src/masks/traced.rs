@@ -155,6 +155,15 @@ impl Traced {
         !self.columns.tables.is_empty()
     }
 
+    /// Whether what the server says of it may hold masked values. Checks, indexes, policies and
+    /// triggers of a table tell of columns that a statement does not name; the server's own
+    /// relations have none, and only what is made of them can fail by a value.
+    pub(crate) fn may_tell(&self) -> bool {
+        let columns = self.columns.tables.iter().flat_map(|table| &table.columns);
+        columns.filter_map(|column| column.way).any(|way| way != WHOLE)
+            || self.is_of_columns() && self.lineage.iter().any(|one| !one.uses.is_empty())
+    }
+
     /// Whether masked columns may be in what it copies out.
     pub(crate) fn copies_out(&self) -> bool {
         let copies = |lineage: &Lineage| lineage.copies != chaperone_model::Copies::No;
@@ -304,7 +313,7 @@ impl Masks for Traced {
     }
 
     fn hides_messages(&self) -> bool {
-        self.is_of_columns()
+        self.may_tell()
     }
 
     fn shown(&self) -> Option<Rc<dyn Masks>> {

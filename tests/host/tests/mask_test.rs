@@ -100,7 +100,7 @@ fn p5_it_says_what_is_held_or_refused_as_the_daemon_does() -> Result<()> {
         ("SELECT id FROM customers WHERE phone = '111'", "refused", "compares a masked column"),
         ("DO $$ BEGIN END $$", "refused", "code that nobody reads"),
         ("EXECUTE x", "refused", "code that nobody reads"),
-        ("ALTER SCHEMA public RENAME TO other", "refused", "schemas keep their names"),
+        ("ALTER SCHEMA public RENAME TO other", "refused", "schema public keeps its name"),
     ] {
         let (code, said) = test(&host, text)?;
         assert_eq!((code, &said["outcome"]), (Some(3), &json!(outcome)), "{text}: {said}");

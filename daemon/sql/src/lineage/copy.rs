@@ -71,11 +71,11 @@ impl Walk<'_> {
             self.levels.pop();
             return (Outputs::None, Copies::No);
         }
+        if item.unknown || item.maybe {
+            return (Outputs::Unknown, copies());
+        }
         if item.open {
             return (outputs(Some(Vec::new())), copies());
-        }
-        if item.unknown {
-            return (Outputs::Unknown, copies());
         }
         // In the order in which they are named.
         let find = |name: &&str| item.columns.iter().find(|column| column.name == *name).cloned();

@@ -271,9 +271,10 @@ impl Walk<'_> {
         let Some(function) = names::qualified(&parts) else { return self.lost() };
         let harmless = functions::rung(&function) == Some(Rung::Read);
         if !harmless {
-            // What it gives may come from anywhere.
             self.used(&origin, How::Computed);
-            return Origin::Unknown;
+            let clear = self.schema.code_shows && !is_masked(&origin);
+            // What it gives may come from anywhere.
+            return if clear { Origin::Clear } else { Origin::Unknown };
         }
         if !is_masked(&origin) {
             return Origin::Clear;
@@ -366,8 +367,8 @@ impl Walk<'_> {
                 match found.next() {
                     Some(column) if found.next().is_none() => column.origin.clone(),
                     Some(_) => item.whole(),
-                    None if SYSTEM.contains(&name.as_str()) || item.open => Origin::Clear,
-                    // `row.function`.
+                    None if SYSTEM.contains(&name.as_str()) => Origin::Clear,
+                    // `row.function`, or a column that is not known.
                     None => {
                         let whole = item.whole();
                         self.used(&whole, How::Computed);
@@ -389,28 +390,37 @@ impl Walk<'_> {
     /// The same; `None` where nothing in `FROM` has the name.
     pub(super) fn found(&mut self, name: &str) -> Option<Origin> {
         let mut open = false;
+        let mut meant: Vec<Origin> = Vec::new();
         for level in self.levels.iter().rev() {
-            let of = level.iter().flat_map(|item| &item.columns);
-            let found: Vec<&Origin> =
-                of.filter(|column| column.name == name).map(|column| &column.origin).collect();
-            let unknown = level.iter().any(|item| item.unknown);
-            if unknown {
+            if level.iter().any(|item| item.unknown) {
                 return Some(self.lost());
             }
-            match found.as_slice() {
-                [] => {}
-                // Where something else may have it, too, the server takes the one that there is.
-                [one] => return Some((*one).clone()),
-                // Both sides of a join have it as one column.
-                several => return Some(made(several.iter().copied())),
+            let having = level.iter().flat_map(|item| {
+                let columns = item.columns.iter().filter(|column| column.name == name);
+                columns.map(move |column| (item.maybe, &column.origin))
+            });
+            let mut sure = false;
+            // Where something else may have it, too, the server takes the one that there is. Both
+            // sides of a join have it as one column.
+            for (maybe, origin) in having {
+                sure |= !maybe;
+                meant.push(origin.clone());
             }
-            if let Some(item) = level.iter().find(|item| item.name == name) {
-                return Some(item.whole());
+            if !sure && let Some(item) = level.iter().find(|item| item.name == name) {
+                sure = true;
+                meant.push(item.whole());
+            }
+            if sure {
+                break;
             }
             // It may be of that, or of something around it.
             open |= level.iter().any(|item| item.open);
         }
-        (open || SYSTEM.contains(&name)).then_some(Origin::Clear)
+        match meant.as_slice() {
+            [] => (open || SYSTEM.contains(&name)).then_some(Origin::Clear),
+            [one] => Some(one.clone()),
+            several => Some(made(several)),
+        }
     }
 
     /// What goes by a name.

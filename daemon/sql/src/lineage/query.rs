@@ -5,11 +5,15 @@ use std::rc::Rc;
 use chaperone_model::{How, Origin};
 use pg_query::{
     Node, NodeEnum,
-    protobuf::{SelectStmt, SetOperation, WithClause},
+    protobuf::{CommonTableExpr, SelectStmt, SetOperation, WithClause},
 };
 
 use super::{Named, Out, Walk, either, is_masked, made};
 use crate::read::names;
+
+/// How often a query that is about itself is followed: each round adds a masked column to one that it
+/// gives, or is the last.
+const ROUNDS: usize = 16;
 
 impl Walk<'_> {
     /// The columns of a query's result; `None` where they cannot be told.
@@ -41,7 +45,7 @@ impl Walk<'_> {
     pub(super) fn with(&mut self, with: Option<&WithClause>) {
         let Some(with) = with else { return };
         if with.recursive {
-            // What they are of is not followed: they see each other.
+            // They see each other; those that come later are not followed.
             for node in &with.ctes {
                 if let Some(NodeEnum::CommonTableExpr(cte)) = &node.node {
                     self.queries.push(Named { name: names::cut(&cte.ctename), columns: None });
@@ -53,29 +57,52 @@ impl Walk<'_> {
                 self.lost();
                 continue;
             };
-            let query = cte.ctequery.as_ref().and_then(|query| query.node.as_ref());
-            let outs = match query {
-                Some(NodeEnum::SelectStmt(select)) => self.select(select),
-                Some(node) => self.change(node),
-                None => None,
-            };
-            let given = names::parts(&cte.aliascolnames);
-            let columns = outs.filter(|outs| {
-                !with.recursive
-                    && cte.search_clause.is_none()
-                    && cte.cycle_clause.is_none()
-                    && given.len() <= outs.len()
-            });
-            let columns = columns.map(|mut outs| {
-                for (out, name) in outs.iter_mut().zip(given) {
-                    out.name = names::cut(name);
-                }
-                Rc::new(outs)
-            });
-            if !with.recursive {
-                self.queries.push(Named { name: names::cut(&cte.ctename), columns });
-            }
+            let columns = if with.recursive { self.recursive(cte) } else { self.named(cte) };
+            self.queries.push(Named { name: names::cut(&cte.ctename), columns });
         }
+    }
+
+    fn named(&mut self, cte: &CommonTableExpr) -> Option<Rc<Vec<Out>>> {
+        let query = cte.ctequery.as_ref().and_then(|query| query.node.as_ref());
+        let outs = match query {
+            Some(NodeEnum::SelectStmt(select)) => self.select(select),
+            Some(node) => self.change(node),
+            None => None,
+        };
+        outs.and_then(|outs| called(cte, outs))
+    }
+
+    /// One that may be about itself: it begins with what its left side gives, and what it is made of
+    /// grows until nothing is added (queries-with).
+    fn recursive(&mut self, cte: &CommonTableExpr) -> Option<Rc<Vec<Out>>> {
+        let query = cte.ctequery.as_ref().and_then(|query| query.node.as_ref());
+        let Some(NodeEnum::SelectStmt(select)) = query else { return self.named(cte) };
+        let Some(left) = &select.larg else { return self.named(cte) };
+        // What it does in a round of which more was not known is no more than in the last.
+        let name = names::cut(&cte.ctename);
+        let first = {
+            let before = self.queries.len();
+            self.with(select.with_clause.as_ref());
+            let outs = self.select(left);
+            self.queries.truncate(before);
+            outs
+        };
+        let mut known = called(cte, first?)?;
+        for _ in 0..ROUNDS {
+            self.queries.push(Named { name: name.clone(), columns: Some(known.clone()) });
+            let found = self.named(cte);
+            self.queries.pop();
+            let found = found.filter(|found| found.len() == known.len())?;
+            let both = known.iter().zip(&*found);
+            let grown: Vec<Out> = both
+                .map(|(a, b)| Out { name: a.name.clone(), origin: either(&a.origin, &b.origin) })
+                .collect();
+            if grown.iter().zip(&*known).all(|(a, b)| a.origin == b.origin) {
+                return Some(known);
+            }
+            known = Rc::new(grown);
+        }
+        None
     }
 
     fn body(&mut self, select: &SelectStmt) -> Option<Vec<Out>> {
@@ -328,6 +355,18 @@ impl Walk<'_> {
         };
         columns.map_or(Star::Unknown, Star::Columns)
     }
+}
+
+/// Its columns, under the names that it is given; `None` where it has others as well.
+fn called(cte: &CommonTableExpr, mut outs: Vec<Out>) -> Option<Rc<Vec<Out>>> {
+    let given = names::parts(&cte.aliascolnames);
+    if cte.search_clause.is_some() || cte.cycle_clause.is_some() || given.len() > outs.len() {
+        return None;
+    }
+    for (out, name) in outs.iter_mut().zip(given) {
+        out.name = names::cut(name);
+    }
+    Some(Rc::new(outs))
 }
 
 /// What `*` stands for.

@@ -23,6 +23,7 @@ fn schema() -> Schema {
     Schema {
         path: Some(path.clone()),
         view_path: path,
+        code_shows: false,
         tables: vec![
             table("people", &["id", "note", "mail", "pan"], &["mail", "pan"], None),
             table("orders", &["id", "person", "what"], &[], None),
@@ -77,7 +78,23 @@ fn p5_columns_are_followed_to_where_they_come_from() {
         ("SELECT note FROM people WHERE id = 1", "."),
         ("WITH c AS (SELECT * FROM people) SELECT mail, id FROM c", "m."),
         ("WITH c(x) AS (SELECT mail FROM people) SELECT x FROM c", "m"),
-        ("WITH RECURSIVE c AS (SELECT mail FROM people) SELECT * FROM c", "??"),
+        ("WITH RECURSIVE c AS (SELECT mail FROM people) SELECT * FROM c", "m"),
+        (
+            "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT n FROM c, people",
+            ".",
+        ),
+        (
+            "WITH RECURSIVE c(a, b) AS (SELECT id, mail FROM people UNION ALL SELECT b, a FROM c) SELECT a, b FROM c",
+            "++",
+        ),
+        (
+            "WITH RECURSIVE a AS (SELECT id FROM b), b AS (SELECT mail AS id FROM people) SELECT id FROM a",
+            "? X",
+        ),
+        (
+            "WITH RECURSIVE c AS (SELECT id FROM people UNION ALL SELECT id FROM c) SEARCH DEPTH FIRST BY id SET o SELECT id FROM c",
+            "? X",
+        ),
         ("SELECT address, id FROM seen", "m."),
         ("SELECT * FROM dark", "??"),
         ("SELECT upper(mail), note FROM people", "+."),
@@ -106,7 +123,9 @@ fn p5_columns_are_followed_to_where_they_come_from() {
         ("COPY drawn TO STDOUT", ".m"),
         ("COPY drawn (mail, made) TO STDOUT", "m."),
         ("EXPLAIN SELECT mail FROM people WHERE id = 1", "."),
-        ("SELECT mail FROM elsewhere.people", "."),
+        // The schema may have that name by now.
+        ("SELECT mail, id, other FROM elsewhere.people", "m.."),
+        ("SELECT * FROM elsewhere.orders", "??"),
     ];
     for (text, expected) in cases {
         let found = lineage(text, &schema()).expect("it can be read");
@@ -145,6 +164,10 @@ fn p5_what_is_done_with_masked_columns_is_told() {
         ("SELECT generate_series(1, length(mail)) FROM people", "+ X"),
         ("SELECT app.other(mail) FROM people", "? X"),
         ("SELECT id FROM people LIMIT (SELECT length(mail) FROM people)", ". C"),
+        (
+            "WITH RECURSIVE c AS (SELECT id FROM people UNION ALL SELECT p.id FROM people p, c WHERE p.mail > 'a') SELECT id FROM c",
+            ". C",
+        ),
         ("CREATE TABLE t AS SELECT mail FROM people", "- P"),
         ("SELECT mail INTO t FROM people", "- P"),
         ("CREATE VIEW v AS SELECT mail FROM people", "- P"),
@@ -167,9 +190,57 @@ fn p5_what_is_done_with_masked_columns_is_told() {
 fn p5_where_the_path_is_not_known_a_name_may_be_any() {
     let schema = Schema { path: None, ..schema() };
     let of = |text: &str| short(&lineage(text, &schema).expect("it can be read")[0]);
-    assert_eq!(of("SELECT id FROM people"), "? X");
-    assert_eq!(of("SELECT mail FROM public.people"), "m");
-    assert_eq!(of("SELECT id FROM orders"), ".");
+    let cases = [
+        ("SELECT id FROM people", "."),
+        ("SELECT mail FROM people", "m"),
+        ("SELECT address FROM seen", "m"),
+        ("SELECT mail FROM public.people", "m"),
+        ("SELECT id FROM orders", "."),
+        // It may be another, which has others.
+        ("SELECT other FROM people", "."),
+        ("SELECT id FROM dark", "? X"),
+        ("SELECT * FROM people", "??"),
+        ("SELECT p FROM people p", "+"),
+        ("SELECT p.row_to_json FROM people p", "? X"),
+        ("SELECT p.a FROM people p(a)", "? X"),
+        ("SELECT p.id FROM people p(a)", "? X"),
+        ("SELECT q.id FROM people q NATURAL JOIN orders", ". C"),
+        ("COPY people TO STDOUT", "??"),
+        ("COPY people (id) TO STDOUT", "??"),
+        ("COPY orders TO STDOUT", ""),
+        ("COPY people FROM STDIN", "- W"),
+        ("INSERT INTO people VALUES (1)", "- W"),
+        ("UPDATE people SET note = mail", "- P"),
+        // Where it is another, the column is of what is around.
+        ("SELECT (SELECT id FROM people) FROM (SELECT mail AS id FROM public.people) x", "+"),
+        ("SELECT (SELECT q FROM people) FROM public.people q", "+"),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(of(text), expected, "{text}");
+    }
+    let mut both = schema.clone();
+    both.tables.push(Table {
+        schema: "other".into(),
+        ..table("people", &["id", "note", "mail"], &["note"], None)
+    });
+    let of = |text: &str| short(&lineage(text, &both).expect("it can be read")[0]);
+    assert_eq!(of("SELECT note, mail, id FROM people"), "++.");
+}
+
+#[test]
+fn p5_code_that_may_show_what_it_reads_still_shows_nothing_that_it_is_given() {
+    let schema = Schema { code_shows: true, ..schema() };
+    let cases = [
+        ("SELECT app.other(id), note FROM people", ".."),
+        ("SELECT app.other(mail) FROM people", "? X"),
+        ("SELECT app.other(p) FROM people p", "? X"),
+        ("SELECT note FROM people WHERE app.other(mail)", ". CX"),
+        ("SELECT note FROM people WHERE app.other(id)", "."),
+    ];
+    for (text, expected) in cases {
+        let found = lineage(text, &schema).expect("it can be read");
+        assert_eq!(short(&found[0]), expected, "{text}: {found:?}");
+    }
 }
 
 #[test]

@@ -149,6 +149,10 @@ impl Walk {
             NodeEnum::RenameStmt(rename) => {
                 self.relation(rename.relation.as_ref(), Access::Write);
                 self.behavior(rename.behavior);
+                if rename.rename_type == ObjectType::ObjectSchema as i32 {
+                    let both = (names::cut(&rename.subname), names::cut(&rename.newname));
+                    self.statement.renames = Some(both);
+                }
                 let column = [ObjectType::ObjectColumn as i32, ObjectType::ObjectAttribute as i32]
                     .contains(&rename.rename_type);
                 let kind = if column { rename.relation_type } else { rename.rename_type };

@@ -371,6 +371,15 @@ fn p2_sessions_are_kept_as_they_are() {
 }
 
 #[test]
+fn a_schema_with_another_name_is_told() {
+    let renames = |text: &str| one(text).renames;
+    let both = |from: &str, to: &str| Some((from.to_owned(), to.to_owned()));
+    assert_eq!(renames("ALTER SCHEMA Apart RENAME TO \"Other\""), both("apart", "Other"));
+    assert_eq!(renames("ALTER SCHEMA apart OWNER TO somebody"), None);
+    assert_eq!(renames("ALTER TABLE apart RENAME TO other"), None);
+}
+
+#[test]
 fn names_are_told() {
     let name = |text: &str| one(text).name;
     assert_eq!(name("PREPARE A AS SELECT 1"), Some(NameUse::Prepares("a".into())));

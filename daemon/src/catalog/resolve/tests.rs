@@ -19,6 +19,7 @@ fn known(relations: &[(Oid, &str, char, &[Edge])]) -> Known {
             query: None,
             text: None,
             cut: false,
+            dark: false,
         };
         known.relations.insert(*oid, node);
     }
