@@ -18,7 +18,7 @@ use chaperone_policy::{
 use secrecy::ExposeSecret;
 
 use crate::{
-    catalog::{Attribute, Known, Oid, Sight},
+    catalog::{Attribute, Described, Known, Oid, Sight},
     config::Mask,
     rates::Rates,
     secret::SecretError,
@@ -157,12 +157,24 @@ const STATISTICS: [(&str, &[&str]); 8] = [
     ("pg_statistic_ext_data", &["stxdmcv", "stxdexpr"]),
     (
         "pg_stats",
-        &["most_common_vals", "histogram_bounds", "most_common_elems", "range_bounds_histogram"],
+        &[
+            "most_common_vals",
+            "histogram_bounds",
+            "most_common_elems",
+            "range_length_histogram",
+            "range_bounds_histogram",
+        ],
     ),
     ("pg_stats_ext", &["most_common_vals", "most_common_val_nulls"]),
     (
         "pg_stats_ext_exprs",
-        &["most_common_vals", "histogram_bounds", "most_common_elems", "range_bounds_histogram"],
+        &[
+            "most_common_vals",
+            "histogram_bounds",
+            "most_common_elems",
+            "range_length_histogram",
+            "range_bounds_histogram",
+        ],
     ),
     ("pg_stat_activity", &["query"]),
     ("pg_stat_statements", &["query"]),
@@ -254,11 +266,11 @@ impl OfSession {
             }
             // Masks speak of schemas by name.
             let (schema, renamed) = read.renames.as_ref()?;
-            let globs = self.masks.iter().flat_map(|one| &one.mask.columns);
-            globs
-                .into_iter()
-                .any(|glob| glob.loses(schema, renamed))
-                .then(|| format!("schema {schema} keeps its name while a mask names columns in it"))
+            let globs = || self.masks.iter().flat_map(|one| &one.mask.columns);
+            let is_named = |schema: &&String| globs().any(|glob| glob.is_in(schema));
+            [schema, renamed].into_iter().find(is_named).map(|schema| {
+                format!("schema {schema} keeps its name while a mask may name columns in it")
+            })
         })
     }
 
@@ -281,7 +293,11 @@ impl OfSession {
         let Some(family) = known.family(names.iter().copied()) else {
             return Concern::Unclear("more is behind what it names than is looked at".into());
         };
-        let Some(columns) = self.columns(known, &family, path_is_known) else {
+        // What a statement finds depends on those before it in its text.
+        let before = read.statements.split_last().map_or(&[][..], |(_, before)| before);
+        let sight = &sight.behind(before);
+        let path_is_known = path_is_known && !sight.is_lost();
+        let Some(columns) = self.columns(known, &family, sight, path_is_known) else {
             return Concern::None;
         };
         if columns.tables.len() > TABLES {
@@ -295,7 +311,18 @@ impl OfSession {
     }
 
     /// The columns of these relations; `None` where none of them is masked.
-    fn columns(&self, known: &Known, family: &[Oid], path_is_known: bool) -> Option<Columns> {
+    fn columns(
+        &self,
+        known: &Known,
+        family: &[Oid],
+        sight: &Sight,
+        path_is_known: bool,
+    ) -> Option<Columns> {
+        // A view over the statistics is not followed to them.
+        let tells = |relation: &Described<'_>| {
+            let own = |name: &String| STATISTICS.iter().any(|(own, _)| own == name);
+            relation.reads.iter().any(own)
+        };
         let mut masked: HashMap<(Oid, &str), Ways> = HashMap::new();
         for oid in family {
             let relation = known.relation(*oid)?;
@@ -306,7 +333,8 @@ impl OfSession {
                 }
             }
         }
-        if masked.is_empty() {
+        let told = || family.iter().filter_map(|oid| known.relation(*oid)).any(|one| tells(&one));
+        if masked.is_empty() && !told() {
             return None;
         }
         // What a part has its whole shows, and the other way round.
@@ -348,7 +376,7 @@ impl OfSession {
         let (mut schema, mut tables) = (Schema::default(), Vec::new());
         schema.path = path_is_known.then(|| known.path.clone());
         schema.view_path.clone_from(&known.path);
-        schema.code_shows = self.lets_code_run();
+        (schema.moved, schema.code_shows) = (sight.has_moved(), self.lets_code_run());
         for oid in family {
             let Some(relation) = known.relation(*oid) else { continue };
             let column = |column: &Attribute| TableColumn {
@@ -362,7 +390,7 @@ impl OfSession {
                 name: relation.name.name.clone(),
                 columns: relation.columns.iter().map(column).collect(),
                 query: relation.text.map(str::to_owned),
-                unknown: relation.columns.is_empty() || relation.dark,
+                unknown: relation.columns.is_empty() || tells(&relation),
             });
             let numbered = |column: &Attribute| {
                 let ways = masked.get(&(*oid, column.name.as_str()));
@@ -380,7 +408,7 @@ impl OfSession {
     }
 
     /// The ways in which a column is masked by its own name.
-    fn ways_of(&self, relation: &crate::catalog::Described<'_>, column: &str) -> BTreeSet<u16> {
+    fn ways_of(&self, relation: &Described<'_>, column: &str) -> BTreeSet<u16> {
         let name = relation.name;
         let meant =
             |one: &Arc<Loaded>| one.mask.columns.iter().any(|glob| glob.is_of(name, column));

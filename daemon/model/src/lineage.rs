@@ -14,6 +14,8 @@ pub struct Schema {
     /// Where names in the queries of views are looked for: as the account looks that they were asked
     /// by.
     pub view_path: Vec<String>,
+    /// Schemas may have other names by now: a name with a schema, too, may mean another relation.
+    pub moved: bool,
     /// What code that nobody reads gives counts as made of what it is given, and of nothing else.
     pub code_shows: bool,
     /// The relations, those behind views as well.

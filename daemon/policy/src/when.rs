@@ -163,10 +163,9 @@ impl ColumnGlob {
         self.column.matches(column) && self.relation.matches(relation, None) == Match::Surely
     }
 
-    /// Whether columns that it means are not meant any more once their schema has another name.
-    pub fn loses(&self, schema: &str, renamed: &str) -> bool {
-        let of = |schema: &str| self.relation.any_schema || self.relation.schema.matches(schema);
-        of(schema) && !of(renamed)
+    /// Whether it may mean columns in this schema.
+    pub fn is_in(&self, schema: &str) -> bool {
+        self.relation.any_schema || self.relation.schema.matches(schema)
     }
 
     fn matches(

@@ -36,8 +36,15 @@ pub fn lineage(text: &str, schema: &Schema) -> Option<Vec<Lineage>> {
 /// A column of something in `FROM`, or of a result.
 #[derive(Clone, Debug)]
 struct Out {
+    /// Empty where it is not told here what the server calls it: it may be any.
     name: String,
     origin: Origin,
+}
+
+impl Out {
+    fn may_be(&self, name: &str) -> bool {
+        self.name == name || self.name.is_empty()
+    }
 }
 
 /// Something that columns can be of.
@@ -52,6 +59,10 @@ struct Item {
     open: bool,
     /// It may be another relation, which does not have these.
     maybe: bool,
+    /// It goes by a relation's name and not by an alias, and of which schema that is is not sure.
+    loose: bool,
+    /// Its columns are found by its name alone.
+    by_name: bool,
     /// Any of it may be masked.
     unknown: bool,
     /// Its columns are those of others in `FROM`, put together: `*` is not followed.
@@ -68,6 +79,8 @@ impl Item {
             columns,
             open: false,
             maybe: false,
+            loose: false,
+            by_name: false,
             unknown: false,
             joined: false,
             generated: Vec::new(),
@@ -106,6 +119,8 @@ struct Walk<'a> {
     /// How many views deep.
     depth: usize,
     uses: BTreeSet<MaskedUse>,
+    /// It reads a masked column, whatever comes of it.
+    reads: bool,
     queries: Vec<Named>,
     /// What columns can be of, level by level; the innermost is the last.
     levels: Vec<Vec<Item>>,
@@ -113,7 +128,8 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn new(schema: &'a Schema, depth: usize) -> Self {
-        Self { schema, depth, uses: BTreeSet::new(), queries: Vec::new(), levels: Vec::new() }
+        let (uses, queries, levels) = (BTreeSet::new(), Vec::new(), Vec::new());
+        Self { schema, depth, uses, reads: false, queries, levels }
     }
 
     fn all(mut self, node: &NodeEnum) -> Lineage {
@@ -162,24 +178,30 @@ impl<'a> Walk<'a> {
         let of_name: Vec<(usize, &'a Table)> =
             of_name.filter(|(_, table)| table.name == relation.name).collect();
         let within = |schema: &String| of_name.iter().find(|(_, t)| t.schema == *schema).copied();
-        let found = match (&relation.schema, &schema.path) {
-            (Some(schema), _) => within(schema),
-            (None, Some(path)) => path.iter().find_map(within),
-            (None, None) => None,
+        let found: Vec<_> = match (&relation.schema, &schema.path) {
+            // Another schema may have that name by now.
+            (Some(_), _) if schema.moved => Vec::new(),
+            (Some(schema), _) => within(schema).into_iter().collect(),
+            (None, Some(path)) => path.iter().filter_map(within).collect(),
+            (None, None) => Vec::new(),
         };
-        let mut item = match found {
-            Some((place, table)) => {
-                let mut item = self.table(place, table, name);
+        let mut item = match found.as_slice() {
+            [(place, table)] => {
+                let mut item = self.table(*place, table, name);
                 if range.alias.is_none() {
                     item.table = Some((table.schema.clone(), table.name.clone()));
                 }
                 item
             }
             // All that is behind a view is known.
-            None if self.depth > 0 => return Item::unknown(name),
+            [] if self.depth > 0 => return Item::unknown(name),
+            [(place, table), ..] if self.depth > 0 => self.table(*place, table, name),
             // Its schema may have been given that name since the catalog was asked, too.
-            None => self.any_of(&of_name, name),
+            [] => self.any_of(&of_name, name),
+            // The first may be gone when the server looks.
+            several => self.any_of(several, name),
         };
+        item.loose = range.alias.is_none() && item.table.is_none();
         if let Some(alias) = &range.alias {
             rename(&mut item, &read::names::parts(&alias.colnames));
         }
@@ -243,7 +265,8 @@ impl<'a> Walk<'a> {
         let [raw] = parsed.protobuf.stmts.as_slice() else { return None };
         let Some(NodeEnum::SelectStmt(select)) = &raw.stmt.as_ref()?.node else { return None };
         let path = Some(self.schema.view_path.clone());
-        let schema = Schema { path, ..self.schema.clone() };
+        // The server has its names by their numbers.
+        let schema = Schema { path, moved: false, ..self.schema.clone() };
         Walk::new(&schema, self.depth + 1).select(select)
     }
 

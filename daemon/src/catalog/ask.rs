@@ -230,7 +230,10 @@ async fn queries(
         }
         whole &= query.is_some();
         if let Some(node) = known.relations.get_mut(&view) {
-            node.dark |= query.is_none();
+            node.cut |= query.is_none();
+            let read = query.iter().flat_map(|query| &query.statements);
+            let names = read.flat_map(|one| &one.relations).map(|one| one.name.name.clone());
+            node.reads = names.collect();
             node.text = said;
             // What is in a materialized view has been put there already.
             node.query = query.filter(|_| node.kind == 'v');
@@ -368,7 +371,7 @@ fn node(row: &Row, at: usize) -> Option<(Oid, Node)> {
     let (edges, columns) = (Vec::new(), Vec::new());
     Some((
         oid.parse().ok()?,
-        Node { name, kind, edges, columns, query: None, text: None, cut: false, dark: false },
+        Node { name, kind, edges, columns, query: None, text: None, cut: false, reads: Vec::new() },
     ))
 }
 

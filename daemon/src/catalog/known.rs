@@ -57,8 +57,9 @@ pub(super) struct Node {
     pub(super) text: Option<Arc<str>>,
     /// There is more behind it than was looked at.
     pub(super) cut: bool,
-    /// It is a view whose query could not be had, or read.
-    pub(super) dark: bool,
+    /// Of a view: the names of what its query reads. The server does not keep which of its own
+    /// relations those are.
+    pub(super) reads: Vec<String>,
 }
 
 /// A column of a relation.
@@ -103,8 +104,8 @@ pub(crate) struct Described<'a> {
     pub(crate) columns: &'a [Attribute],
     /// Of a view: its query.
     pub(crate) text: Option<&'a str>,
-    /// It is a view whose query could not be had, or read.
-    pub(crate) dark: bool,
+    /// Of a view: the names of what its query reads.
+    pub(crate) reads: &'a [String],
     /// What it is a part of, and its parts.
     pub(crate) kin: Vec<Oid>,
 }
@@ -173,7 +174,7 @@ impl Known {
             is_view: matches!(node.kind, 'v' | 'm'),
             columns: &node.columns,
             text: node.text.as_deref(),
-            dark: node.dark,
+            reads: &node.reads,
             kin: node.edges.iter().filter_map(wholes).collect(),
         })
     }

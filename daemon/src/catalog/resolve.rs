@@ -169,7 +169,7 @@ impl Resolving<'_> {
         }
         let name = &node.name;
         let writes = done.access == Access::Write;
-        if node.cut || node.dark || self.added.len() >= BEHIND {
+        if node.cut || self.added.len() >= BEHIND {
             raise(statement, format!("more is behind {name} than is looked at"));
             return;
         }

@@ -17,6 +17,8 @@ pub(crate) struct Sight {
     made: HashMap<String, Vec<Relation>>,
     /// Any name may mean something else.
     lost: bool,
+    /// Schemas may have other names.
+    moved: bool,
     /// Counts what was learned.
     version: u64,
 }
@@ -24,6 +26,10 @@ pub(crate) struct Sight {
 impl Sight {
     /// A statement is sent on.
     pub(crate) fn learn(&mut self, statement: &Statement) {
+        if !self.moved && (statement.renames.is_some() || statement.opaque) {
+            self.moved = true;
+            self.version += 1;
+        }
         let sets = SETS.contains(&statement.kind.as_str()) && statement.rung >= Rung::Destructive;
         if self.lost || !(sets || changes_schema(statement)) {
             return;
@@ -44,9 +50,30 @@ impl Sight {
         }
     }
 
+    /// No name without a schema is sure any more.
+    fn lose(&mut self) {
+        let (moved, version) = (self.moved, self.version + 1);
+        *self = Self { lost: true, moved, made: HashMap::new(), version };
+    }
+
     /// Something is sent on of which nothing was read.
-    pub(crate) fn lose(&mut self) {
-        *self = Self { lost: true, made: HashMap::new(), version: self.version + 1 };
+    pub(crate) fn lose_all(&mut self) {
+        self.lose();
+        self.moved = true;
+    }
+
+    /// As it is once the statements of a text have run.
+    pub(crate) fn behind(&self, text: &[Statement]) -> Self {
+        let mut sight = self.clone();
+        for statement in text {
+            sight.learn(statement);
+        }
+        sight
+    }
+
+    /// Whether schemas may have other names.
+    pub(crate) fn has_moved(&self) -> bool {
+        self.moved
     }
 
     /// Whether any name may mean something else.

@@ -68,7 +68,7 @@ impl Looking {
     /// A command is sent on: what it may change, nobody knows from here on.
     pub(super) fn learn(&mut self, reading: Option<&Reading>) {
         let Some(reading) = reading else {
-            self.sight.lose();
+            self.sight.lose_all();
             self.unsettled.get_or_insert_with(|| self.changes.begin());
             return;
         };

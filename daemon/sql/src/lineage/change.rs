@@ -3,7 +3,9 @@
 use chaperone_model::{How, Origin};
 use pg_query::{
     Node, NodeEnum,
-    protobuf::{DeleteStmt, InsertStmt, OnConflictClause, RangeVar, ReturningClause, UpdateStmt},
+    protobuf::{
+        DeleteStmt, InsertStmt, OnConflictClause, RangeVar, ResTarget, ReturningClause, UpdateStmt,
+    },
 };
 
 use super::{Item, Out, Walk};
@@ -56,6 +58,7 @@ impl Walk<'_> {
                 continue;
             };
             self.written(target, &one.name);
+            self.place(one);
             let Some(value) = &one.val else { continue };
             let origin = match &value.node {
                 // `(a, b) = (SELECT …)`: each gets one of its columns.
@@ -65,6 +68,18 @@ impl Walk<'_> {
                 _ => self.expression(value),
             };
             self.used(&origin, How::Copied);
+        }
+    }
+
+    /// Where in a column a value is written.
+    fn place(&mut self, target: &ResTarget) {
+        for node in &target.indirection {
+            if let Some(NodeEnum::AIndices(indices)) = &node.node {
+                for bound in [&indices.lidx, &indices.uidx].into_iter().flatten() {
+                    let origin = self.expression(bound);
+                    self.used(&origin, How::Copied);
+                }
+            }
         }
     }
 
@@ -86,7 +101,10 @@ impl Walk<'_> {
         }
         for node in cols {
             match &node.node {
-                Some(NodeEnum::ResTarget(column)) => self.written(&target, &column.name),
+                Some(NodeEnum::ResTarget(column)) => {
+                    self.written(&target, &column.name);
+                    self.place(column);
+                }
                 _ => {
                     self.lost();
                 }
@@ -99,8 +117,8 @@ impl Walk<'_> {
         if let Some(conflict) = on_conflict_clause {
             self.on_conflict(&target, conflict);
         }
-        self.add(target);
-        self.returning(returning_clause.as_ref())
+        self.add(target.clone());
+        self.returning(&target, returning_clause.as_ref())
     }
 
     fn on_conflict(&mut self, target: &Item, conflict: &OnConflictClause) {
@@ -109,6 +127,12 @@ impl Walk<'_> {
         // What was to be inserted is the agent's own word.
         let excluded = Item::open("excluded");
         self.levels.push(vec![target.clone(), excluded]);
+        // Which columns are compared is not said.
+        if infer.as_ref().is_none_or(|infer| infer.index_elems.is_empty()) {
+            for column in &target.columns {
+                self.used(&column.origin, How::Equality);
+            }
+        }
         if let Some(infer) = infer {
             for node in &infer.index_elems {
                 match &node.node {
@@ -155,7 +179,7 @@ impl Walk<'_> {
         if let Some(condition) = where_clause {
             self.condition(condition);
         }
-        self.returning(returning_clause.as_ref())
+        self.returning(&target, returning_clause.as_ref())
     }
 
     fn delete(&mut self, delete: &DeleteStmt) -> Option<Vec<Out>> {
@@ -163,17 +187,24 @@ impl Walk<'_> {
             delete;
         self.with(with_clause.as_ref());
         let target = self.target(relation.as_ref());
-        self.add(target);
+        self.add(target.clone());
         for node in using_clause {
             self.source(node);
         }
         if let Some(condition) = where_clause {
             self.condition(condition);
         }
-        self.returning(returning_clause.as_ref())
+        self.returning(&target, returning_clause.as_ref())
     }
 
-    fn returning(&mut self, clause: Option<&ReturningClause>) -> Option<Vec<Out>> {
+    fn returning(&mut self, target: &Item, clause: Option<&ReturningClause>) -> Option<Vec<Out>> {
+        // The row as it was and as it is, where nothing else goes by these names (dml-returning).
+        for name in ["old", "new"] {
+            if self.item(&[name]).is_none() {
+                let row = target.clone();
+                self.add(Item { name: name.into(), table: None, by_name: true, ..row });
+            }
+        }
         match clause {
             None => Some(Vec::new()),
             // Other names for the old and the new row are not followed.

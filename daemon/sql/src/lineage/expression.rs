@@ -57,7 +57,6 @@ const TOTAL: &[&str] = &[
     "quote_ident",
     "quote_literal",
     "quote_nullable",
-    "replace",
     "reverse",
     "right",
     "row_to_json",
@@ -74,6 +73,9 @@ const TOTAL: &[&str] = &[
     "to_jsonb",
     "upper",
 ];
+
+/// Those of them that put values together, and fail where that is too long.
+const JOINING: [&str; 5] = ["array_agg", "concat", "concat_ws", "json_agg", "string_agg"];
 
 /// Columns that every table has, and of which none is masked (ddl-system-columns).
 const SYSTEM: [&str; 6] = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"];
@@ -106,7 +108,11 @@ impl Walk<'_> {
     pub(super) fn expression(&mut self, node: &Node) -> Origin {
         let Some(node) = &node.node else { return Origin::Clear };
         match node {
-            NodeEnum::ColumnRef(column) => self.column(column),
+            NodeEnum::ColumnRef(column) => {
+                let origin = self.column(column);
+                self.reads |= is_masked(&origin);
+                origin
+            }
             NodeEnum::AConst(_)
             | NodeEnum::ParamRef(_)
             | NodeEnum::SetToDefault(_)
@@ -217,7 +223,10 @@ impl Walk<'_> {
             Some(How::Equality)
         } else if *kind != AExprKind::AexprOp as i32 || comparisons.contains(&operator) {
             Some(How::Condition)
-        } else if operator == "||" && parts.len() == 1 {
+        } else if operator == "||"
+            && parts.len() == 1
+            && ![lexpr, rexpr].into_iter().flatten().any(|node| may_be_long(node))
+        {
             None
         } else {
             Some(How::Computed)
@@ -280,6 +289,9 @@ impl Walk<'_> {
             return Origin::Clear;
         }
         let own = function.schema.as_deref().is_none_or(|schema| schema == "pg_catalog");
+        if JOINING.contains(&function.name.as_str()) && args.iter().any(may_be_long) {
+            self.used(&origin, How::Computed);
+        }
         let plain = matches!(origins.as_slice(), [Origin::Column(_)]);
         if own && function.name == "count" && plain && !agg_distinct {
             return Origin::Clear;
@@ -339,8 +351,9 @@ impl Walk<'_> {
         if matches!(last, Some(NodeEnum::AStar(_))) {
             let path: Vec<&str> = path.iter().map(String::as_str).collect();
             return if path.is_empty() {
-                let items = self.levels.last().cloned().unwrap_or_default();
-                made(items.iter().map(Item::whole).collect::<Vec<_>>().iter())
+                let items = self.levels.last().into_iter().flatten();
+                let items: Vec<_> = items.filter(|item| !item.by_name).map(Item::whole).collect();
+                made(&items)
             } else {
                 self.item(&path).map_or(Origin::Unknown, |item| item.whole())
             };
@@ -350,26 +363,18 @@ impl Walk<'_> {
             [name] => self.bare(name),
             [of @ .., name] => {
                 let of: Vec<&str> = of.iter().map(String::as_str).collect();
-                let Some(item) = self.item(&of) else {
-                    // `row.field` of a column that is a row.
-                    return match of.as_slice() {
-                        [column] => {
-                            let origin = self.bare(column);
-                            made([&origin])
-                        }
-                        _ => self.lost(),
-                    };
-                };
+                // A field of a column that is a row has parentheses around the column.
+                let Some(item) = self.item(&of) else { return self.lost() };
                 if item.unknown {
                     return self.lost();
                 }
-                let mut found = item.columns.iter().filter(|column| column.name == *name);
-                match found.next() {
-                    Some(column) if found.next().is_none() => column.origin.clone(),
-                    Some(_) => item.whole(),
-                    None if SYSTEM.contains(&name.as_str()) => Origin::Clear,
+                let found: Vec<_> = item.columns.iter().filter(|c| c.may_be(name)).collect();
+                match found.as_slice() {
+                    [column] => column.origin.clone(),
+                    [_, ..] => item.whole(),
+                    [] if SYSTEM.contains(&name.as_str()) => Origin::Clear,
                     // `row.function`, or a column that is not known.
-                    None => {
+                    [] => {
                         let whole = item.whole();
                         self.used(&whole, How::Computed);
                         if is_masked(&whole) { Origin::Unknown } else { Origin::Clear }
@@ -387,34 +392,31 @@ impl Walk<'_> {
         }
     }
 
-    /// The same; `None` where nothing in `FROM` has the name.
+    /// The same; `None` where nothing in `FROM` has the name. The server looks for a column in all
+    /// that is around before it looks for a relation of that name (`colNameToVar`, `parse_expr.c`).
     pub(super) fn found(&mut self, name: &str) -> Option<Origin> {
-        let mut open = false;
+        let (mut open, mut sure) = (false, false);
         let mut meant: Vec<Origin> = Vec::new();
         for level in self.levels.iter().rev() {
             if level.iter().any(|item| item.unknown) {
                 return Some(self.lost());
             }
-            let having = level.iter().flat_map(|item| {
-                let columns = item.columns.iter().filter(|column| column.name == name);
-                columns.map(move |column| (item.maybe, &column.origin))
-            });
-            let mut sure = false;
             // Where something else may have it, too, the server takes the one that there is. Both
             // sides of a join have it as one column.
-            for (maybe, origin) in having {
-                sure |= !maybe;
-                meant.push(origin.clone());
-            }
-            if !sure && let Some(item) = level.iter().find(|item| item.name == name) {
-                sure = true;
-                meant.push(item.whole());
+            for item in level.iter().filter(|item| !item.by_name) {
+                for column in item.columns.iter().filter(|column| column.may_be(name)) {
+                    sure |= !item.maybe && column.name == name;
+                    meant.push(column.origin.clone());
+                }
             }
             if sure {
                 break;
             }
             // It may be of that, or of something around it.
             open |= level.iter().any(|item| item.open);
+        }
+        if !sure && let Some(item) = self.item(&[name]) {
+            meant.push(item.whole());
         }
         match meant.as_slice() {
             [] => (open || SYSTEM.contains(&name)).then_some(Origin::Clear),
@@ -423,17 +425,27 @@ impl Walk<'_> {
         }
     }
 
-    /// What goes by a name.
+    /// What goes by a name. A name with a schema is of what has no alias
+    /// (`scanNameSpaceForRelid`, `parse_relation.c`).
     pub(super) fn item(&self, path: &[&str]) -> Option<Item> {
-        let find = |item: &&Item| match path {
-            [name] => item.name == names::cut(name),
-            [.., schema, name] => {
-                item.table.as_ref().is_some_and(|(s, n)| s == schema && n == name)
-                    || item.table.is_none() && item.open && item.name == names::cut(name)
+        let all = || self.levels.iter().rev().flatten();
+        let (schema, name) = match path {
+            [name] => {
+                let name = names::cut(name);
+                return all().find(|item| item.name == name).cloned();
             }
-            [] => false,
+            [.., schema, name] => (*schema, *name),
+            [] => return None,
         };
-        self.levels.iter().rev().find_map(|level| level.iter().find(find)).cloned()
+        let is_it =
+            |item: &Item| item.table.as_ref().is_some_and(|(s, n)| s == schema && n == name);
+        let mut may_be = all().filter(|item| is_it(item) || item.loose && item.name == name);
+        let first = may_be.next()?;
+        // One of several.
+        if !is_it(first) && may_be.next().is_some() {
+            return Some(Item::unknown(name));
+        }
+        Some(first.clone())
     }
 }
 
@@ -444,6 +456,14 @@ fn is_equality(expression: &AExpr) -> bool {
     expression.kind == AExprKind::AexprOp as i32
         && matches!(names::parts(&expression.name).as_slice(), ["="] | ["pg_catalog", "="])
         && (is_column(left) && is_constant(right) || is_constant(left) && is_column(right))
+}
+
+/// Whether a value may be made as long as values can be, so that joining it to another fails by the
+/// length of that.
+fn may_be_long(node: &Node) -> bool {
+    let Some(NodeEnum::FuncCall(call)) = &node.node else { return false };
+    let name = names::parts(&call.funcname).last().copied().unwrap_or_default();
+    !TOTAL.contains(&name) || call.args.iter().any(may_be_long)
 }
 
 fn is_column(node: &Node) -> bool {

@@ -5,15 +5,13 @@ use std::rc::Rc;
 use chaperone_model::{How, Origin};
 use pg_query::{
     Node, NodeEnum,
-    protobuf::{CommonTableExpr, SelectStmt, SetOperation, WithClause},
+    protobuf::{
+        AExprKind, CommonTableExpr, MinMaxOp, SelectStmt, SetOperation, SubLinkType, WithClause,
+    },
 };
 
 use super::{Named, Out, Walk, either, is_masked, made};
 use crate::read::names;
-
-/// How often a query that is about itself is followed: each round adds a masked column to one that it
-/// gives, or is the last.
-const ROUNDS: usize = 16;
 
 impl Walk<'_> {
     /// The columns of a query's result; `None` where they cannot be told.
@@ -87,12 +85,18 @@ impl Walk<'_> {
             self.queries.truncate(before);
             outs
         };
-        let mut known = called(cte, first?)?;
-        for _ in 0..ROUNDS {
+        // What it is about is unknown to it then.
+        let Some(mut known) = first.and_then(|outs| called(cte, outs)) else {
+            return self.named(cte);
+        };
+        // Each round adds a masked column to one that it gives, or is the last.
+        loop {
             self.queries.push(Named { name: name.clone(), columns: Some(known.clone()) });
             let found = self.named(cte);
             self.queries.pop();
-            let found = found.filter(|found| found.len() == known.len())?;
+            let Some(found) = found.filter(|found| found.len() == known.len()) else {
+                return self.named(cte);
+            };
             let both = known.iter().zip(&*found);
             let grown: Vec<Out> = both
                 .map(|(a, b)| Out { name: a.name.clone(), origin: either(&a.origin, &b.origin) })
@@ -102,7 +106,6 @@ impl Walk<'_> {
             }
             known = Rc::new(grown);
         }
-        None
     }
 
     fn body(&mut self, select: &SelectStmt) -> Option<Vec<Out>> {
@@ -235,13 +238,15 @@ impl Walk<'_> {
             },
             Some(NodeEnum::ColumnRef(column)) if column.fields.len() == 1 => {
                 let name = names::parts(&column.fields).first().map(|name| names::cut(name));
-                let is_meant = |out: &Out| Some(&out.name) == name.as_ref();
-                let own = outs.is_some_and(|outs| outs.iter().any(is_meant));
+                let name = name.unwrap_or_default();
+                let own = outs.is_some_and(|outs| outs.iter().any(|out| out.name == name));
+                let of_result = of_result(&|_, out| out.may_be(&name));
                 // What stands above both sides of a UNION has no FROM of its own.
                 if own || targets.is_empty() {
-                    of_result(&|_, out| is_meant(out))
+                    of_result
                 } else {
-                    self.expression(node)
+                    let other = self.expression(node);
+                    made([&of_result, &other])
                 }
             }
             Some(NodeEnum::GroupingSet(set)) => {
@@ -304,11 +309,8 @@ impl Walk<'_> {
                 Star::None => {}
             }
             let origin = self.expression(value);
-            let name = if target.name.is_empty() {
-                expression_name(value)
-            } else {
-                names::cut(&target.name)
-            };
+            let name =
+                if target.name.is_empty() { figure(value).0 } else { names::cut(&target.name) };
             if let Some(outs) = &mut outs {
                 outs.push(Out { name, origin });
             }
@@ -342,17 +344,19 @@ impl Walk<'_> {
         }
         let path = names::parts(fields);
         let columns = if path.is_empty() {
-            let items = self.levels.last().cloned().unwrap_or_default();
+            let items = self.levels.last().cloned().unwrap_or_default().into_iter();
+            let items: Vec<_> = items.filter(|item| !item.by_name).collect();
             let plain = |item: &super::Item| !item.open && !item.unknown && !item.joined;
             items
                 .iter()
                 .all(plain)
-                .then(|| items.into_iter().flat_map(|item| item.columns).collect())
+                .then(|| items.into_iter().flat_map(|item| item.columns).collect::<Vec<_>>())
         } else {
             self.item(&path)
                 .filter(|item| !item.open && !item.unknown && !item.joined)
                 .map(|item| item.columns)
         };
+        self.reads |= columns.as_ref().is_none_or(|all| all.iter().any(|c| is_masked(&c.origin)));
         columns.map_or(Star::Unknown, Star::Columns)
     }
 }
@@ -377,45 +381,85 @@ enum Star {
     Unknown,
 }
 
-/// The name that the server gives a column without one (`FigureColname`, `parse_target.c`), as far as a
-/// query around it could refer to it.
-fn expression_name(node: &Node) -> String {
+/// The name that the server gives a column without one, and whether that gives way to a cast's
+/// (`FigureColnameInternal`, `parse_target.c`). Empty where it is not told here.
+fn figure(node: &Node) -> (String, bool) {
+    let sure = |name: &str| (names::cut(name), false);
+    let last = |nodes: &[Node]| names::parts(nodes).last().map(|name| sure(name));
+    let none = || ("?column?".to_owned(), true);
+    let of = |node: Option<&Node>| node.map_or_else(none, figure);
     match &node.node {
-        Some(NodeEnum::ColumnRef(column)) => {
-            names::parts(&column.fields).last().map(|name| names::cut(name)).unwrap_or_default()
+        Some(NodeEnum::ColumnRef(column)) => last(&column.fields).unwrap_or_else(none),
+        Some(NodeEnum::AIndirection(indirection)) => {
+            let named = last(&indirection.indirection);
+            named.unwrap_or_else(|| of(indirection.arg.as_deref()))
         }
-        Some(NodeEnum::FuncCall(call)) => {
-            names::parts(&call.funcname).last().map(|name| names::cut(name)).unwrap_or_default()
+        Some(NodeEnum::FuncCall(call)) => last(&call.funcname).unwrap_or_else(none),
+        Some(NodeEnum::AExpr(expression)) if expression.kind == AExprKind::AexprNullif as i32 => {
+            sure("nullif")
         }
-        Some(NodeEnum::TypeCast(cast)) => {
-            let inner = cast.arg.as_ref().map(|arg| expression_name(arg)).unwrap_or_default();
-            let named = cast.type_name.as_ref();
-            let of_type =
-                || named.and_then(|name| names::parts(&name.names).last().map(|n| names::cut(n)));
-            if inner.is_empty() { of_type().unwrap_or_default() } else { inner }
-        }
-        Some(NodeEnum::CollateClause(clause)) => {
-            clause.arg.as_ref().map(|arg| expression_name(arg)).unwrap_or_default()
-        }
-        Some(NodeEnum::AIndirection(indirection)) => names::parts(&indirection.indirection)
-            .last()
-            .map(|name| names::cut(name))
-            .or_else(|| indirection.arg.as_ref().map(|arg| expression_name(arg)))
-            .unwrap_or_default(),
-        Some(NodeEnum::SubLink(link)) => match link.subselect.as_ref().map(|s| &s.node) {
-            Some(Some(NodeEnum::SelectStmt(select))) => match select.target_list.first() {
-                Some(Node { node: Some(NodeEnum::ResTarget(target)) }) => {
-                    if target.name.is_empty() {
-                        target.val.as_ref().map(|val| expression_name(val)).unwrap_or_default()
-                    } else {
-                        names::cut(&target.name)
-                    }
-                }
-                _ => String::new(),
-            },
-            _ => String::new(),
+        Some(NodeEnum::TypeCast(cast)) => match of(cast.arg.as_deref()) {
+            (name, true) => {
+                let named = cast.type_name.as_ref();
+                let of_type = named.and_then(|named| last(&named.names));
+                (of_type.map_or(name, |(name, _)| name), true)
+            }
+            sure => sure,
         },
-        // One that has a name that is not told here is not found by it: then it is unknown.
+        Some(NodeEnum::CollateClause(clause)) => of(clause.arg.as_deref()),
+        Some(NodeEnum::GroupingFunc(_)) => sure("grouping"),
+        Some(NodeEnum::SubLink(link)) => match SubLinkType::try_from(link.sub_link_type) {
+            Ok(SubLinkType::ExistsSublink) => sure("exists"),
+            Ok(SubLinkType::ArraySublink) => sure("array"),
+            Ok(SubLinkType::ExprSublink) => (first_name(link.subselect.as_deref()), false),
+            _ => none(),
+        },
+        Some(NodeEnum::CaseExpr(case)) => match of(case.defresult.as_deref()) {
+            (_, true) => ("case".into(), true),
+            sure => sure,
+        },
+        Some(NodeEnum::AArrayExpr(_)) => sure("array"),
+        Some(NodeEnum::RowExpr(_)) => sure("row"),
+        Some(NodeEnum::CoalesceExpr(_)) => sure("coalesce"),
+        Some(NodeEnum::MinMaxExpr(all)) if all.op == MinMaxOp::IsGreatest as i32 => {
+            sure("greatest")
+        }
+        Some(NodeEnum::MinMaxExpr(_)) => sure("least"),
+        Some(
+            NodeEnum::AConst(_)
+            | NodeEnum::ParamRef(_)
+            | NodeEnum::AExpr(_)
+            | NodeEnum::BoolExpr(_)
+            | NodeEnum::NullTest(_)
+            | NodeEnum::BooleanTest(_),
+        ) => none(),
+        _ => (String::new(), false),
+    }
+}
+
+/// The name of a query's only column.
+fn first_name(query: Option<&Node>) -> String {
+    let Some(Node { node: Some(NodeEnum::SelectStmt(select)) }) = query else {
+        return String::new();
+    };
+    let mut select = &**select;
+    while let Some(left) = &select.larg {
+        select = left;
+    }
+    if !select.values_lists.is_empty() {
+        return "column1".into();
+    }
+    match select.target_list.first().and_then(|target| target.node.as_ref()) {
+        Some(NodeEnum::ResTarget(target)) if !target.name.is_empty() => names::cut(&target.name),
+        Some(NodeEnum::ResTarget(target)) => match target.val.as_deref() {
+            Some(Node { node: Some(NodeEnum::ColumnRef(column)) })
+                if column.fields.iter().any(|f| matches!(f.node, Some(NodeEnum::AStar(_)))) =>
+            {
+                String::new()
+            }
+            Some(value) => figure(value).0,
+            None => String::new(),
+        },
         _ => String::new(),
     }
 }

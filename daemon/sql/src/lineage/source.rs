@@ -79,32 +79,37 @@ impl Walk<'_> {
             rtindex: _,
         } = join;
         let before = self.levels.last().map_or(0, Vec::len);
-        for side in [larg, rarg].into_iter().flatten() {
-            self.source(side);
+        if let Some(left) = larg {
+            self.source(left);
+        }
+        let middle = self.levels.last().map_or(0, Vec::len);
+        if let Some(right) = rarg {
+            self.source(right);
         }
         if *is_natural || !using_clause.is_empty() {
             // The columns of both sides become one each.
             let items = self.levels.last().cloned().unwrap_or_default();
             let sides = items.get(before..).unwrap_or_default();
+            let (left, right) = sides.split_at(middle.saturating_sub(before).min(sides.len()));
             let using: Vec<String> =
                 names::parts(using_clause).into_iter().map(names::cut).collect();
             // Which columns such a one has is not known: it may have any.
             let open = *is_natural && sides.iter().any(|item| item.open || item.unknown);
             let mut compared = Vec::new();
-            for item in sides {
-                if item.unknown {
-                    compared.push(Origin::Unknown);
-                }
-                for column in &item.columns {
-                    let other = |other: &&Item| {
-                        other.name != item.name
-                            && other.columns.iter().any(|one| one.name == column.name)
-                    };
-                    if open
-                        || using.contains(&column.name)
-                        || *is_natural && sides.iter().any(|one| other(&one))
-                    {
-                        compared.push(column.origin.clone());
+            for (side, other) in [(left, right), (right, left)] {
+                let has = |name: &str| {
+                    let mut columns = other.iter().flat_map(|item| &item.columns);
+                    columns.any(|column| name.is_empty() || column.may_be(name))
+                };
+                for item in side {
+                    if item.unknown {
+                        compared.push(Origin::Unknown);
+                    }
+                    for column in &item.columns {
+                        let named = using.iter().any(|name| column.may_be(name));
+                        if open || named || *is_natural && has(&column.name) {
+                            compared.push(column.origin.clone());
+                        }
                     }
                 }
             }
@@ -118,7 +123,13 @@ impl Walk<'_> {
             }
         }
         if let Some(condition) = quals {
+            // What else stands in FROM is not seen there (`transformJoinOnClause`, `parse_clause.c`).
+            let hidden: Option<Vec<Item>> =
+                self.levels.last_mut().map(|level| level.drain(..before).collect());
             self.condition(condition);
+            if let (Some(hidden), Some(level)) = (hidden, self.levels.last_mut()) {
+                level.splice(..0, hidden);
+            }
         }
         if alias.is_some() || join_using_alias.is_some() {
             // Another name for what both have together.

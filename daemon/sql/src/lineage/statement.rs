@@ -80,10 +80,15 @@ impl Walk<'_> {
     }
 
     /// A plan shows how rows are found and how many there are, and no values but the statement's own:
-    /// where nothing masked decides that, it tells nothing.
+    /// where nothing masked decides that, it tells nothing. One that was run tells how much there was.
     fn explain(&mut self, explain: &ExplainStmt) -> Outputs {
         self.inner(explain.query.as_deref());
-        let tells = self.uses.iter().any(|one| one.how != How::Written);
+        let is_run = |node: &Node| match &node.node {
+            Some(NodeEnum::DefElem(option)) => option.defname.eq_ignore_ascii_case("analyze"),
+            _ => true,
+        };
+        let tells = self.uses.iter().any(|one| one.how != How::Written)
+            || self.reads && explain.options.iter().any(is_run);
         if tells {
             self.lost();
             return Outputs::Unknown;

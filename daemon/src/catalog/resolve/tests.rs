@@ -19,7 +19,7 @@ fn known(relations: &[(Oid, &str, char, &[Edge])]) -> Known {
             query: None,
             text: None,
             cut: false,
-            dark: false,
+            reads: Vec::new(),
         };
         known.relations.insert(*oid, node);
     }
