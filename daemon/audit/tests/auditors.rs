@@ -255,6 +255,7 @@ fn fill(path: &Path) {
             protocol: Protocol::Postgres,
             original: OriginalAddr(([10, 0, 0, 9], 5432).into()),
             agent_addr: AgentAddr(([127, 0, 0, 1], 9999).into()),
+            inside: None,
         }));
         add(Record::SessionStarted(SessionStarted {
             at: at(minute),
