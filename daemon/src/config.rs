@@ -699,7 +699,7 @@ address = ["db:5432", "10.0.0.0/24:5432"]
         };
         assert_eq!(period(""), Ok(Duration::from_hours(1)));
         assert_eq!(period("ssh_rekey = \"10m\""), Ok(Duration::from_mins(10)));
-        assert!(period("ssh_rekey = \"0s\"").expect_err("short").contains("1s"));
+        assert!(period("ssh_rekey = \"0s\"").is_err());
         assert!(period("ssh_rekey = \"25h\"").is_err());
     }
 

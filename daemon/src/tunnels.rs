@@ -295,7 +295,7 @@ mod tests {
         match leads(&targets, &watched, outer, host, port) {
             Leads::To(to) => format!("{} {}", targets[to.target].name, to.address),
             Leads::Elsewhere => "elsewhere".into(),
-            Leads::Unclear(why) => why.chars().take(60).collect(),
+            Leads::Unclear(why) => why.chars().take(90).collect(),
         }
     }
 

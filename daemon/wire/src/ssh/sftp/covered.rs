@@ -14,10 +14,10 @@ use super::{
 use crate::ssh::cover::Cover;
 
 /// Bytes of a file that a read is answered with at most: it may be less than was asked for (section
-/// 6.4), and with what is asked for beside it no more than servers give at once.
-const MOST: u32 = 64 * 1024;
+/// 6.4); OpenSSH asks for no more.
+const MOST: u32 = 256 * 1024;
 /// Reads that may be under way at a time; beyond that the client waits.
-pub(super) const UNDER_WAY: usize = 64;
+pub(super) const UNDER_WAY: usize = 16;
 /// `SSH_FX_EOF`.
 pub(super) const EOF: u32 = 1;
 
