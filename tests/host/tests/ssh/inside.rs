@@ -73,7 +73,8 @@ impl Ssh {
 fn p1_p5_p6_postgres_in_a_tunnel_is_decided_masked_and_recorded() -> Result<()> {
     let ssh = with(&format!(
         "{BEHIND}[[rule]]\nname = \"nothing goes\"\nwhen = {{ target = \"behind\", class = \"destructive\" }}\n\
-         then = \"deny\"\n[[mask]]\nname = \"mail\"\ncolumns = [\"public.people.mail\"]\nwith = \"null\"\n"
+         then = \"deny\"\n[[mask]]\nname = \"mail\"\ncolumns = [\"public.people.mail\"]\nwith = \"null\"\n\
+         when = {{ target = \"behind\" }}\n"
     ))?;
     ssh.host.postgres().sql(
         "CREATE TABLE people (id int, mail text); INSERT INTO people VALUES (1, 'ada@example.org'), (2, 'bob@example.org')",
