@@ -31,7 +31,7 @@ impl Looks {
     }
 }
 
-/// Bytes of a side that are looked at: the ClientHello of TLS must be among them.
+/// Bytes of a side that are looked at: the `ClientHello` of TLS must be among them.
 const LOOKED_AT: usize = 2048;
 
 /// Looks at both sides of a stream.

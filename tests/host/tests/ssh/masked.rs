@@ -25,7 +25,7 @@ fn content() -> (String, String) {
         let to = text.len().next_multiple_of(32_768) - 12;
         if to > text.len() && to - text.len() < 800 {
             text.push_str(&" ".repeat(to - text.len() - 1));
-            text.push_str(&format!(" {MAIL}\n"));
+            text.push_str(&[" ", MAIL, "\n"].concat());
         }
     }
     text.push_str(KEY);
@@ -49,10 +49,11 @@ fn p5_files_that_are_read_are_masked_in_place() -> Result<()> {
     fs::write(folder.join("short"), format!("to {MAIL}"))?;
     let place = ssh.place();
     let batch = path("batch");
-    let lines: String = ["there", "empty", "short"]
-        .iter()
-        .map(|name| format!("get {} {}\n", path(name), path(&format!("sftp-{name}"))))
-        .collect();
+    let mut lines = String::new();
+    for name in ["there", "empty", "short"] {
+        let to = path(&["sftp-", name].concat());
+        lines.push_str(&["get ", &path(name), " ", &to, "\n"].concat());
+    }
     fs::write(&batch, lines)?;
     // One read at a time, many of any size.
     for more in [&[][..], &["-R", "1"], &["-B", "1000"], &["-B", "200000", "-R", "200"]] {

@@ -386,7 +386,9 @@ impl Conversation {
                     Inner::Plain => Reading::Plain,
                     Inner::Sftp => {
                         let mut sftp = sftp::Sftp::new();
-                        by.into_iter().for_each(|by| sftp.cover(by));
+                        if let Some(by) = by {
+                            sftp.cover(by);
+                        }
                         Reading::Sftp(Box::new(sftp))
                     }
                     Inner::Scp(direction) => Reading::Scp(Box::new(scp::Scp::new(direction, by))),
