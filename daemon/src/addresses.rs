@@ -86,6 +86,34 @@ impl TargetAddress {
         }
     }
 
+    /// Whether it is a host's own name for itself, whichever host that is.
+    pub(crate) fn is_loopback(&self) -> bool {
+        match self {
+            Self::Name(name, _) => is_own_name(name),
+            Self::Fixed(Watch::Net { address, .. }) => is_own_address(*address),
+            Self::Fixed(Watch::Any { .. }) => false,
+        }
+    }
+
+    /// How few places it stands for: more is fewer.
+    pub(crate) fn narrowness(&self) -> u8 {
+        match self {
+            Self::Fixed(Watch::Any { .. }) => 0,
+            Self::Fixed(Watch::Net { address: IpAddr::V4(_), bits, .. }) => bits + 96,
+            Self::Fixed(Watch::Net { bits, .. }) => *bits,
+            Self::Name(..) => 129,
+        }
+    }
+
+    /// The port.
+    pub(crate) fn port(&self) -> u16 {
+        match self {
+            Self::Fixed(Watch::Any { port } | Watch::Net { port, .. }) | Self::Name(_, port) => {
+                *port
+            }
+        }
+    }
+
     /// How a line of `known_hosts` names the host (sshd(8)), where it is one.
     pub(crate) fn known_as(&self) -> Option<String> {
         let (host, port) = match self {
@@ -152,6 +180,19 @@ fn in_net(net: IpAddr, bits: u8, address: IpAddr) -> bool {
         (IpAddr::V6(a), IpAddr::V6(b)) => same(a.to_bits(), b.to_bits(), 128),
         _ => false,
     }
+}
+
+/// A name that every host gives itself (RFC 6761, section 6.3).
+pub(crate) fn is_own_name(name: &str) -> bool {
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    ["localhost", "ip6-localhost", "ip6-loopback"].contains(&name.as_str())
+        || name.ends_with(".localhost")
+}
+
+/// An address by which a host connects to itself: Linux takes the one that stands for none for it.
+pub(crate) fn is_own_address(address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    address.is_loopback() || address.is_unspecified()
 }
 
 /// Whether an address is watched by this.

@@ -34,8 +34,8 @@ impl Asking {
         held: &Held,
         what_for: &str,
     ) -> Result<Self, String> {
-        let connected =
-            held.connector.connect(place.server.0).await.map_err(|error| error.to_string())?;
+        let connecting = held.connector.connect(place.server.0, place.route.as_ref());
+        let connected = connecting.await.map_err(|error| error.to_string())?;
         let mut stream = connected.stream;
         let mut parameters = vec![
             ("user".to_owned(), held.account.user.clone()),

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chaperone_model::Reading;
+use chaperone_model::{Reading, Seq};
 use chaperone_sql::readers::Readers;
 use tokio::{
     sync::Semaphore,
@@ -57,6 +57,8 @@ pub(crate) struct Catalog {
 pub(crate) struct Key {
     pub(crate) target: usize,
     pub(crate) server: SocketAddr,
+    /// The SSH session through which it is reached: the same address is another server's there.
+    pub(crate) inside: Option<Seq>,
     pub(crate) credential: usize,
     pub(crate) database: Option<String>,
 }
@@ -306,7 +308,7 @@ mod tests {
 
     fn key(database: &str) -> Key {
         let server = SocketAddr::from(([127, 0, 0, 1], 5432));
-        Key { target: 0, server, credential: 0, database: Some(database.into()) }
+        Key { target: 0, server, inside: None, credential: 0, database: Some(database.into()) }
     }
 
     #[test]

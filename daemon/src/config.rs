@@ -29,6 +29,7 @@ mod lint;
 mod mask;
 mod rule;
 mod target;
+mod through;
 
 pub(crate) use agent::{Agent, Binaries, Scope, VersionRule, image as image_digest};
 pub(crate) use anchor::{Anchor, Destination, ObjectStore, Syslog};
@@ -96,6 +97,8 @@ pub(crate) struct Daemon {
     pub(crate) drain: Duration,
     /// How often it is looked whether agents' connections still are taken.
     pub(crate) canary: Duration,
+    /// How often an SSH session's connections get new keys, however little passes.
+    pub(crate) ssh_rekey: Duration,
     /// Longest message that is held to be read, in bytes.
     pub(crate) max_message: usize,
     /// Of a response that is recorded, in bytes.
@@ -286,6 +289,7 @@ struct RawDaemon {
     durability: durability::Raw,
     drain: Option<Spanned<String>>,
     canary: Option<Spanned<String>>,
+    ssh_rekey: Option<Spanned<String>>,
     max_message: Option<Spanned<String>>,
     response: Option<Spanned<String>>,
     terminal: Option<Spanned<String>>,
@@ -332,6 +336,16 @@ impl RawDaemon {
                     return Err((text.span(), "canary is from \"1s\" to \"1h\"".into()));
                 }
                 canary => canary,
+            },
+        };
+        let ssh_rekey = match &self.ssh_rekey {
+            // RFC 4253, section 9.
+            None => Duration::from_hours(1),
+            Some(text) => match duration(text, Duration::from_hours(24))? {
+                short if short < Duration::from_secs(1) => {
+                    return Err((text.span(), "ssh_rekey is from \"1s\" to \"24h\"".into()));
+                }
+                period => period,
             },
         };
         let max_message = size(self.max_message.as_ref(), 8 << 20, 64 << 10, MAX_MESSAGE)?;
@@ -389,6 +403,7 @@ impl RawDaemon {
             durability: self.durability.into(),
             drain,
             canary,
+            ssh_rekey,
             max_message,
             response,
             terminal,
@@ -467,12 +482,12 @@ pub(crate) fn path(given: Option<PathBuf>) -> Arc<Path> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use chaperone_model::Rung;
 
     use super::*;
 
-    pub(super) fn parse(text: &str) -> Result<Config, String> {
+    pub(crate) fn parse(text: &str) -> Result<Config, String> {
         Config::parse(text, Path::new("c.toml")).map_err(|error| error.to_string())
     }
 
@@ -675,6 +690,17 @@ address = ["db:5432", "10.0.0.0/24:5432"]
             let lines = format!("max_sessions = 8\nmax_sessions_per_agent = {wrong}");
             assert!(limits(&lines).expect_err(wrong).contains("1 to max_sessions, which is 8"));
         }
+    }
+
+    #[test]
+    fn ssh_keys_are_renewed_at_least_once_a_day() {
+        let period = |lines: &str| {
+            parse(&GOOD.replacen("listen = 7401", lines, 1)).map(|config| config.daemon.ssh_rekey)
+        };
+        assert_eq!(period(""), Ok(Duration::from_hours(1)));
+        assert_eq!(period("ssh_rekey = \"10m\""), Ok(Duration::from_mins(10)));
+        assert!(period("ssh_rekey = \"0s\"").is_err());
+        assert!(period("ssh_rekey = \"25h\"").is_err());
     }
 
     #[test]

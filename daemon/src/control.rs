@@ -304,7 +304,7 @@ impl Desk {
                 pid: live.identity.process().map_or(0, |process| process.pid),
                 executable: live.identity.process().and_then(|p| p.executable.clone()),
                 target: live.target.to_string(),
-                server: live.original.to_string(),
+                server: live.server.clone(),
                 user: live.user.clone(),
                 database: live.database.clone(),
                 commands: live.commands.get(),

@@ -11,7 +11,7 @@ use chaperone_model::{AgentName, OriginalAddr, QualifiedName, Rung};
 use chaperone_wire::postgres::Row;
 use tokio::time::timeout;
 
-use crate::{asking::Asking, shared::Shared, upstream::Held};
+use crate::{asking::Asking, shared::Shared, socket::Route, upstream::Held};
 
 /// How long all of it may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -24,6 +24,8 @@ pub(crate) struct Destination {
     /// The target's place in the configuration.
     pub(crate) target: usize,
     pub(crate) server: OriginalAddr,
+    /// The way there, where it is none of this host's own.
+    pub(crate) route: Option<Route>,
     pub(crate) agent: AgentName,
     pub(crate) database: Option<String>,
 }

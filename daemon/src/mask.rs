@@ -146,10 +146,17 @@ async fn test(config: &Config, args: &TestArgs, readers: &Readers) -> Result<Tes
     let own = own.as_ref().map(Authority::public_key);
     let upstream = Upstream::prepare(target, own, None)?;
     let held = upstream.held.get(index).context("the target has no such credential")?;
+    if let Some(outer) = target.through.first() {
+        bail!(
+            "target {} is reached only inside of SSH sessions to target {outer}: chaperone cannot ask it from here",
+            target.name
+        );
+    }
     let server = server(target, args.server.as_deref()).await?;
     let destination = Destination {
         target: place,
         server: OriginalAddr(server),
+        route: None,
         agent: agent.name.clone(),
         database: who.database.clone(),
     };

@@ -107,6 +107,8 @@ pub(crate) struct OfSession {
     masks: Vec<Arc<Loaded>>,
     /// What is looked for in all values.
     screens: Screens,
+    /// What is looked for in files.
+    files: Screens,
     /// By mask, what is looked for in the columns that it names: what is looked for in all comes
     /// behind it.
     within: Vec<Screens>,
@@ -202,6 +204,10 @@ impl OfSession {
         };
         let mut screens = Screens::default();
         everywhere(&mut screens);
+        let mut files = Screens::default();
+        for (place, one) in masks.iter().enumerate().filter(|(_, one)| one.mask.files) {
+            add(&mut files, place, one);
+        }
         let mut within = Vec::new();
         for (place, one) in masks.iter().enumerate() {
             let mut own = Screens::default();
@@ -211,7 +217,7 @@ impl OfSession {
             }
             within.push(own);
         }
-        Self { masks, screens, within }
+        Self { masks, screens, files, within }
     }
 
     /// Whether one of them names columns.

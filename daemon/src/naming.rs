@@ -45,7 +45,8 @@ pub(crate) struct Naming {
 impl Naming {
     /// Looks every name up; answers whether anything changed.
     pub(crate) async fn look_up(&mut self, config: &Config) -> bool {
-        let targets = config.targets.iter().flat_map(|target| &target.addresses);
+        let seen = config.targets.iter().filter(|target| target.through.is_empty());
+        let targets = seen.flat_map(|target| &target.addresses);
         let reach = config.agents.iter().flat_map(|agent| &agent.reach);
         let names: BTreeSet<(String, u16)> = targets
             .chain(reach)
@@ -89,6 +90,7 @@ impl Naming {
     pub(crate) fn settle(&mut self, config: &Config) -> bool {
         let mut watched: Vec<_> = (0..)
             .zip(&config.targets)
+            .filter(|(_, target)| target.through.is_empty())
             .flat_map(|(index, target)| {
                 let all = target.addresses.iter().flat_map(|a| self.answers.watches(a));
                 all.map(move |watch| (watch, index))
@@ -126,7 +128,8 @@ impl Naming {
     /// first target that has it.
     fn unknown(&self, config: &Config, listed: &[(Watch, u32)]) -> Vec<(Watch, u32)> {
         let mut found: Vec<(Watch, u32)> = Vec::new();
-        for (index, target) in (0..).zip(&config.targets) {
+        let seen = (0..).zip(&config.targets).filter(|(_, target)| target.through.is_empty());
+        for (index, target) in seen {
             for address in &target.addresses {
                 let TargetAddress::Name(name, port) = address else { continue };
                 let watch = Watch::Any { port: *port };

@@ -172,7 +172,7 @@ fn current(shared: &Shared, mut note: Note, from: AgentAddr) -> Option<Note> {
 }
 
 /// A panic ends the session that it happened in, and is counted.
-async fn contained(shared: Arc<Shared>, session: impl Future<Output = ()> + 'static) {
+pub(crate) async fn contained(shared: Arc<Shared>, session: impl Future<Output = ()> + 'static) {
     if tokio::task::spawn_local(session).await.is_err_and(|error| error.is_panic()) {
         shared.counters.panics.up();
         tracing::error!("a session ended by a panic: this is a bug");

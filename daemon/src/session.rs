@@ -1,9 +1,9 @@
-//! One intercepted PostgreSQL connection, from accept to close: read → identify → open → relay.
+//! One intercepted connection, from accept to close: read → identify → open → relay.
 
 use std::{net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 use chaperone_audit::AuditError;
-use chaperone_kernel::{Note, ProcessKey};
+use chaperone_kernel::Note;
 use chaperone_model::{
     AgentAddr, AgentName, Closing, Doubt, EventKind, Identity, OriginalAddr, Protocol, Record, Seq,
     SessionClosed, SessionOpened, TargetName,
@@ -16,7 +16,7 @@ use crate::{
     catalog::{Changes, Key, Place as Catalog},
     clock,
     config::{Agent, NoCredential, Target},
-    identity::Watch,
+    identity::{Settled, Watch},
     inspect::Destination,
     local::Local,
     masks::OfSession,
@@ -25,6 +25,7 @@ use crate::{
     relay::{Account, Ended},
     serve::reset,
     shared::{Counter, Live, Shared, Stage},
+    socket::Socket,
     ssh::{self, upstream::SshUpstream},
     tls::{Stream, target::Connector},
     upstream::Held,
@@ -33,8 +34,10 @@ use crate::{
 mod cancel;
 mod first;
 mod start;
+mod tunnel;
 
 use first::{Opening, listen_for_reason};
+pub(crate) use tunnel::{NoSession, Tunnel};
 
 /// How long a client may take for its first packets. The server's own `authentication_timeout`.
 pub(crate) const START_UP: Duration = Duration::from_mins(1);
@@ -55,9 +58,13 @@ pub(crate) struct Session {
     /// Commands so far.
     pub(crate) commands: Arc<Counter>,
     pub(crate) local: Rc<Local>,
-    /// The process that connected, as the kernel knows it.
-    process: ProcessKey,
+    /// Who connected, from where, and what the kernel noted of it.
+    settled: Rc<Settled>,
+    from: AgentAddr,
+    note: Note,
     watch: Arc<Watch>,
+    /// The tunnel that it is in.
+    pub(crate) tunnel: Option<Tunnel>,
 }
 
 /// Serves one connection whose note was taken.
@@ -75,7 +82,6 @@ pub(crate) async fn serve(
         return;
     };
     let original = chaperone_kernel::original(&note);
-    let address = original.0.ip();
     let before = shared.clock.now().monotonic;
     // An agent that the configuration no longer has, whose processes live on.
     let settled = match timeout(SETTLING, shared.identities.settle(config, &note)).await {
@@ -91,76 +97,119 @@ pub(crate) async fn serve(
             return;
         }
     };
-    let identity = settled.identity.clone();
-    if !place.give(&identity.agent) {
+    if !place.give(&settled.identity.agent) {
+        let agent = settled.identity.agent;
         // It must not be in others' way by being refused.
         drop(place);
-        return too_many(shared, client, note, Full::Agent, Some(identity.agent)).await;
+        return too_many(shared, client, note, Full::Agent, Some(agent)).await;
     }
-    let opened = |process| SessionOpened {
-        at: clock::wall(),
-        process,
-        comm: identity.comm.clone(),
-        doubts: doubts_json(&identity),
-        target: target.name.clone(),
-        protocol: target.protocol,
+    let opening = New {
+        shared: shared.clone(),
+        local,
+        settled: Rc::new(settled),
+        from,
+        note,
+        target: (note.target & !UNKNOWN) as usize,
         original,
-        agent_addr: from,
+        tunnel: None,
     };
-    let id = match shared.identities.record(&settled, opened) {
-        Ok(seq) => seq,
+    let client = Socket::Tcp(client);
+    let session = match opening.open() {
+        Ok(session) => session,
         Err(error) => {
-            return refuse_unopened(&shared, client, address, target, &error).await;
+            return refuse_unopened(&shared, client, original.0.ip(), target, &error).await;
         }
     };
-    let watch = shared.identities.watch(&note, id);
     let took = shared.clock.now().monotonic.saturating_sub(before).as_micros();
     shared.counters.settled.up();
     shared.counters.settling_us.add(u64::try_from(took).unwrap_or(u64::MAX));
-    for doubt in &identity.doubts {
-        // A shell with its command on its line is an everyday thing: the session says so.
-        if settled.refused.as_ref() == Some(doubt) || !matches!(doubt, Doubt::Inline(_)) {
-            shared.event(Some(id), EventKind::Doubt, doubt.to_string());
-        }
-    }
-    let commands = Arc::new(Counter::default());
-    shared.sessions().insert(
-        id,
-        Live {
-            since: clock::wall(),
-            identity: identity.clone(),
+    session.take(client).await;
+}
+
+/// A session that is to be opened.
+struct New {
+    shared: Arc<Shared>,
+    local: Rc<Local>,
+    settled: Rc<Settled>,
+    from: AgentAddr,
+    note: Note,
+    target: usize,
+    original: OriginalAddr,
+    tunnel: Option<Tunnel>,
+}
+
+impl New {
+    /// Records it.
+    fn open(self) -> Result<Session, AuditError> {
+        let Self { shared, local, settled, from, note, target: target_index, original, tunnel } =
+            self;
+        let target = &shared.config.targets[target_index];
+        let identity = settled.identity.clone();
+        let opened = |process| SessionOpened {
+            at: clock::wall(),
+            process,
+            comm: identity.comm.clone(),
+            doubts: doubts_json(&identity),
             target: target.name.clone(),
+            protocol: target.protocol,
             original,
+            agent_addr: from,
+            inside: tunnel.as_ref().map(Tunnel::inside),
+        };
+        let id = shared.identities.record(&settled, opened)?;
+        let watch = shared.identities.watch(&note, id);
+        for doubt in &identity.doubts {
+            // A shell with its command on its line is an everyday thing: the session says so.
+            if settled.refused.as_ref() == Some(doubt) || !matches!(doubt, Doubt::Inline(_)) {
+                shared.event(Some(id), EventKind::Doubt, doubt.to_string());
+            }
+        }
+        let session = Session {
+            id,
+            identity,
+            target: target.name.clone(),
+            target_index,
+            original,
+            commands: Arc::new(Counter::default()),
+            local,
+            settled,
+            from,
+            note,
+            watch,
+            tunnel,
+            shared: shared.clone(),
+        };
+        let live = Live {
+            since: clock::wall(),
+            identity: session.identity.clone(),
+            target: session.target.clone(),
+            server: session.server(),
             user: None,
             database: None,
-            commands: commands.clone(),
-        },
-    );
-    let session = Session {
-        shared: shared.clone(),
-        id,
-        identity,
-        target: target.name.clone(),
-        target_index: (note.target & !UNKNOWN) as usize,
-        original,
-        commands,
-        local,
-        process: note.process,
-        watch,
-    };
-    let _removed = Leaving(&session);
-    let ended = match settled.refused {
-        None if note.target & UNKNOWN != 0 => session.refuse_unknown(client).await,
-        None if target.protocol == Protocol::Ssh => ssh::run(&session, client).await,
-        None => session.run(client).await,
-        Some(doubt) => session.refuse(client, &doubt).await,
-    };
-    session.close(ended);
+            commands: session.commands.clone(),
+        };
+        shared.sessions().insert(id, live);
+        Ok(session)
+    }
 }
 
 impl Session {
+    /// Serves a client, from its first bytes to its end.
+    async fn take(self, client: Socket) {
+        let _removed = Leaving(&self);
+        // What is in a tunnel has a target that is known.
+        let is_unknown = self.tunnel.is_none() && self.note.target & UNKNOWN != 0;
+        let ended = match self.settled.refused.clone() {
+            None if is_unknown => self.refuse_unknown(client).await,
+            None if self.target().protocol == Protocol::Ssh => ssh::run(&self, client).await,
+            None => self.run(client).await,
+            Some(doubt) => self.refuse(client, &doubt).await,
+        };
+        self.close(ended);
+    }
+
     /// Reads what the client wants first, and does it.
-    async fn run(&self, client: TcpStream) -> Ended {
+    async fn run(&self, client: Socket) -> Ended {
         let Opening { mut client, first, packet, ahead } =
             match timeout(START_UP, self.first(client)).await {
                 Ok(Ok(opening)) => opening,
@@ -192,7 +241,7 @@ impl Session {
     }
 
     /// It is doubtful who connected, and the agent's entry says that this is not enough.
-    async fn refuse(&self, client: TcpStream, doubt: &Doubt) -> Ended {
+    async fn refuse(&self, client: Socket, doubt: &Doubt) -> Ended {
         let refusal = doubted(&self.identity.agent, doubt);
         self.shared.counters.doubted.up();
         let ended = Ended::by(Closing::Daemon, refusal.message.clone());
@@ -201,7 +250,7 @@ impl Session {
     }
 
     /// It may be to a name of the target's of which no address is known yet, or to what is no target.
-    async fn refuse_unknown(&self, client: TcpStream) -> Ended {
+    async fn refuse_unknown(&self, client: Socket) -> Ended {
         let port = self.original.0.port();
         let at_port = self.target().addresses.iter().filter_map(|address| match address {
             TargetAddress::Name(name, at) if *at == port => Some(name.as_str()),
@@ -228,7 +277,7 @@ impl Session {
         let agents = &self.shared.config.agents;
         let agent = agents.iter().find(|agent| agent.name == self.identity.agent)?;
         let refuses = agent.answers.refuses(&exec(""));
-        self.shared.identities.look_after(&self.process, &self.watch, refuses);
+        self.shared.identities.look_after(&self.note.process, &self.watch, refuses);
         let doubt = exec(self.watch.moved().filter(|_| refuses)?);
         Some(doubted(&agent.name, &doubt))
     }
@@ -238,6 +287,7 @@ impl Session {
         Destination {
             target: self.target_index,
             server: self.original,
+            route: self.route().cloned(),
             agent: self.identity.agent.clone(),
             database: database.map(str::to_owned),
         }
@@ -252,6 +302,7 @@ impl Session {
             Ok(Some(credential)) => catalog.place(Key {
                 target: self.target_index,
                 server: self.original.0,
+                inside: self.tunnel.as_ref().map(Tunnel::outer),
                 credential,
                 database: account.database.clone(),
             }),
@@ -402,7 +453,7 @@ fn record(shared: &Shared, record: Record) -> Result<Seq, AuditError> {
 /// answered with the reason.
 async fn refuse_unopened(
     shared: &Shared,
-    client: TcpStream,
+    client: Socket,
     address: IpAddr,
     target: &Target,
     error: &AuditError,
@@ -459,13 +510,13 @@ pub(crate) async fn too_many(
     let Some(target) = target_of(&shared, &note) else { return };
     let Ok(_telling) = shared.told.try_acquire() else { return reset(&client) };
     let address = chaperone_kernel::original(&note).0.ip();
-    tell(&shared, client, address, target, &refusal, FAREWELL).await;
+    tell(&shared, Socket::Tcp(client), address, target, &refusal, FAREWELL).await;
 }
 
 /// Tells a client whose session is not opened why, once its start-up has been read.
 async fn tell(
     shared: &Shared,
-    client: TcpStream,
+    client: Socket,
     address: IpAddr,
     target: &Target,
     refusal: &Refusal,

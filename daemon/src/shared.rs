@@ -12,9 +12,7 @@ use std::{
 
 use chaperone_audit::Log;
 use chaperone_kernel::Watch;
-use chaperone_model::{
-    AgentName, Event, EventKind, Identity, OriginalAddr, Record, Seq, TargetName, Timestamp,
-};
+use chaperone_model::{AgentName, Event, EventKind, Identity, Record, Seq, TargetName, Timestamp};
 use chaperone_wire::postgres::CancelKey;
 use tokio::sync::{Semaphore, watch};
 
@@ -102,7 +100,7 @@ pub(crate) struct Live {
     pub(crate) since: Timestamp,
     pub(crate) identity: Identity,
     pub(crate) target: TargetName,
-    pub(crate) original: OriginalAddr,
+    pub(crate) server: String,
     pub(crate) user: Option<String>,
     pub(crate) database: Option<String>,
     pub(crate) commands: Arc<Counter>,
@@ -164,6 +162,11 @@ impl Shared {
     /// Learns which addresses the kernel side watches.
     pub(crate) fn set_watched(&self, watched: &[(Watch, u32)]) {
         *lock(&self.watched) = watched.to_vec();
+    }
+
+    /// Which addresses the kernel side watches, with the targets' places in the configuration.
+    pub(crate) fn watched(&self) -> Vec<(Watch, u32)> {
+        lock(&self.watched).clone()
     }
 
     /// The target at an address, as the kernel side would find it.

@@ -119,6 +119,7 @@ pub(crate) fn command(detail: &CommandDetail, json: bool) -> Result<()> {
             line("cgroup", &text(session.cgroup.as_ref()));
             line("target", &format!("{} at {}", session.target, session.server));
             line("session", &session.id.to_string());
+            line("inside", &text(session.inside.map(|outer| format!("session {outer}")).as_ref()));
             line("sign-on", &text(session.sign_on.as_ref()));
             line("agent's TLS", &text(session.agent_tls.as_ref()));
             line("target's TLS", &text(session.target_tls.as_ref()));
@@ -193,7 +194,10 @@ pub(crate) fn sessions(rows: &[SessionRow], json: bool) -> Result<()> {
             row.uid.to_string(),
             row.pid.to_string(),
             row.target.clone(),
-            row.server.clone(),
+            match row.inside {
+                Some(outer) => format!("{} (inside {outer})", row.server),
+                None => row.server.clone(),
+            },
             text(row.user.as_ref()),
             text(row.database.as_ref()),
             row.commands.to_string(),

@@ -8,12 +8,13 @@ use std::{rc::Rc, sync::Arc};
 use chaperone_model::{Closing, EventKind, Record, SessionSignedOn, SessionStarted};
 use chaperone_wire::ssh::{self, Method, Request, Transport, Violation, answer};
 use secrecy::SecretString;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 
 use crate::{
     clock,
     relay::{Account, Ended},
     session::{FAREWELL, START_UP, Session},
+    socket::Socket,
 };
 use link::{Link, LinkError};
 use relay::Relay;
@@ -21,6 +22,7 @@ use upstream::Reached;
 
 pub(crate) mod authority;
 mod deciding;
+mod ends;
 mod files;
 mod line;
 mod link;
@@ -29,6 +31,7 @@ mod pins;
 pub(crate) mod reading;
 mod recording;
 mod relay;
+mod tunnel;
 pub(crate) mod upstream;
 
 /// `SSH_DISCONNECT_BY_APPLICATION` (RFC 4253, section 11.1).
@@ -41,7 +44,7 @@ const TRIES: u32 = 3;
 const MESSAGES: u32 = 64;
 
 /// Tells a client why it is not let in, before anything else is said.
-pub(crate) async fn tell(client: TcpStream, why: &str) {
+pub(crate) async fn tell(client: Socket, why: &str) {
     let Ok((key, _)) = ssh::SecretKey::generate() else { return };
     let Ok(transport) = Transport::server(Arc::new(key), None) else { return };
     let mut link = Link::new(client, transport);
@@ -56,8 +59,8 @@ struct In {
 }
 
 /// Serves one connection.
-pub(crate) async fn run(session: &Session, client: TcpStream) -> Ended {
-    let _ = client.set_nodelay(true);
+pub(crate) async fn run(session: &Session, client: Socket) -> Ended {
+    client.set_nodelay();
     let names = names(session);
     let transport = match session.shared.ssh_host.transport(&names, &session.target.0) {
         Ok(transport) => transport,
@@ -79,6 +82,7 @@ pub(crate) async fn run(session: &Session, client: TcpStream) -> Ended {
 /// Every name under which the agent may have asked for the server.
 fn names(session: &Session) -> Vec<String> {
     let mut names = vec![session.original.0.ip().to_string()];
+    names.extend(session.tunnel.as_ref().map(|tunnel| tunnel.host().to_lowercase()));
     let configured = session.target().addresses.iter().filter_map(|address| address.name());
     names.extend(configured.map(str::to_lowercase));
     // What the client was called with: the certificate says no more than the client asked for.
@@ -198,7 +202,8 @@ async fn enter(
                 counter.up();
                 let why = format!(
                     "chaperone could not connect to target {} at {}: {error}",
-                    session.target, session.original
+                    session.target,
+                    session.server()
                 );
                 session.shared.event(Some(session.id), EventKind::TargetRefused, why.clone());
                 return Err(refused(agent, Closing::Target, why));

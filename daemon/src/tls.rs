@@ -10,11 +10,10 @@ use std::{
 };
 
 use rustls::{CommonState, crypto::CryptoProvider};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsStream;
+
+use crate::socket::Socket;
 
 pub(crate) mod agent;
 pub(crate) mod authority;
@@ -24,15 +23,15 @@ mod verify;
 /// A connection of either side.
 #[derive(Debug)]
 pub(crate) enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Socket),
+    Tls(Box<TlsStream<Socket>>),
 }
 
 impl Stream {
     /// The connection below.
-    pub(crate) fn tcp(&self) -> &TcpStream {
+    pub(crate) fn socket(&self) -> &Socket {
         match self {
-            Self::Plain(tcp) => tcp,
+            Self::Plain(socket) => socket,
             Self::Tls(tls) => tls.get_ref().0,
         }
     }

@@ -246,8 +246,12 @@ fn install_for_ssh(config: &Config, plain: bool) -> Result<()> {
 fn plain_lines(config: &Config, authority: &SshAuthority) -> Result<String> {
     let mut lines = Vec::new();
     for target in config.targets.iter().filter(|target| target.protocol == Protocol::Ssh) {
-        let names: Vec<_> = target.addresses.iter().filter_map(TargetAddress::known_as).collect();
-        if names.len() < target.addresses.len() {
+        // What another host calls itself is this one's own name as well.
+        let is_behind = !target.through.is_empty();
+        let fits = |address: &&TargetAddress| !(is_behind && address.is_loopback());
+        let addresses: Vec<_> = target.addresses.iter().filter(fits).collect();
+        let names: Vec<_> = addresses.iter().filter_map(|address| address.known_as()).collect();
+        if names.len() < addresses.len() {
             say(&format!(
                 "target {} has addresses of many servers, which no line can name",
                 target.name

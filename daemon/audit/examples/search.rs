@@ -228,6 +228,7 @@ fn open(log: &Log, number: u64) -> Result<u64, AuditError> {
                 protocol: Protocol::Postgres,
                 original: OriginalAddr(([127, 0, 0, 9], 5432).into()),
                 agent_addr: AgentAddr(([127, 0, 0, 1], 9999).into()),
+                inside: None,
             }),
         ])?
         .receipts();

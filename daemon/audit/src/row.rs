@@ -93,8 +93,12 @@ pub(crate) fn row<'a>(
                 optional(r.doubts.as_deref()),
                 text(&r.target.0),
                 text(r.protocol.as_str()),
-                owned(Some(r.original.to_string())),
+                owned(Some(match &r.inside {
+                    Some(inside) => inside.asked.clone(),
+                    None => r.original.to_string(),
+                })),
                 owned(Some(r.agent_addr.to_string())),
+                r.inside.as_ref().map_or(Value::Null, |inside| int(inside.outer.0)),
             ],
         ),
         Record::SessionStarted(r) => (

@@ -20,7 +20,7 @@ const APPLICATION_ID: i32 = 0x6368_6170;
 
 /// The layout that this version writes. Those before it were never released, and are not carried on;
 /// from the first release on a step brings each to the next.
-const LAYOUT: u32 = 7;
+const LAYOUT: u32 = 8;
 const TABLES_SQL: &str = include_str!("schema/log.sql");
 const VIEWS_SQL: &str =
     concat!(include_str!("schema/views.sql"), include_str!("schema/auditors.sql"));

@@ -42,7 +42,7 @@ tables! {
         "executable", "binary", "script", "script_digest", "folder", "login_uid", "lineage"
     ] ["command_line"];
     SESSION_OPENED = "session_opened" [
-        "process", "comm", "doubts", "target", "protocol", "server", "client"
+        "process", "comm", "doubts", "target", "protocol", "server", "client", "inside"
     ] [];
     SESSION_STARTED = "session_started" ["session", "user", "database", "application", "parameters"] [];
     SESSION_SIGNED_ON = "session_signed_on" [

@@ -1,12 +1,12 @@
 //! Every query in `docs/auditors.md` answers what it says, of a log with known contents.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{cell::Cell, collections::BTreeMap, path::Path, sync::Arc};
 
 use chaperone_audit::{Log, Options, search};
 use chaperone_model::{
     AgentAddr, AgentName, ClockState, Closing, Command, CommandKind, CommandStatus, DaemonStarted,
     Digest, Erased, Event, EventKind, ExceptionStep, Heartbeat, HoldEnd, HoldEnded, HoldOpened,
-    HoldVoted, Intent, OriginalAddr, Outcome, Process, ProcessSeen, Protocol, Record, Ref,
+    HoldVoted, Inside, Intent, OriginalAddr, Outcome, Process, ProcessSeen, Protocol, Record, Ref,
     Response, Run, RunSeen, Rung, Seq, SessionClosed, SessionOpened, SessionStarted, Step,
     TargetName, Timestamp, VerdictKind, Version, VersionSource,
 };
@@ -54,6 +54,13 @@ const WANTED: &[(&str, &[&str])] = &[
         "Sessions of which it was doubtful who opened them.",
         &[
             r#"2026-05-01T10:05:00.000000Z|other|main → psql|["its program is not enrolled"]|agent|"#,
+        ],
+    ),
+    (
+        "What went through tunnels of SSH sessions, and what did the sessions inside do?",
+        &[
+            "5|prod|12|prod|2026-05-01T10:01:00.000000Z|SELECT name FROM customers|ok",
+            "5|prod|12|prod|2026-05-01T10:02:00.000000Z|TRUNCATE cards|ok",
         ],
     ),
     ("What was read of the customers?", &[r#"14|2026-05-01T10:01:00.000000Z|[["ada"]]"#]),
@@ -218,6 +225,7 @@ fn fill(path: &Path) {
         clock: ClockState::Synchronized,
         clock_error_us: 250,
     }));
+    let outer = Cell::new(None);
     let session = |agent: &str, version: &str, run: &str, doubts: Option<&str>, minute: i64| {
         let run = add(Record::RunSeen(RunSeen {
             at: at(minute),
@@ -255,6 +263,7 @@ fn fill(path: &Path) {
             protocol: Protocol::Postgres,
             original: OriginalAddr(([10, 0, 0, 9], 5432).into()),
             agent_addr: AgentAddr(([127, 0, 0, 1], 9999).into()),
+            inside: outer.take().map(|outer| Inside { outer, asked: "db:5432".into() }),
         }));
         add(Record::SessionStarted(SessionStarted {
             at: at(minute),
@@ -323,6 +332,7 @@ fn fill(path: &Path) {
         }));
     };
     close(old, -999);
+    outer.set(Some(old));
     let cleaner = session("cleaner", "1.4.2", "0f6c…", None, 0);
     let intent = command(
         cleaner,

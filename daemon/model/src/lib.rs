@@ -30,9 +30,9 @@ pub use reading::{
 };
 pub use record::{
     Carried, ClockState, Closing, CommandStatus, DaemonStarted, Erased, Event, EventKind,
-    Heartbeat, HoldEnd, HoldEnded, HoldOpened, HoldVoted, Intent, Outcome, ProcessSeen, Record,
-    Ref, Response, RunSeen, Seq, SessionClosed, SessionOpened, SessionSignedOn, SessionStarted,
-    VerdictKind,
+    Heartbeat, HoldEnd, HoldEnded, HoldOpened, HoldVoted, Inside, Intent, Outcome, ProcessSeen,
+    Record, Ref, Response, RunSeen, Seq, SessionClosed, SessionOpened, SessionSignedOn,
+    SessionStarted, VerdictKind,
 };
 pub use shell::{
     Hides, ShellCommand, ShellReading, ShellRedirect, ShellRedirectKind, ShellWord, Special,

@@ -136,6 +136,17 @@ pub struct SessionOpened {
     pub original: OriginalAddr,
     /// Where the agent came from.
     pub agent_addr: AgentAddr,
+    /// The session whose tunnel it is in.
+    pub inside: Option<Inside>,
+}
+
+/// A session is inside of a tunnel of another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inside {
+    /// The other.
+    pub outer: Seq,
+    /// Where the agent wanted to go, as its client named the place: it is looked up at the far end.
+    pub asked: String,
 }
 
 /// See [`Record::SessionStarted`]. All of it is the agent's own word.

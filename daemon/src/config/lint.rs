@@ -45,6 +45,7 @@ pub(super) fn warnings(
     for target in targets {
         if target.protocol == Protocol::Postgres
             && target.sockets.is_empty()
+            && target.through.is_empty()
             && is_here(target, &own)
         {
             found.push(format!(
@@ -52,7 +53,9 @@ pub(super) fn warnings(
                 target.name
             ));
         }
-        for other in targets.iter().filter(|other| other.name != target.name) {
+        // What is seen from elsewhere lies in nothing that is seen from here.
+        let seen = |other: &&Target| other.name != target.name && other.through.is_empty();
+        for other in targets.iter().filter(seen).filter(|_| target.through.is_empty()) {
             for (address, taken) in shadowed(target, other) {
                 found.push(format!(
                     "{address} of target {mine} lies in {taken} of target {}: connections to it belong to {mine}",

@@ -46,6 +46,8 @@ pub(crate) struct Mask {
     pub(crate) equality: u64,
     /// Whether code that nobody reads may run.
     pub(crate) unread: bool,
+    /// Whether files that SFTP and scp carry to the agent are looked into.
+    pub(crate) files: bool,
     /// Who may lift it for a run, and for how long at most (`lifetime`); `None` is nobody.
     pub(crate) unmask: Option<Arc<Terms>>,
 }
@@ -86,6 +88,7 @@ pub(super) struct Raw {
     guessing: Option<Spanned<String>>,
     equality: Option<Spanned<u64>>,
     unread: Option<Spanned<String>>,
+    files: Option<Spanned<bool>>,
     approvers: Option<Spanned<Value>>,
     deadline: Option<Spanned<String>>,
     quorum: Option<Spanned<u32>>,
@@ -125,6 +128,16 @@ fn mask(raw: &Raw, agents: &[Agent], targets: &[Target]) -> Result<Mask, Misplac
     if columns.is_empty() {
         of_columns_alone(raw)?;
     }
+    let files = match &raw.files {
+        None => false,
+        Some(files) if !columns.is_empty() => {
+            return Err((
+                files.span(),
+                "files are looked into for masks with `detect` alone".into(),
+            ));
+        }
+        Some(files) => *files.get_ref(),
+    };
     let when = match &raw.when {
         None => When::default(),
         Some(when) => {
@@ -165,6 +178,7 @@ fn mask(raw: &Raw, agents: &[Agent], targets: &[Target]) -> Result<Mask, Misplac
         guessing: people::guessing(raw, &name)?,
         equality: raw.equality.as_ref().map_or(EQUALITY, |most| *most.get_ref()),
         unread: unread.unwrap_or(false),
+        files,
         unmask: people::unmask(raw, &name)?,
         name,
     })
@@ -312,6 +326,7 @@ mod tests {
             ("detect = []", "looks for nothing"),
             ("detect = [\"cards\"]", "is no detector: there are \"email\", \"card\""),
             ("detect = [\"card\"]\nunread = \"allow\"", "for masks with `columns` alone"),
+            ("columns = [\"a.b\"]\nfiles = true", "with `detect` alone"),
             ("detect = [\"card\"]\nequality = 3", "for masks with `columns` alone"),
         ] {
             let told = with(&format!("name = \"a\"\nwith = \"null\"\n{lines}")).expect_err(lines);

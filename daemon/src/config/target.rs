@@ -15,7 +15,7 @@ use serde::{
 };
 use toml::{Spanned, Value};
 
-use super::{Agent, Misplaced, named, rule::strings};
+use super::{Agent, Misplaced, named, rule::strings, through};
 use crate::{addresses::TargetAddress, secret::Source};
 
 #[derive(Clone, Debug)]
@@ -23,6 +23,9 @@ pub(crate) struct Target {
     pub(crate) name: TargetName,
     pub(crate) protocol: Protocol,
     pub(crate) addresses: Vec<TargetAddress>,
+    /// The targets in whose SSH sessions agents reach it: its addresses are as they see them. Where
+    /// there are none, they are as this host sees them.
+    pub(crate) through: Vec<TargetName>,
     /// Unix sockets of its server: paths, and names that begin with `@`.
     pub(crate) sockets: Vec<String>,
     pub(crate) tls: TargetTls,
@@ -160,8 +163,8 @@ type Defaults = Vec<(TargetName, Fallback, Mode)>;
 /// Checks all targets, against the agents that they may name.
 pub(super) fn check(raw: Vec<Raw>, agents: &[Agent]) -> Result<(Vec<Target>, Defaults), Misplaced> {
     let mut names = HashSet::new();
-    let mut places = HashSet::new();
-    let (mut targets, mut defaults) = (Vec::new(), Vec::new());
+    let mut places = through::Taken::default();
+    let (mut targets, mut defaults, mut spans) = (Vec::new(), Vec::new(), Vec::new());
     for target in raw {
         let name = named(&target.name).map_err(|m| (target.name.span(), m))?;
         if !names.insert(name.clone()) {
@@ -177,11 +180,13 @@ pub(super) fn check(raw: Vec<Raw>, agents: &[Agent]) -> Result<(Vec<Target>, Def
         if target.address.get_ref().is_empty() {
             return Err((target.address.span(), "a target needs at least one address".into()));
         }
+        let through = through::named(target.through.as_ref())?;
+        spans.push(target.through.as_ref().map_or(target.name.span(), Spanned::span));
         let mut addresses = Vec::new();
         for address in target.address.get_ref() {
             let parsed: TargetAddress =
                 address.get_ref().parse().map_err(|m: String| (address.span(), m))?;
-            if !places.insert(parsed.clone()) {
+            if !places.take(&through, &parsed) {
                 return Err((address.span(), format!("{parsed} is watched twice")));
             }
             addresses.push(parsed);
@@ -259,6 +264,11 @@ pub(super) fn check(raw: Vec<Raw>, agents: &[Agent]) -> Result<(Vec<Target>, Def
         }
         let mut sockets = Vec::new();
         for socket in target.sockets {
+            if !through.is_empty() {
+                let message =
+                    "`sockets` are this host's, and a target behind another is on none of it";
+                return Err((socket.span(), message.into()));
+            }
             is_socket(socket.get_ref()).map_err(|message| (socket.span(), message))?;
             sockets.push(socket.into_inner());
         }
@@ -269,6 +279,7 @@ pub(super) fn check(raw: Vec<Raw>, agents: &[Agent]) -> Result<(Vec<Target>, Def
             name,
             protocol,
             addresses,
+            through,
             sockets,
             tls,
             agent_tls: target.agent_tls,
@@ -280,6 +291,7 @@ pub(super) fn check(raw: Vec<Raw>, agents: &[Agent]) -> Result<(Vec<Target>, Def
             policy_mode: mode,
         });
     }
+    through::check(&targets, &spans)?;
     Ok((targets, defaults))
 }
 
@@ -329,6 +341,7 @@ pub(super) struct Raw {
     name: Spanned<String>,
     protocol: Spanned<String>,
     address: Spanned<Vec<Spanned<String>>>,
+    through: Option<Spanned<Value>>,
     #[serde(default)]
     sockets: Vec<Spanned<String>>,
     #[serde(default)]

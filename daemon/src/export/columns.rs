@@ -101,6 +101,7 @@ pub(crate) const COLUMNS: &[Column] = &[
     }),
     text("masked", |i| some(i.part.command.masked.as_ref())),
     text("unmasked", |i| some(i.part.command.unmasked.as_ref())),
+    number("inside", |i| count(i.session.as_ref().and_then(|s| s.inside))),
 ];
 
 type Value = for<'a> fn(&'a Item) -> Cell<'a>;

@@ -1,10 +1,13 @@
 //! What is looked for in all that a session gets, and in what is recorded of what it sends.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use chaperone_model::Command;
 use chaperone_policy::mask::{self, Detectors, Format, Scanners, Screened};
-use chaperone_wire::postgres::{Became, Counts, Look, Screens};
+use chaperone_wire::{
+    postgres::{Became, Counts, Look, Screens},
+    ssh::Cover,
+};
 
 use super::{OfSession, WHOLE};
 
@@ -25,6 +28,12 @@ impl Found {
     /// What is looked for in a text that comes in pieces.
     pub(crate) fn scanners(&self) -> Scanners {
         self.0.screens.scanners()
+    }
+
+    /// What is looked for in files that are read, where something is.
+    pub(crate) fn in_files(&self) -> Option<Arc<dyn Cover>> {
+        let looks = !self.0.files.detectors().is_empty();
+        looks.then(|| Arc::new(InFiles(self.0.clone())) as Arc<dyn Cover>)
     }
 
     /// What a way is called in the record.
@@ -54,6 +63,20 @@ impl Found {
                 }
             }
         }
+    }
+}
+
+/// What is looked for in files.
+#[derive(Debug)]
+struct InFiles(Arc<OfSession>);
+
+impl Cover for InFiles {
+    fn reach(&self) -> usize {
+        self.0.files.detectors().reach()
+    }
+
+    fn cover(&self, bytes: &mut [u8], counted: Range<usize>) -> Vec<(u16, u64)> {
+        self.0.files.cover(bytes, counted)
     }
 }
 

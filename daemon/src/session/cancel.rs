@@ -105,7 +105,7 @@ impl Session {
 
     async fn send_cancel(&self, packet: &[u8]) -> Result<(), ConnectError> {
         let Ok((connector, _)) = self.upstream() else { return Ok(()) };
-        let mut server = connector.connect(self.original.0).await?.stream;
+        let mut server = connector.connect(self.original.0, self.route()).await?.stream;
         server.write_all(packet).await?;
         server.flush().await?;
         // The server closes when it has dealt with it; libpq waits for that, too.

@@ -4,16 +4,14 @@ use std::{io, net::IpAddr};
 
 use chaperone_model::{Closing, EventKind};
 use chaperone_wire::postgres::{First, Refusal, Violation, first_packet, is_direct_tls};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Session, say, violation_refusal};
 use crate::{
     config::AgentTls,
     relay::Ended,
     shared::Shared,
+    socket::Socket,
     tls::{Stream, agent},
 };
 
@@ -29,10 +27,10 @@ pub(super) struct Opening {
 
 impl Session {
     /// Answers requests for encryption until the start-up or a cancel request comes.
-    pub(super) async fn first(&self, tcp: TcpStream) -> Result<Opening, Ended> {
+    pub(super) async fn first(&self, socket: Socket) -> Result<Opening, Ended> {
         let lost = |error: io::Error| Ended::by(Closing::Agent, error.to_string());
-        let mut client = Stream::Plain(tcp);
-        if begins_with_tls(&client).await.map_err(lost)? {
+        let mut client = Stream::Plain(socket);
+        if begins_with_tls(&mut client).await.map_err(lost)? {
             client = self.encrypt(client).await?;
             if !agent::has_alpn(&client) {
                 let why = "a connection that begins with TLS must choose the protocol \"postgresql\" by ALPN, and this one did not";
@@ -90,7 +88,7 @@ impl Session {
             (Stream::Plain(_), AgentTls::Refuse) => Err(self.not_encrypted(
                 "the client began with TLS, and the target's agent_tls is \"refuse\"",
             )),
-            (Stream::Plain(tcp), _) => accept(&self.shared, tcp, self.original.0.ip())
+            (Stream::Plain(socket), _) => accept(&self.shared, socket, self.original.0.ip())
                 .await
                 .map_err(|error| self.not_encrypted(&agent::explain(&error))),
             (encrypted @ Stream::Tls(_), _) => Ok(encrypted),
@@ -114,12 +112,12 @@ impl Session {
 /// Answers a client whose connection cannot be recorded up to where it listens for the reason.
 pub(super) async fn listen_for_reason(
     shared: &Shared,
-    tcp: TcpStream,
+    socket: Socket,
     address: IpAddr,
     tls: AgentTls,
 ) -> io::Result<Stream> {
-    let mut client = Stream::Plain(tcp);
-    if begins_with_tls(&client).await? {
+    let mut client = Stream::Plain(socket);
+    if begins_with_tls(&mut client).await? {
         client = encrypt_plain(shared, client, address).await?;
     }
     let mut bytes = Vec::new();
@@ -143,17 +141,19 @@ pub(super) async fn listen_for_reason(
 
 async fn encrypt_plain(shared: &Shared, client: Stream, address: IpAddr) -> io::Result<Stream> {
     match client {
-        Stream::Plain(tcp) => accept(shared, tcp, address).await,
+        Stream::Plain(socket) => accept(shared, socket, address).await,
         encrypted @ Stream::Tls(_) => Ok(encrypted),
     }
 }
 
-async fn accept(shared: &Shared, tcp: TcpStream, address: IpAddr) -> io::Result<Stream> {
-    shared.acceptor.accept(tcp, address).await
+async fn accept(shared: &Shared, socket: Socket, address: IpAddr) -> io::Result<Stream> {
+    shared.acceptor.accept(socket, address).await
 }
 
 /// Looks at the first byte, which stays where it is.
-async fn begins_with_tls(client: &Stream) -> io::Result<bool> {
-    let mut first = [0];
-    Ok(client.tcp().peek(&mut first).await? == 1 && is_direct_tls(first[0]))
+async fn begins_with_tls(client: &mut Stream) -> io::Result<bool> {
+    match client {
+        Stream::Plain(socket) => Ok(socket.peek().await?.is_some_and(is_direct_tls)),
+        Stream::Tls(_) => Ok(false),
+    }
 }

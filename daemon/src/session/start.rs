@@ -54,6 +54,9 @@ impl Session {
                 .hint("Ask operations to name this agent in one of the target's credentials."),
             ));
         };
+        if let Some(refusal) = self.gives_nothing(target, held) {
+            return Err(self.refused(refusal));
+        }
         if let Some(refusal) = startup.undecided(&target.parameters) {
             return Err(self.refused(refusal));
         }
@@ -72,17 +75,19 @@ impl Session {
         if let Some(refusal) = startup.objection(target.replication) {
             return Err(self.refused(refusal));
         }
-        let connected = connector.connect(self.original.0).await.map_err(|error| {
+        let connecting = connector.connect(self.original.0, self.route());
+        let connected = connecting.await.map_err(|error| {
             shared.counters.unreachable.up();
             let message = format!(
                 "chaperone could not connect to target {} at {}: {error}",
-                self.target, self.original
+                self.target,
+                self.server()
             );
             self.unreachable("08001", message)
         })?;
         let mut server = connected.stream;
         // Small messages go at once, on both sides.
-        let _ = client.tcp().set_nodelay(true);
+        client.socket().set_nodelay();
         let sent = async {
             server.write_all(&startup.encode()).await?;
             server.flush().await

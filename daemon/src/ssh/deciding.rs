@@ -21,6 +21,7 @@ use crate::{
     relay::{Account, show},
     session::Session,
     summary,
+    tunnels::Leads,
 };
 
 type Later<'a> = Pin<Box<dyn Future<Output = Decided<'a>> + 'a>>;
@@ -43,6 +44,7 @@ pub(super) async fn decide(
     account: Rc<Account>,
     ask: Box<Ask>,
     parent: Parent,
+    leads: Option<Leads>,
 ) -> Decided<'_> {
     let number = ask.number;
     let line = match &ask.wanted {
@@ -53,6 +55,10 @@ pub(super) async fn decide(
         _ => None,
     };
     let mut found = read(&ask, line.as_deref(), parent);
+    if let Some(Leads::To(to)) = &leads {
+        let name = &session.shared.config.targets[to.target].name;
+        found.leads_to(&format!("what goes through this tunnel is decided as target {name}"));
+    }
     let decision = asked(session, &account, &found.command);
     let Decision { verdict, rule, would, statement } = decision;
     // What is recorded, and shown to approvers, is without what is masked.
@@ -61,6 +67,10 @@ pub(super) async fn decide(
     }
     if let Some(objection) = ask.objection {
         return refuse(session, number, found.command, "protocol".into(), objection).await;
+    }
+    if let Some(Leads::Unclear(why)) = leads {
+        let why = format!("chaperone cannot tell where this tunnel leads: {why}\n");
+        return refuse(session, number, found.command, "tunnel".into(), &why).await;
     }
     match verdict {
         Verdict::Deny(message) => {

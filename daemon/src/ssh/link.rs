@@ -2,20 +2,16 @@
 
 use bytes::BytesMut;
 use chaperone_wire::ssh::{Taken, Transport, Violation};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
+
+use crate::socket::Socket;
 
 /// Bytes that are read at a time.
 pub(super) const READ: usize = 64 * 1024;
 
 pub(super) struct Link {
-    pub(super) read: OwnedReadHalf,
-    pub(super) write: OwnedWriteHalf,
+    pub(super) read: ReadHalf<Socket>,
+    pub(super) write: WriteHalf<Socket>,
     pub(super) transport: Transport,
     /// What came and was not read.
     pub(super) input: BytesMut,
@@ -35,8 +31,8 @@ pub(super) enum LinkError {
 }
 
 impl Link {
-    pub(super) fn new(stream: TcpStream, transport: Transport) -> Self {
-        let (read, write) = stream.into_split();
+    pub(super) fn new(socket: Socket, transport: Transport) -> Self {
+        let (read, write) = split(socket);
         Self { read, write, transport, input: BytesMut::with_capacity(READ) }
     }
 

@@ -4,7 +4,7 @@
 //! wait for ever: behind a prompt nothing comes, and programs that speak with each other would wait for
 //! each other. So it goes on once nothing has come for a while, which is short where somebody works on a
 //! terminal. A secret of which a program says the parts further apart is not found. Does not belong
-//! here: what is found (`chaperone_policy::mask`), and files (they are not masked).
+//! here: what is found (`chaperone_policy::mask`), and files (`chaperone_wire::ssh::Cover`).
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 

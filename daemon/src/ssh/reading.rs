@@ -21,6 +21,17 @@ pub(crate) struct Read {
     pub(super) digest: [u8; 32],
 }
 
+impl Read {
+    /// Somebody reads what goes through the tunnel that it opens.
+    pub(super) fn leads_to(&mut self, why: &str) {
+        if let Some(reading) = &mut self.command.reading {
+            for statement in &mut Arc::make_mut(reading).statements {
+                why.clone_into(&mut statement.reason);
+            }
+        }
+    }
+}
+
 /// What the session knows of the commands that started others.
 pub(super) type Parent = Option<Seq>;
 

@@ -11,7 +11,10 @@ use std::{
 
 use chaperone_model::{CommandStatus, Outcome, Response, Seq};
 use chaperone_policy::mask::Scanners;
-use chaperone_wire::ssh::{Ask, Exit, Stream, Wanted, scp, sftp, shown};
+use chaperone_wire::{
+    sniff::{Looks, Sniffer},
+    ssh::{Ask, Exit, Stream, Wanted, scp, sftp, shown},
+};
 use serde_json::{Value, json};
 
 use crate::clock;
@@ -74,6 +77,9 @@ pub(super) struct Running {
     /// What is masked in what is given to it, for the record.
     input: Option<Scanners>,
     masked: BTreeMap<String, u64>,
+    /// What goes through a tunnel: what it looks like, or which session it is.
+    sniffer: Sniffer,
+    carries: Option<String>,
 }
 
 struct Piece {
@@ -100,6 +106,8 @@ impl Running {
             rejected: None,
             input,
             masked: BTreeMap::new(),
+            sniffer: Sniffer::default(),
+            carries: None,
         }
     }
 
@@ -136,6 +144,28 @@ impl Running {
 
     fn elapsed(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// A session of its own is in it, which has its own record of what passes.
+    pub(super) fn carries(&mut self, session: Seq) {
+        self.carries = Some(format!("session {}", session.0));
+    }
+
+    /// So many bytes passed, of which nothing is kept here.
+    pub(super) fn counted(&mut self, stream: Stream, count: usize) {
+        match stream {
+            Stream::In => self.sent += count as u64,
+            Stream::Out | Stream::Err => self.received += count as u64,
+        }
+    }
+
+    /// What a tunnel looks like, where it is known by these bytes.
+    pub(super) fn sniffed(&mut self, stream: Stream, bytes: &[u8]) -> Option<Looks> {
+        match (self.kind, stream) {
+            (Kind::Tunnel, Stream::In) => self.sniffer.client(bytes),
+            (Kind::Tunnel, Stream::Out) => self.sniffer.server(bytes),
+            _ => None,
+        }
     }
 
     /// Bytes passed.
@@ -215,7 +245,10 @@ impl Running {
             (Some(Exit::Signal(name)), _) => {
                 (CommandStatus::Error, Some(format!("signal {name}")), Some(name.clone()))
             }
-            (None, _) if self.kind == Kind::Tunnel => (CommandStatus::Ok, None, None),
+            (None, _) if self.kind == Kind::Tunnel => {
+                let looks = self.sniffer.looks().map(|looks| looks.as_str().to_owned());
+                (CommandStatus::Ok, self.carries.take().or(looks), None)
+            }
             (None, _) => (CommandStatus::Unknown, None, None),
         };
         let masked = (!self.masked.is_empty()).then(|| json!(self.masked).to_string());
@@ -248,7 +281,7 @@ impl Running {
     }
 
     /// An operation of SFTP is done.
-    pub(super) fn sftp_done(self, done: &sftp::Outcome) -> Outcome {
+    pub(super) fn sftp_done(self, done: &sftp::Outcome, name: &dyn Fn(u16) -> String) -> Outcome {
         let mut outcome = Outcome::new(self.seq, CommandStatus::Ok, clock::wall());
         outcome.duration_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         let failed = |outcome: &mut Outcome, status: &sftp::Status| {
@@ -291,13 +324,14 @@ impl Running {
                     failed(&mut outcome, failure);
                 }
                 outcome.response = Some(contents(rows));
+                outcome.masked = masked(&file.masked, name);
             }
         }
         outcome
     }
 
     /// A file or folder was carried.
-    pub(super) fn copied(self, done: &scp::Outcome) -> Outcome {
+    pub(super) fn copied(self, done: &scp::Outcome, name: &dyn Fn(u16) -> String) -> Outcome {
         let mut outcome = Outcome::new(self.seq, CommandStatus::Ok, clock::wall());
         outcome.duration_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         let said = |outcome: &mut Outcome, word: &scp::Word| {
@@ -310,7 +344,8 @@ impl Running {
             scp::Outcome::Unanswered => outcome.status = CommandStatus::Unknown,
             scp::Outcome::Rejected(word) => said(&mut outcome, word),
             scp::Outcome::Entered => {}
-            scp::Outcome::Sent { content, source, sink } => {
+            scp::Outcome::Sent { content, masked: found, source, sink } => {
+                outcome.masked = masked(found, name);
                 outcome.bytes_in = content.bytes;
                 outcome.response = Some(contents(vec![content_row("carried", content)]));
                 if source.is_none() || sink.is_none() {
@@ -334,6 +369,15 @@ impl Piece {
         };
         json!([self.at_us, self.stream, data, escaped])
     }
+}
+
+/// What was masked, by the masks' names.
+fn masked(found: &[(u16, u64)], name: &dyn Fn(u16) -> String) -> Option<String> {
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    for (way, count) in found {
+        *counts.entry(name(*way)).or_default() += count;
+    }
+    (!counts.is_empty()).then(|| json!(counts).to_string())
 }
 
 fn content_row(what: &str, content: &chaperone_wire::ssh::Content) -> Value {

@@ -23,6 +23,7 @@ use tokio::{
 use super::{
     BY_APPLICATION, PROTOCOL_ERROR,
     deciding::{Decided, decide},
+    ends::{Ends, Moved},
     link::{Link, READ},
     masking::{self, Counts},
     recording::{Kind, Most, PART_WAITS, Running},
@@ -33,6 +34,7 @@ use crate::{
     relay::{Account, Ended},
     session::{FAREWELL, Session},
     shared::Stage,
+    tunnels::Leads,
 };
 
 /// Bytes that may wait to be written to one end before the other is not read.
@@ -52,14 +54,14 @@ type Waiting<'a> = Pin<Box<dyn Future<Output = Decided<'a>> + 'a>>;
 
 /// A session both of whose ends are signed on.
 pub(super) struct Relay<'a> {
-    session: &'a Session,
+    pub(super) session: &'a Session,
     agent: Link,
     target: Link,
     account: Rc<Account>,
-    conversation: Conversation,
+    pub(super) conversation: Conversation,
     waiting: Vec<Waiting<'a>>,
     /// Commands that run, by the conversation's numbers.
-    running: HashMap<u64, Running>,
+    pub(super) running: HashMap<u64, Running>,
     holds: HashMap<u64, Seq>,
     /// Commands that are not asked for any more and still wait.
     withdrawn: HashSet<u64>,
@@ -69,12 +71,28 @@ pub(super) struct Relay<'a> {
     found: Option<Found>,
     counts: HashMap<u64, Counts>,
     unknown: u32,
+    /// Where tunnels lead that are not decided yet.
+    pub(super) leads: HashMap<u64, Leads>,
+    /// Tunnels that end here, and their commands.
+    pub(super) ends: Ends,
+    pub(super) tunnels: HashMap<u32, u64>,
     up: u64,
     down: u64,
 }
 
+/// What a session goes on with.
+enum Next<'a> {
+    Nothing,
+    Decided(Decided<'a>),
+    Moved(Moved),
+    /// Nothing has come for a while, of programs with a terminal or without.
+    Idle(bool),
+    Parts,
+    Keys,
+}
+
 /// Why a session ends.
-struct End {
+pub(super) struct End {
     closing: Closing,
     detail: String,
     /// What each end is told.
@@ -111,6 +129,9 @@ impl<'a> Relay<'a> {
             found,
             counts: HashMap::new(),
             unknown: 0,
+            leads: HashMap::new(),
+            ends: Ends::new(),
+            tunnels: HashMap::new(),
             up: 0,
             down: 0,
         }
@@ -166,6 +187,9 @@ impl<'a> Relay<'a> {
         let (mut of_terminals, mut of_programs) =
             (every(masking::OF_TERMINALS), every(masking::OF_PROGRAMS));
         let mut of_parts = every(PART_WAITS);
+        let mut of_keys = every(shared.config.daemon.ssh_rekey);
+        // The first is at once.
+        of_keys.tick().await;
         // What came with the last message before.
         if let Err(end) = self.read_both() {
             return end;
@@ -185,41 +209,45 @@ impl<'a> Relay<'a> {
             let (terminals_hold, programs_hold) = (holds(true), holds(false));
             let parts_wait = self.running.values().any(Running::waits);
             let (agent, target, waiting) = (&mut self.agent, &mut self.target, &mut self.waiting);
+            let (ends, conversation) = (&mut self.ends, &self.conversation);
+            // What sessions inside say waits in them while it cannot go on.
+            let takes = |number| match conversation.own_room(number) {
+                (room, true) if down < HIGH && !agent_keys => room,
+                (room, false) if up < HIGH && !target_keys => room,
+                _ => 0,
+            };
             let moved = tokio::select! {
                 read = agent.read.read_buf(&mut agent.input), if reads_agent => match read {
                     Ok(0) => Err(End::new(Closing::Agent, BY_APPLICATION, "the client closed its connection")),
-                    Ok(_) => Ok(None),
+                    Ok(_) => Ok(Next::Nothing),
                     Err(error) => Err(End::new(Closing::Agent, BY_APPLICATION, format!("the client's connection was lost: {error}"))),
                 },
                 read = target.read.read_buf(&mut target.input), if reads_target => match read {
                     Ok(0) => Err(End::new(Closing::Target, BY_APPLICATION, "the target closed the connection")),
-                    Ok(_) => Ok(None),
+                    Ok(_) => Ok(Next::Nothing),
                     Err(error) => Err(End::new(Closing::Target, BY_APPLICATION, format!("the connection to the target was lost: {error}"))),
                 },
                 wrote = agent.write.write_buf(agent.transport.out()), if down > 0 => match wrote {
-                    Ok(count) => { self.down += count as u64; Ok(None) }
+                    Ok(count) => { self.down += count as u64; Ok(Next::Nothing) }
                     Err(error) => Err(End::new(Closing::Agent, BY_APPLICATION, format!("the client's connection was lost: {error}"))),
                 },
                 wrote = target.write.write_buf(target.transport.out()), if up > 0 => match wrote {
-                    Ok(count) => { self.up += count as u64; Ok(None) }
+                    Ok(count) => { self.up += count as u64; Ok(Next::Nothing) }
                     Err(error) => Err(End::new(Closing::Target, BY_APPLICATION, format!("the connection to the target was lost: {error}"))),
                 },
-                decided = next(waiting), if !waiting.is_empty() => Ok(Some(decided)),
+                decided = next(waiting), if !waiting.is_empty() => Ok(Next::Decided(decided)),
+                moved = poll_fn(|cx| ends.poll(cx, takes)) => Ok(Next::Moved(moved)),
+                _ = of_keys.tick() => Ok(Next::Keys),
                 _ = of_terminals.tick(), if terminals_hold => {
-                    self.conversation.idle(true);
-                    self.act_all().map(|()| None)
+                    Ok(Next::Idle(true))
                 }
                 _ = of_programs.tick(), if programs_hold => {
-                    self.conversation.idle(false);
-                    self.act_all().map(|()| None)
+                    Ok(Next::Idle(false))
                 }
-                _ = of_parts.tick(), if parts_wait => {
-                    self.record_parts();
-                    Ok(None)
-                }
+                _ = of_parts.tick(), if parts_wait => Ok(Next::Parts),
                 () = &mut draining, if !drains => {
                     drains = true;
-                    Ok(None)
+                    Ok(Next::Nothing)
                 }
                 () = late, if begun.is_some() => {
                     let who = if agent_keys { Closing::Agent } else { Closing::Target };
@@ -235,8 +263,21 @@ impl<'a> Relay<'a> {
             };
             let step = match moved {
                 Err(end) => Err(end),
-                Ok(Some(decided)) => self.decided(decided),
-                Ok(None) => Ok(()),
+                Ok(Next::Decided(decided)) => self.decided(decided),
+                Ok(Next::Moved(moved)) => {
+                    self.moved_inside(moved);
+                    self.act_all()
+                }
+                Ok(Next::Keys) => self.rekey(),
+                Ok(Next::Idle(of_terminals)) => {
+                    self.conversation.idle(of_terminals);
+                    self.act_all()
+                }
+                Ok(Next::Parts) => {
+                    self.record_parts();
+                    Ok(())
+                }
+                Ok(Next::Nothing) => Ok(()),
             };
             if let Err(end) = step.and_then(|()| self.read_both()) {
                 return end;
@@ -245,6 +286,14 @@ impl<'a> Relay<'a> {
                 return End::new(Closing::Daemon, BY_APPLICATION, STOPPING);
             }
         }
+    }
+
+    /// Both connections get new keys, however little has passed (RFC 4253, section 9).
+    fn rekey(&mut self) -> Result<(), End> {
+        let renewed = self.agent.transport.rekey();
+        renewed.map_err(|broken| self.client_violation(&broken))?;
+        let renewed = self.target.transport.rekey();
+        renewed.map_err(|broken| self.server_violation(&broken))
     }
 
     /// Takes what has come from both ends.
@@ -295,7 +344,7 @@ impl<'a> Relay<'a> {
         Ok(())
     }
 
-    fn client_violation(&self, broken: &Violation) -> End {
+    pub(super) fn client_violation(&self, broken: &Violation) -> End {
         self.session.shared.counters.client_violations.up();
         self.violation("client", broken)
     }
@@ -339,9 +388,14 @@ impl<'a> Relay<'a> {
             }
             Action::Passed { command, stream, bytes } => {
                 if let Some(running) = self.running.get_mut(&command) {
+                    let looks = running.sniffed(stream, &bytes);
+                    let seq = running.seq;
                     running.passed(stream, &bytes);
                     if let Some(part) = running.part() {
                         record(part);
+                    }
+                    if let Some(looks) = looks {
+                        self.looks_like(seq, looks);
                     }
                 }
             }
@@ -363,14 +417,15 @@ impl<'a> Relay<'a> {
             }
             Action::SftpDone { command, outcome } => {
                 if let Some(running) = self.running.remove(&command) {
-                    record(running.sftp_done(&outcome));
+                    record(running.sftp_done(&outcome, &self.masked_as()));
                 }
             }
             Action::CopyDone { command, outcome } => {
                 if let Some(running) = self.running.remove(&command) {
-                    record(running.copied(&outcome));
+                    record(running.copied(&outcome, &self.masked_as()));
                 }
             }
+            Action::Own { number, said } => self.heard_inside(number, said),
             Action::Closed { command } => self.close(command),
             Action::Unknown { what } => {
                 self.unknown += 1;
@@ -381,6 +436,11 @@ impl<'a> Relay<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What masks are called in the record.
+    fn masked_as(&self) -> impl Fn(u16) -> String {
+        |way| self.found.as_ref().map_or_else(String::new, |found| found.name_of(way))
     }
 
     /// What has passed of terminals.
@@ -409,7 +469,11 @@ impl<'a> Relay<'a> {
             _ => None,
         };
         self.kinds.insert(ask.number, Kind::of(&ask));
-        let decide = decide(self.session, self.account.clone(), ask, parent);
+        let leads = self.leads_to(&ask.wanted);
+        if let Some(leads) = &leads {
+            self.leads.insert(ask.number, leads.clone());
+        }
+        let decide = decide(self.session, self.account.clone(), ask, parent, leads);
         self.waiting.push(Box::pin(decide));
     }
 
@@ -418,6 +482,7 @@ impl<'a> Relay<'a> {
             Decided::Go { ask, seq, permit, receipt, inner } => {
                 self.holds.remove(&ask);
                 let kind = self.kinds.remove(&ask).unwrap_or_default();
+                let leads = self.leads.remove(&ask);
                 if self.withdrawn.remove(&ask) {
                     let outcome = Outcome {
                         error_message: Some("it was no longer asked for".into()),
@@ -439,12 +504,21 @@ impl<'a> Relay<'a> {
                     self.counts.insert(ask, counts);
                     input = Some(found.scanners());
                 }
+                if inner != Inner::Plain
+                    && let Some(by) = self.found.as_ref().and_then(Found::in_files)
+                {
+                    self.conversation.cover(ask, by);
+                }
                 self.running.insert(ask, Running::new(seq, most, kind, input));
-                self.release(ask, permit, receipt, inner)?;
+                match leads {
+                    Some(Leads::To(to)) => self.release_inside(ask, permit, receipt, to)?,
+                    _ => self.release(ask, permit, receipt, inner)?,
+                }
             }
             Decided::No { ask, why } => {
                 self.holds.remove(&ask);
                 self.kinds.remove(&ask);
+                self.leads.remove(&ask);
                 if !self.withdrawn.remove(&ask) {
                     let said = self.conversation.refused(ask, &why);
                     said.map_err(|broken| self.client_violation(&broken))?;

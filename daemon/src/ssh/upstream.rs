@@ -25,7 +25,8 @@ use crate::{
     config::{Credential, HostKeys, Target},
     near,
     secret::SecretError,
-    session::Session,
+    session::{Session, Tunnel},
+    socket::Socket,
 };
 
 /// How long a server may take to answer, and to let us in.
@@ -230,12 +231,18 @@ async fn connect(
     let to = session.original.0;
     let names = known_as(session);
     let listed = &session.target().addresses;
-    let stream = near::connect(to, listed).await.map_err(ReachError::Connect)?;
-    let _ = stream.set_nodelay(true);
+    let connected = match session.route() {
+        Some(route) => route.connect().await,
+        None => near::connect(to, listed).await.map(Socket::Tcp),
+    };
+    let socket = connected.map_err(ReachError::Connect)?;
+    socket.set_nodelay();
     let mut known = upstream.known.clone();
     let host = &session.shared.ssh_host;
     let name = pinned_as(session);
-    let pins = upstream.first_use.then(|| host.pins.clone());
+    // In a tunnel somebody else may have the target's address, and would be believed from then on.
+    let is_sure = session.tunnel.as_ref().is_none_or(Tunnel::is_believed);
+    let pins = (upstream.first_use && is_sure).then(|| host.pins.clone());
     let pinned = pins.as_ref().and_then(|pins| pins.of(&name));
     if let Some(key) = &pinned {
         known.add_key(key).map_err(|error| ReachError::Pin(error.clone()))?;
@@ -263,7 +270,7 @@ async fn connect(
     });
     let violated = |broken: Violation| ReachError::Link(broken.into());
     let transport = Transport::client(algorithms, believes).map_err(violated)?;
-    let mut link = Link::new(stream, transport);
+    let mut link = Link::new(socket, transport);
     while !link.transport.is_open() {
         link.settle().await.map_err(ReachError::Link)?;
     }
@@ -310,10 +317,20 @@ fn pinned_as(session: &Session) -> String {
         [one] => one.known_as(),
         _ => None,
     };
-    own.unwrap_or_else(|| {
+    let name = own.unwrap_or_else(|| {
         let to = session.original.0;
-        if to.port() == 22 { to.ip().to_string() } else { format!("[{}]:{}", to.ip(), to.port()) }
-    })
+        let host = to.ip().to_string();
+        let host = session.tunnel.as_ref().map_or(host, |tunnel| tunnel.host().to_lowercase());
+        if to.port() == 22 { host } else { format!("[{host}]:{}", to.port()) }
+    });
+    // What lies behind another target is named as that sees it: the same name is another host elsewhere.
+    match session.target().through.as_slice() {
+        [] => name,
+        behind => {
+            let behind: Vec<_> = behind.iter().map(ToString::to_string).collect();
+            format!("{name}%{}", behind.join("%"))
+        }
+    }
 }
 
 /// The names under which the target's host key may be known.
@@ -322,8 +339,14 @@ fn known_as(session: &Session) -> Vec<String> {
     let configured = session.target().addresses.iter().filter_map(|address| address.name());
     let mut names = vec![to.ip().to_string()];
     names.extend(configured.map(str::to_lowercase));
-    // On this host a server is one server at all of its addresses.
-    names.extend(near::listed(to, &session.target().addresses).iter().map(ToString::to_string));
+    match &session.tunnel {
+        Some(tunnel) => names.push(tunnel.host().to_lowercase()),
+        // On this host a server is one server at all of its addresses.
+        None => {
+            let listed = near::listed(to, &session.target().addresses);
+            names.extend(listed.iter().map(ToString::to_string));
+        }
+    }
     // As OpenSSH writes them (sshd(8)): a port of its own belongs to the name.
     if to.port() != 22 {
         let with_port: Vec<_> =

@@ -8,7 +8,6 @@ use rustls::{
     server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::{
@@ -16,6 +15,7 @@ use super::{
     authority::{Authority, Names},
     provider, tls_error,
 };
+use crate::socket::Socket;
 
 /// Takes agents' encrypted connections.
 pub(crate) struct Acceptor {
@@ -38,11 +38,11 @@ impl Acceptor {
     }
 
     /// Takes the handshake. `address` is the one that the agent connected to.
-    pub(crate) async fn accept(&self, tcp: TcpStream, address: IpAddr) -> io::Result<Stream> {
+    pub(crate) async fn accept(&self, socket: Socket, address: IpAddr) -> io::Result<Stream> {
         let mut config = self.config.clone();
         let authority = self.authority.clone();
         config.cert_resolver = Arc::new(Resolver { authority, address });
-        let tls = TlsAcceptor::from(Arc::new(config)).accept(tcp).await?;
+        let tls = TlsAcceptor::from(Arc::new(config)).accept(socket).await?;
         Ok(Stream::Tls(Box::new(tls.into())))
     }
 }

@@ -24,7 +24,6 @@ use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
@@ -39,6 +38,7 @@ use crate::{
     config::{ClientIdentity, Roots, Target, TlsMode},
     near,
     secret::SecretError,
+    socket::{Route, Socket},
 };
 
 /// How long a target may take to accept a connection and to end a handshake.
@@ -105,22 +105,34 @@ impl Connector {
         Ok(Self { mode, config, name, addresses: target.addresses.clone() })
     }
 
-    /// Connects, in the clear or not, as the target's mode says.
-    pub(crate) async fn connect(&self, to: SocketAddr) -> Result<Connected, ConnectError> {
+    /// Connects, in the clear or not, as the target's mode says; by a route where there is one.
+    pub(crate) async fn connect(
+        &self,
+        to: SocketAddr,
+        route: Option<&Route>,
+    ) -> Result<Connected, ConnectError> {
         let late = || io::Error::new(io::ErrorKind::TimedOut, "it did not answer in time");
-        let connecting = timeout(PATIENCE, near::connect(to, &self.addresses)).await;
-        let mut tcp = connecting.unwrap_or_else(|_| Err(late()))?;
-        let to = tcp.peer_addr().unwrap_or(to);
-        // Small messages go at once.
-        let _ = tcp.set_nodelay(true);
-        let plain = |tcp| Connected { stream: Stream::Plain(tcp), identified: false };
-        let Some(config) = &self.config else { return Ok(plain(tcp)) };
+        let connecting = async {
+            match route {
+                Some(route) => Ok((route.connect().await?, to)),
+                None => {
+                    let tcp = near::connect(to, &self.addresses).await?;
+                    let to = tcp.peer_addr().unwrap_or(to);
+                    Ok((Socket::Tcp(tcp), to))
+                }
+            }
+        };
+        let connected = timeout(PATIENCE, connecting).await;
+        let (mut socket, to) = connected.unwrap_or_else(|_| Err(late()))?;
+        socket.set_nodelay();
+        let plain = |socket| Connected { stream: Stream::Plain(socket), identified: false };
+        let Some(config) = &self.config else { return Ok(plain(socket)) };
         let handshake = async {
-            tcp.write_all(&tls_request()).await?;
+            socket.write_all(&tls_request()).await?;
             // One byte and no more: what comes behind it must be TLS (CVE-2021-23222).
-            match tcp.read_u8().await? {
-                b'S' => self.encrypt(tcp, config, to).await,
-                b'N' if self.mode == TlsMode::Prefer => Ok(plain(tcp)),
+            match socket.read_u8().await? {
+                b'S' => self.encrypt(socket, config, to).await,
+                b'N' if self.mode == TlsMode::Prefer => Ok(plain(socket)),
                 b'N' => Err(ConnectError::NoTls(self.mode.as_str())),
                 _ => Err(ConnectError::Answer),
             }
@@ -130,7 +142,7 @@ impl Connector {
 
     async fn encrypt(
         &self,
-        tcp: TcpStream,
+        socket: Socket,
         config: &Arc<ClientConfig>,
         to: SocketAddr,
     ) -> Result<Connected, ConnectError> {
@@ -139,7 +151,7 @@ impl Connector {
         config.client_auth_cert_resolver = shown.clone();
         let name = self.name.clone().unwrap_or_else(|| ServerName::IpAddress(to.ip().into()));
         let tls = TlsConnector::from(Arc::new(config))
-            .connect(name, tcp)
+            .connect(name, socket)
             .await
             .map_err(|error| explain(&error))?;
         let identified = shown.shown.load(Ordering::Relaxed);

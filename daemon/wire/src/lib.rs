@@ -4,4 +4,5 @@
 //! clocks, policy; bytes come in, actions come out, and nothing waits.
 
 pub mod postgres;
+pub mod sniff;
 pub mod ssh;

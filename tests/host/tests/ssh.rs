@@ -18,9 +18,11 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 mod hostile;
+mod inside;
 mod keys;
 mod libraries;
 mod lines;
+mod masked;
 mod programs;
 mod recorded;
 mod terminal;
@@ -81,14 +83,16 @@ impl Ssh {
 
     /// `sshd`: more lines of the server's configuration.
     fn set(target: &str, rules: &str, sshd: &str) -> Result<Self> {
+        Self::of(Scene::default().without_postgres(), target, rules, sshd)
+    }
+
+    /// With more than a server for SSH.
+    fn of(scene: Scene, target: &str, rules: &str, sshd: &str) -> Result<Self> {
         let more = format!(
             "[[target]]\nname = \"web\"\nprotocol = \"ssh\"\naddress = [\"SSH-ADDRESS:2222\"]\n\
              {target}\n{rules}"
         );
-        let scene = Scene::default()
-            .without_postgres()
-            .select(&format!("{{ user = \"{ACCOUNT}\" }}"))
-            .more(&more);
+        let scene = scene.select(&format!("{{ user = \"{ACCOUNT}\" }}")).more(&more);
         let mut host = scene.prepare()?;
         let address = host.address();
         let text = fs::read_to_string(host.config())?.replace("SSH-ADDRESS", &address.to_string());

@@ -37,7 +37,11 @@ impl Appender {
                 to(&RUN, r.run)?;
                 r.parent.map_or(Ok(()), |parent| to(&PROCESS, parent))
             }
-            Record::SessionOpened(r) => to(&PROCESS, r.process),
+            Record::SessionOpened(r) => {
+                to(&PROCESS, r.process)?;
+                let outer = r.inside.as_ref().map(|inside| inside.outer);
+                outer.map_or(Ok(()), |outer| to(&SESSION_OPENED, Ref::To(outer)))
+            }
             Record::SessionStarted(r) => to(&SESSION_OPENED, Ref::To(r.session)),
             Record::SessionSignedOn(r) => to(&SESSION_OPENED, Ref::To(r.session)),
             Record::SessionClosed(r) => to(&SESSION_OPENED, Ref::To(r.session)),
@@ -160,7 +164,7 @@ impl Appender {
             let of = |name: &str| table.columns.iter().position(|c| *c == name).and_then(seq);
             let references: &[(&str, &'static Table)] = match table.name {
                 "process" => &[("run", &RUN), ("parent", &PROCESS)],
-                "session_opened" => &[("process", &PROCESS)],
+                "session_opened" => &[("process", &PROCESS), ("inside", &SESSION_OPENED)],
                 "intent" => {
                     &[("session", &SESSION_OPENED), ("text_of", &INTENT), ("summary_of", &INTENT)]
                 }

@@ -198,6 +198,8 @@ pub struct SessionRow {
     pub bytes_up: Option<u64>,
     /// Bytes to the agent that were forwarded; nothing while it is live.
     pub bytes_down: Option<u64>,
+    /// The session whose tunnel it is in.
+    pub inside: Option<u64>,
 }
 
 /// A row of the view `exceptions`.
@@ -517,6 +519,7 @@ pub(super) fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
         detail: row.get("detail")?,
         bytes_up: row.get("bytes_up")?,
         bytes_down: row.get("bytes_down")?,
+        inside: row.get("inside")?,
     })
 }
 

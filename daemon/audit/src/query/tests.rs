@@ -21,6 +21,7 @@ fn opened(process: u64) -> Record {
         protocol: Protocol::Postgres,
         original: OriginalAddr(([127, 0, 0, 9], 5432).into()),
         agent_addr: AgentAddr(([127, 0, 0, 1], 9999).into()),
+        inside: None,
     })
 }
 

@@ -46,6 +46,7 @@ CREATE TABLE process (
 ) STRICT;
 CREATE INDEX process_run ON process (run);
 
+-- `inside` is the session whose tunnel it is in.
 CREATE TABLE session_opened (
     seq      INTEGER PRIMARY KEY,
     at       INTEGER NOT NULL,
@@ -55,9 +56,11 @@ CREATE TABLE session_opened (
     target   TEXT NOT NULL,
     protocol TEXT NOT NULL,
     server   TEXT NOT NULL,
-    client   TEXT NOT NULL
+    client   TEXT NOT NULL,
+    inside   INTEGER
 ) STRICT;
 CREATE INDEX session_opened_process ON session_opened (process);
+CREATE INDEX session_opened_inside ON session_opened (inside) WHERE inside IS NOT NULL;
 
 CREATE TABLE session_started (
     seq         INTEGER PRIMARY KEY,

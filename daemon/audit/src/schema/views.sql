@@ -1,5 +1,5 @@
 -- One row a session: who connected where, as whom, and how it ended. `user` is who it was at the
--- target, `asked_user` what the agent said.
+-- target, `asked_user` what the agent said; `inside` the session whose tunnel it is in.
 CREATE VIEW sessions AS
 SELECT o.seq AS id,
        strftime('%Y-%m-%dT%H:%M:%S', o.at / 1000000, 'unixepoch') || printf('.%06dZ', o.at % 1000000) AS opened,
@@ -9,7 +9,7 @@ SELECT o.seq AS id,
        o.target, o.protocol, o.server, coalesce(t.user, s.user) AS user, s.user AS asked_user, s.database, s.application,
        t.method AS sign_on, t.agent_tls, t.target_tls, t.application AS target_application,
        (SELECT count(*) FROM intent i WHERE i.session = o.seq AND i.kind <> 'prepare' AND i.seq >= (SELECT first_seq FROM file WHERE one = 1)) AS commands,
-       c.closed_by, c.detail, c.bytes_up, c.bytes_down, o.at AS opened_us
+       c.closed_by, c.detail, c.bytes_up, c.bytes_down, o.at AS opened_us, o.inside
 FROM session_opened o
 LEFT JOIN process p ON p.seq = o.process
 LEFT JOIN run u ON u.seq = p.run

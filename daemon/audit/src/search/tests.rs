@@ -69,6 +69,7 @@ impl Scene {
             protocol: Protocol::Postgres,
             original: OriginalAddr(([127, 0, 0, 9], 5432).into()),
             agent_addr: AgentAddr(([127, 0, 0, 1], 9999).into()),
+            inside: None,
         }));
         self.add(Record::SessionStarted(SessionStarted {
             at: Timestamp(1),

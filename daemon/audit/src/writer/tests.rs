@@ -60,6 +60,7 @@ fn session() -> Record {
         protocol: Protocol::Postgres,
         original: OriginalAddr(([127, 0, 0, 1], 1).into()),
         agent_addr: AgentAddr(([127, 0, 0, 1], 2).into()),
+        inside: None,
     })
 }
 

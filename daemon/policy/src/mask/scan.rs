@@ -45,6 +45,15 @@ impl Detectors {
     }
 }
 
+impl Detectors {
+    /// How many bytes before and behind a byte can tell whether it is in something that they find.
+    pub fn reach(self) -> usize {
+        let longest =
+            if self.has(detect::Detector::PrivateKey) { detect::LONGEST_PEM } else { WINDOW / 2 };
+        longest + detect::LONGEST_LABEL + CONTEXT
+    }
+}
+
 impl Scanner {
     /// Nothing has come yet.
     pub fn new(detectors: Detectors, form: Form, key: Option<Key>) -> Self {

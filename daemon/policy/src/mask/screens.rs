@@ -2,6 +2,8 @@
 //!
 //! Does not belong here: how values of types are looked into (`screen`).
 
+use std::ops::Range;
+
 use super::{Detector, Detectors, Form, Format, Key, Scanner, Scanners, types};
 
 /// See the module's comment.
@@ -76,6 +78,34 @@ impl Screens {
             let own: Detectors = self.detectors.iter().filter(own).collect();
             (one.way, Scanner::new(own, one.form.clone(), one.key.clone()))
         }))
+    }
+
+    /// Overwrites all that is found, so that the text is as long as before: `partial` leaves what it
+    /// leaves, all other forms leave asterisks alone. Answers for which ways, and how often, it begins
+    /// in this part.
+    pub fn cover(&self, text: &mut [u8], counted: Range<usize>) -> Vec<(u16, u64)> {
+        let mut counts: Vec<(u16, u64)> = Vec::new();
+        for one in self.detectors.find(text) {
+            if counted.contains(&one.span.start) {
+                for way in self.ways(one.all) {
+                    match counts.iter_mut().find(|(known, _)| *known == way) {
+                        Some((_, count)) => *count += 1,
+                        None => counts.push((way, 1)),
+                    }
+                }
+            }
+            let Some(place) = text.get_mut(one.span) else { continue };
+            let mut shown = Vec::new();
+            if let Some(mask @ One { form: Form::Partial(_), .. }) = self.common(one.all) {
+                mask.form.apply_to_part(None, place, &mut shown);
+            }
+            if shown.len() == place.len() {
+                place.copy_from_slice(&shown);
+            } else {
+                place.fill(b'*');
+            }
+        }
+        counts
     }
 
     fn masks_of(&self, hits: Detectors) -> impl Iterator<Item = &One> {

@@ -6,18 +6,24 @@
 //! is not known is answered as the protocol says for that. Does not belong here: deciding, recording,
 //! sockets, and sealing (`transport`).
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
-use super::{Violation, message, scp, sftp};
+use super::{Cover, Violation, message, scp, sftp};
 use channel::{Channel, Pending};
+use own::Owns;
+pub use own::Said;
 pub use wanted::{Action, Ask, Exit, Filter, Filters, Inner, Stream, Terminal, Wanted};
 
 mod agent;
 mod channel;
 mod flow;
 mod inner;
+mod own;
 mod target;
 mod wanted;
 
@@ -48,6 +54,8 @@ pub struct Conversation {
     owed_to_target: usize,
     /// What the target may open channels for, and the command that asked for it.
     listening: Vec<(Listening, u64)>,
+    /// Channels that end here.
+    owns: Owns,
     actions: Vec<Action>,
 }
 
@@ -173,6 +181,16 @@ impl Conversation {
         }
     }
 
+    /// What is read of files by a command that is SFTP or scp, once it may go on, is masked by this.
+    pub fn cover(&mut self, ask: u64, by: Arc<dyn Cover>) {
+        if let Some(Place::Channel(key)) = self.asks.get(&ask)
+            && let Some(channel) = self.channels.get_mut(key)
+            && matches!(channel.pending, Some(Pending::Start(..)))
+        {
+            channel.cover = Some(by);
+        }
+    }
+
     /// Whether a filter holds something back, of programs with a terminal or of those without.
     pub fn holds_back(&self, of_terminals: bool) -> bool {
         let mut channels = self.channels.values();
@@ -221,7 +239,7 @@ impl Conversation {
 
     /// Whether a command waits, or a channel is open.
     pub fn is_quiet(&self) -> bool {
-        self.channels.is_empty() && self.asks.is_empty()
+        self.channels.is_empty() && self.asks.is_empty() && self.owns.is_empty()
     }
 
     /// The connection ends: what is known of all that was not done.
@@ -231,6 +249,7 @@ impl Conversation {
         for key in keys {
             self.remove(key);
         }
+        self.finish_own();
         for (ask, _) in self.asks.drain() {
             self.actions.push(Action::Withdrawn { ask });
         }
@@ -302,6 +321,9 @@ impl Conversation {
 
     /// The agent's client gives a channel this number, where it may.
     fn takes(&mut self, number: u32) -> Result<(), Violation> {
+        if self.is_own_of_target(number) {
+            return Err(Violation::TakenChannel(number));
+        }
         let Some(&old) = self.by_agent.get(&number) else { return Ok(()) };
         let is_free = |old: &Channel| old.agent_closed && old.told_agent;
         if !self.channels.get(&old).is_none_or(is_free) {

@@ -8,6 +8,7 @@
 mod codec;
 mod content;
 mod conversation;
+mod cover;
 mod keys;
 mod known;
 mod message;
@@ -19,8 +20,9 @@ mod violation;
 
 pub use content::{Content, Unhashed, shown};
 pub use conversation::{
-    Action, Ask, Conversation, Exit, Filter, Filters, Inner, Stream, Terminal, Wanted,
+    Action, Ask, Conversation, Exit, Filter, Filters, Inner, Said, Stream, Terminal, Wanted,
 };
+pub use cover::Cover;
 pub use keys::{Certificate, Certify, HostKey, KeyError, PublicKey, SecretKey};
 pub use known::Known;
 pub use sign_on::{Credential, Method, Request, SignOn, SignOnStep, answer, is_account};

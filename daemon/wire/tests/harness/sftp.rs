@@ -179,6 +179,7 @@ impl Run {
                     assert!((1..=bytes.len()).contains(&count));
                     self.discarded += bytes.drain(..count).len();
                 }
+                Ok(ClientStep::Instead(..)) => panic!("nothing is masked"),
                 Ok(ClientStep::Command { number, length, operation, objection }) => {
                     assert_eq!(number, self.commands.len() as u64);
                     assert_eq!(Some(length), frame(bytes), "a command is decided as a whole");

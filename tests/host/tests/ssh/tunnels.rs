@@ -18,7 +18,7 @@ const ALLOWED: &str = "[[rule]]\nname = \"tunnels\"\nthen = \"allow\"\n\
     when = { kind = [\"FORWARD\", \"FORWARD SOCKET\", \"LISTEN\", \"LISTEN SOCKET\", \"AGENT\"] }";
 
 /// Somebody who says backwards what is said to it, on an address and port of its own.
-fn echo(address: Ipv4Addr) -> Result<u16> {
+pub(super) fn echo(address: Ipv4Addr) -> Result<u16> {
     let listener = TcpListener::bind((address, 0))?;
     let port = listener.local_addr()?.port();
     thread::spawn(move || {

@@ -172,3 +172,30 @@ proptest::proptest! {
 fn is_not_written(oid: u32) -> bool {
     matches!(oid, 1000 | 1001 | 1007 | 1009 | 1016 | 1231 | 3802 | 3807)
 }
+
+#[test]
+fn p5_in_place_a_text_stays_as_long_as_it_was() {
+    let text = "mail ada@example.com, card 4111 1111 1111 1111; host 10.0.0.1.\n";
+    for (form, shown) in [
+        (Form::Null, "mail ***************, card *******************; host ********.\n"),
+        (
+            Form::Partial(Keep::Last(4)),
+            "mail ***********.com, card ***************1111; host ****.0.1.\n",
+        ),
+        (
+            Form::Constant("[hidden]".into()),
+            "mail ***************, card *******************; host ********.\n",
+        ),
+        (
+            Form::Pseudonym("p-".into()),
+            "mail ***************, card *******************; host ********.\n",
+        ),
+    ] {
+        let mut bytes = text.as_bytes().to_vec();
+        let counts = all(&form).cover(&mut bytes, 0..25);
+        assert_eq!(String::from_utf8_lossy(&bytes), shown, "{form:?}");
+        assert_eq!(counts, [(1, 1)], "what begins in that part is counted");
+    }
+    assert!(Detectors::all().reach() > 64 * 1024);
+    assert!(Detectors::from(Detector::Email).reach() >= 16 * 1024);
+}

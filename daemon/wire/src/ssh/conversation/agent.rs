@@ -15,7 +15,7 @@ use super::{
     Terminal, Violation, WAITING, Wanted,
     channel::Reading,
     flow::Flow,
-    scp,
+    scp, sftp,
 };
 
 impl Conversation {
@@ -42,6 +42,9 @@ impl Conversation {
             OPEN => self.open(&payload),
             OPEN_CONFIRMATION..=FAILURE => {
                 let recipient = read.u32()?;
+                if self.is_own_of_agent(recipient) {
+                    return self.hear_own(number, recipient, &payload);
+                }
                 let Some(&key) = self.by_target.get(&recipient) else {
                     return Err(Violation::NoChannel(recipient));
                 };
@@ -378,10 +381,17 @@ impl Conversation {
             }
             Some(Pending::Start(payload, wants_reply)) => {
                 (channel.command, channel.started) = (Some(ask), true);
+                let by = channel.cover.clone();
                 channel.reading = match inner {
                     Inner::Plain => Reading::Plain,
-                    Inner::Sftp => Reading::Sftp(Box::default()),
-                    Inner::Scp(direction) => Reading::Scp(Box::new(scp::Scp::new(direction))),
+                    Inner::Sftp => {
+                        let mut sftp = sftp::Sftp::new();
+                        if let Some(by) = by {
+                            sftp.cover(by);
+                        }
+                        Reading::Sftp(Box::new(sftp))
+                    }
+                    Inner::Scp(direction) => Reading::Scp(Box::new(scp::Scp::new(direction, by))),
                 };
                 if wants_reply {
                     channel.replies.theirs(Some(ask));

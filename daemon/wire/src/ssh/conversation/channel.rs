@@ -1,11 +1,14 @@
 //! One channel between the two ends.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
 use super::{
-    super::{message, scp, sftp},
+    super::{Cover, message, scp, sftp},
     Action, Exit, Filter, Filters, Listening, Replies, Stream, Terminal, Wanted,
     flow::Flow,
 };
@@ -54,6 +57,8 @@ pub(super) struct Channel {
     pub(super) command: Option<u64>,
     pub(super) reading: Reading,
     pub(super) filters: Option<Box<Filters>>,
+    /// What files that are read are masked by.
+    pub(super) cover: Option<Arc<dyn Cover>>,
     /// Since when nothing came is counted by others: whether something did.
     pub(super) spoke: bool,
     /// What was read of either stream and has not gone on.
@@ -89,6 +94,7 @@ impl Channel {
             command: None,
             reading: Reading::Plain,
             filters: None,
+            cover: None,
             spoke: false,
             up_rest: Bytes::new(),
             down_rest: Bytes::new(),
@@ -241,7 +247,8 @@ impl Channel {
         {
             actions.push(Action::ToAgent(message::window_adjust(agent, more).into()));
         }
-        let held = self.down_rest.len();
+        // A packet of masked data is read whole, however little the agent's client takes at a time.
+        let held = if self.cover.is_some() { 0 } else { self.down_rest.len() };
         if let (Some(down), Some(target)) = (&mut self.down, self.target)
             && !self.told_target
             && !self.target_closed

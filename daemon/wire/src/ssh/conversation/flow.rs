@@ -46,6 +46,16 @@ impl Flow {
         }
     }
 
+    /// What it takes now.
+    pub(super) fn room(&self) -> u32 {
+        self.room
+    }
+
+    /// The longest data that it takes in one message.
+    pub(super) fn packet(&self) -> u32 {
+        self.packet
+    }
+
     /// The sender has used up so much of what it was granted.
     pub(super) fn received(&mut self, length: usize, channel: u32) -> Result<(), Violation> {
         let length = u32::try_from(length).map_err(|_| Violation::Window(channel))?;

@@ -64,6 +64,17 @@ impl Channel {
         actions.extend(out.into_iter().map(Action::ToAgent));
     }
 
+    fn add_up(&mut self, bytes: &Bytes, actions: &mut Vec<Action>) {
+        if bytes.is_empty() {
+            return;
+        }
+        let mut out = Vec::new();
+        if let Some(up) = &mut self.up {
+            up.data(None, bytes, None, &mut out);
+        }
+        actions.extend(out.into_iter().map(Action::ToTarget));
+    }
+
     pub(super) fn allowed_up(&mut self, length: usize, actions: &mut Vec<Action>) {
         match &mut self.reading {
             Reading::Plain => {}
@@ -98,11 +109,7 @@ impl Channel {
             Reading::Scp(scp) => {
                 let scp::Refused { to_client, to_server } = scp.refused(why);
                 self.add_down(&to_client.into(), actions);
-                let mut out = Vec::new();
-                if let Some(up) = &mut self.up {
-                    up.data(None, &to_server.into(), None, &mut out);
-                }
-                actions.extend(out.into_iter().map(Action::ToTarget));
+                self.add_up(&to_server.into(), actions);
             }
         }
     }
@@ -123,6 +130,11 @@ impl Channel {
                     }
                     sftp::ClientStep::Discard(length) => {
                         self.up_rest.advance(length.min(self.up_rest.len()));
+                        Step::Moved
+                    }
+                    sftp::ClientStep::Instead(length, bytes) => {
+                        self.up_rest.advance(length.min(self.up_rest.len()));
+                        self.add_up(&bytes.into(), actions);
                         Step::Moved
                     }
                     sftp::ClientStep::Command { number, length, operation, objection } => {
@@ -150,9 +162,11 @@ impl Channel {
                 let mut events = Vec::new();
                 let step = sftp.server(&self.down_rest, &mut events);
                 let step = step.map_err(|broken| Violation::Inside(broken.to_string()))?;
-                let moved = step.pass > 0 || !step.insert.is_empty();
+                let moved = step.pass + step.discard > 0 || !step.insert.is_empty();
                 self.pass_down(step.pass, actions);
+                self.down_rest.advance(step.discard.min(self.down_rest.len()));
                 self.add_down(&step.insert.into(), actions);
+                self.add_up(&step.ask.into(), actions);
                 self.tell_sftp(events, actions);
                 Ok(if moved || step.need == 0 && !self.down_rest.is_empty() {
                     Step::Moved
@@ -186,6 +200,12 @@ impl Channel {
                 } else {
                     self.pass_down(length, actions);
                 }
+                Step::Moved
+            }
+            // Only of files that the target sends.
+            scp::Step::Instead(length, bytes) => {
+                self.down_rest.advance(length.min(self.down_rest.len()));
+                self.add_down(&bytes.into(), actions);
                 Step::Moved
             }
             scp::Step::Command { number, length, operation } => {

@@ -48,6 +48,9 @@ impl Conversation {
             OPEN => self.opened_by_target(payload),
             OPEN_CONFIRMATION..=FAILURE => {
                 let recipient = read.u32()?;
+                if self.is_own_of_target(recipient) {
+                    return self.hear_own(number, recipient, &payload);
+                }
                 let Some(key) = self.of_agents(recipient) else {
                     return Err(Violation::NoChannel(recipient));
                 };
@@ -63,7 +66,7 @@ impl Conversation {
     fn opened_by_target(&mut self, payload: Bytes) -> Result<(), Violation> {
         let opened = Opened::read(Reader::new(payload.get(1..).unwrap_or_default()))?;
         let sender = opened.sender;
-        if self.by_target.contains_key(&sender) {
+        if self.by_target.contains_key(&sender) || self.is_own_of_agent(sender) {
             return Err(Violation::TakenChannel(sender));
         }
         let find = |fits: &dyn Fn(&Listening) -> bool| {
@@ -120,7 +123,8 @@ impl Conversation {
         match number {
             OPEN_CONFIRMATION if channel.target.is_none() && channel.pending.is_none() => {
                 let (sender, window, packet) = (read.u32()?, read.u32()?, read.u32()?);
-                if self.by_target.contains_key(&sender) {
+                let is_own = self.owns.is_of_agent(sender);
+                if self.by_target.contains_key(&sender) || is_own {
                     return Err(Violation::TakenChannel(sender));
                 }
                 channel.target = Some(sender);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{scp, sftp};
+use super::{own::Said, scp, sftp};
 
 /// What an agent's client wants to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -204,6 +204,13 @@ pub enum Action {
         command: u64,
         /// What came of it.
         outcome: scp::Outcome,
+    },
+    /// Something came of a channel that ends here.
+    Own {
+        /// Its number.
+        number: u32,
+        /// What.
+        said: Said,
     },
     /// Its channel is closed: nothing more comes of it.
     Closed {

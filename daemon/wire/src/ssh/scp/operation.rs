@@ -23,6 +23,8 @@ pub enum Step {
     Wait,
     /// This many bytes may go on, after all before them.
     Pass(usize),
+    /// In the place of this many bytes others go on, or none for now.
+    Instead(usize, Vec<u8>),
     /// This many bytes are a command. It must be decided: [`super::Scp::allowed`], and the bytes go on, or
     /// [`super::Scp::refused`], and they are thrown away.
     Command {
@@ -110,6 +112,8 @@ pub enum Outcome {
     Sent {
         /// Its content, as far as it passed.
         content: Content,
+        /// How much was masked in it, by the caller's names for masks.
+        masked: Vec<(u16, u64)>,
         /// What the source said at its end: it may have failed to read all of it.
         source: Option<Word>,
         /// What the sink said at its end: it may have failed to write all of it.

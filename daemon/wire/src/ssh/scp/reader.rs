@@ -1,10 +1,12 @@
 //! The state of one channel that speaks scp.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use super::{
     line::{Line, Violation, answer, line},
     operation::{Direction, Event, Found, Operation, Outcome, Refused, Step, Times, Word},
 };
-use crate::ssh::{Unhashed, content::Hashing};
+use crate::ssh::{Cover, Unhashed, content::Hashing, cover::Covering};
 
 /// See the module's comment.
 #[derive(Debug)]
@@ -19,6 +21,10 @@ pub struct Scp {
     /// The target may report an error that nobody asked about any more.
     doubtful: bool,
     commands: u64,
+    /// What the contents of files from the target are masked by.
+    pub(super) by: Option<Arc<dyn Cover>>,
+    covering: Covering,
+    masked: BTreeMap<u16, u64>,
 }
 
 /// What comes next.
@@ -48,7 +54,7 @@ const DEPTH: usize = 256;
 
 impl Scp {
     /// A channel on which the target has begun to run `scp`.
-    pub fn new(direction: Direction) -> Self {
+    pub fn new(direction: Direction, by: Option<Arc<dyn Cover>>) -> Self {
         Self {
             direction,
             state: State::Answering { doubt: false },
@@ -57,6 +63,9 @@ impl Scp {
             times: None,
             doubtful: false,
             commands: 0,
+            by: by.filter(|_| direction == Direction::FromTarget),
+            covering: Covering::new(),
+            masked: BTreeMap::new(),
         }
     }
 
@@ -109,22 +118,27 @@ impl Scp {
 
     /// The channel ended: what is known of the command that was not done.
     pub fn finish(&mut self) -> Option<Event> {
+        let masked = self.take_masked();
         let (command, outcome) = match std::mem::replace(&mut self.state, State::Over) {
             State::Announced { number, .. } => (number, Outcome::Unanswered),
             State::Content { number, mut hash, .. } => {
                 hash.spoil(Unhashed::Unfinished);
-                (number, Outcome::Sent { content: hash.finish(), source: None, sink: None })
+                (number, Outcome::Sent { content: hash.finish(), masked, source: None, sink: None })
             }
             State::Confirming { number, hash } => {
-                (number, Outcome::Sent { content: hash.finish(), source: None, sink: None })
+                (number, Outcome::Sent { content: hash.finish(), masked, source: None, sink: None })
             }
             State::Confirmed { number, hash, source } => {
                 let content = hash.finish();
-                (number, Outcome::Sent { content, source: Some(source), sink: None })
+                (number, Outcome::Sent { content, masked, source: Some(source), sink: None })
             }
             _ => return None,
         };
         Some(Event::Done { command, outcome })
+    }
+
+    fn take_masked(&mut self) -> Vec<(u16, u64)> {
+        std::mem::take(&mut self.masked).into_iter().collect()
     }
 
     /// Bytes of the side that sends files.
@@ -136,12 +150,28 @@ impl Scp {
             State::Line => self.line(bytes, events),
             State::Content { number, left, hash } => {
                 let now = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-                hash.feed(bytes.get(..now).unwrap_or_default());
+                let content = bytes.get(..now).unwrap_or_default();
                 *left -= now as u64;
-                if *left == 0 {
+                let last = *left == 0;
+                let step = match &self.by {
+                    None => {
+                        hash.feed(content);
+                        Step::Pass(now)
+                    }
+                    Some(by) => {
+                        let (goes, found) = self.covering.push(by.as_ref(), content, last);
+                        hash.feed(&goes);
+                        for (way, count) in found {
+                            *self.masked.entry(way).or_default() += count;
+                        }
+                        Step::Instead(now, goes)
+                    }
+                };
+                if last {
+                    self.covering = Covering::new();
                     self.state = State::Confirming { number: *number, hash: hash.clone() };
                 }
-                Ok(Step::Pass(now))
+                Ok(step)
             }
             State::Confirming { number, hash } => {
                 let Some((word, length)) = answer(bytes)? else {
@@ -151,7 +181,8 @@ impl Scp {
                 self.state = match Word::from(word) {
                     source @ Word::GaveUp(_) => {
                         let (content, source) = (hash.finish(), Some(source));
-                        let outcome = Outcome::Sent { content, source, sink: None };
+                        let masked = self.take_masked();
+                        let outcome = Outcome::Sent { content, masked, source, sink: None };
                         events.push(Event::Done { command: number, outcome });
                         State::Over
                     }
@@ -251,7 +282,8 @@ impl Scp {
                 let over = matches!(word, Word::GaveUp(_));
                 self.doubtful |= word != Word::Fine;
                 let (content, source, sink) = (hash.finish(), Some(source), Some(word));
-                let outcome = Outcome::Sent { content, source, sink };
+                let masked = self.take_masked();
+                let outcome = Outcome::Sent { content, masked, source, sink };
                 events.push(Event::Done { command: number, outcome });
                 if over { State::Over } else { State::Line }
             }

@@ -23,7 +23,7 @@ struct Channel {
 impl Channel {
     fn new(direction: Direction) -> Self {
         Self {
-            scp: Scp::new(direction),
+            scp: Scp::new(direction, None),
             up: Vec::new(),
             down: Vec::new(),
             events: Vec::new(),
@@ -62,6 +62,7 @@ impl Channel {
                 return (None, bytes);
             }
             Step::Wait => return (None, bytes),
+            Step::Instead(..) => unreachable!("nothing is masked"),
             Step::Pass(count) => (count, true),
             Step::Command { length, operation, .. } => {
                 self.operations.push(operation);
@@ -144,6 +145,7 @@ fn tree(direction: Direction) -> Vec<Operation> {
 fn tree_events() -> Vec<Event> {
     let sent = |bytes: &[u8]| Outcome::Sent {
         content: content(bytes),
+        masked: Vec::new(),
         source: Some(Word::Fine),
         sink: Some(Word::Fine),
     };
@@ -294,6 +296,7 @@ fn p1_answers_of_the_agent_in_advance_count_when_they_are_due() {
     channel.both(&[('s', b"x\0"), ('c', &acks)]);
     let outcome = Outcome::Sent {
         content: content(b"x"),
+        masked: Vec::new(),
         source: Some(Word::Fine),
         sink: Some(Word::Failed(b"disk full".to_vec())),
     };
@@ -305,7 +308,7 @@ fn the_end_tells_what_was_under_way() {
     let mut channel = Channel::new(Direction::ToTarget);
     channel.both(&[('s', b"\0"), ('c', b"C0644 9 x\n"), ('s', b"\0"), ('c', b"abc")]);
     let content = Content { bytes: 3, sha256: Err(Unhashed::Unfinished) };
-    let outcome = Outcome::Sent { content, source: None, sink: None };
+    let outcome = Outcome::Sent { content, masked: Vec::new(), source: None, sink: None };
     assert_eq!(channel.scp.finish(), Some(done(0, outcome)));
 }
 
@@ -400,4 +403,40 @@ proptest! {
         }
         channel.scp.finish();
     }
+}
+
+#[test]
+fn p5_the_contents_of_files_from_the_target_are_masked_in_place() {
+    use crate::ssh::cover::tests::Hashes;
+    let text = b"before #secret# and behind, #a# and so on until it ends";
+    let hidden = b"before ******** and behind, *** and so on until it ends";
+    for size in [1, 3, 9, 100] {
+        let mut scp = Scp::new(Direction::FromTarget, Some(std::sync::Arc::new(Hashes)));
+        let mut events = Vec::new();
+        scp.client(b"\0", &mut events).expect("ready");
+        let line = format!("C0644 {} a\n", text.len());
+        let step = scp.server(line.as_bytes(), &mut events).expect("a line");
+        assert!(matches!(step, Step::Command { .. }));
+        scp.allowed();
+        scp.client(b"\0", &mut events).expect("ready");
+        let mut out = Vec::new();
+        for piece in text.chunks(size) {
+            match scp.server(piece, &mut events).expect("content") {
+                Step::Instead(count, goes) if count == piece.len() => out.extend(goes),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(out, hidden, "{size}");
+        scp.server(b"\0", &mut events).expect("its end");
+        scp.client(b"\0", &mut events).expect("taken");
+        let [Event::Done { outcome: Outcome::Sent { content, masked, .. }, .. }] =
+            events.as_slice()
+        else {
+            panic!("{events:?}")
+        };
+        // The record is of what the agent got.
+        let hash: [u8; 32] = Sha256::digest(hidden).into();
+        assert_eq!((content.sha256, masked.as_slice()), (Ok(hash), &[(1, 2)][..]));
+    }
+    assert!(Scp::new(Direction::ToTarget, Some(std::sync::Arc::new(Hashes))).by.is_none());
 }

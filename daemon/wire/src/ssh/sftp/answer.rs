@@ -58,6 +58,8 @@ pub struct FileOutcome {
     pub written: Option<Content>,
     /// The first write that the server did not take.
     pub failure: Option<Status>,
+    /// How much was masked in what was read, by the caller's names for masks.
+    pub masked: Vec<(u16, u64)>,
     /// How it ended.
     pub closed: Closed,
 }

@@ -1,6 +1,6 @@
 //! What is open, and what passed through it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::{
     answer::{Closed, Event, FileOutcome, Outcome, Status},
@@ -38,6 +38,7 @@ struct File {
     /// A request to read or write came.
     used: Used,
     failure: Option<Status>,
+    masked: BTreeMap<u16, u64>,
     entries: u64,
     /// Reads, writes and listings without an answer.
     outstanding: u32,
@@ -68,6 +69,7 @@ impl Files {
             confirmed: 0,
             used: Used::default(),
             failure: None,
+            masked: BTreeMap::new(),
             entries: 0,
             outstanding: 0,
             closed: None,
@@ -152,6 +154,15 @@ impl Files {
 
     pub(super) fn reading(&mut self, file: u64, bytes: &[u8]) {
         self.with(file, |file| file.read.feed(bytes));
+    }
+
+    /// So much was masked in what was read.
+    pub(super) fn masked(&mut self, file: u64, found: &[(u16, u64)]) {
+        self.with(file, |file| {
+            for (way, count) in found {
+                *file.masked.entry(*way).or_default() += count;
+            }
+        });
     }
 
     /// A read was answered to its end.
@@ -276,6 +287,7 @@ impl File {
             content.bytes = self.confirmed;
             content
         });
-        Outcome::File(FileOutcome { read, written, failure: self.failure, closed })
+        let masked = self.masked.into_iter().collect();
+        Outcome::File(FileOutcome { read, written, failure: self.failure, masked, closed })
     }
 }

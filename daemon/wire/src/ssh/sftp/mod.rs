@@ -3,11 +3,12 @@
 //!
 //! [`Sftp`] is shown the bytes of both sides in order. Of the client's it says how many may go on and
 //! which are a command that must be decided; the server's it matches to what was asked, and says
-//! what came of each command. It rewrites nothing: a refused request does not go on, and an answer of
-//! our own is put between two of the server's.
+//! what came of each command. It rewrites nothing but reads whose data are masked: a refused request
+//! does not go on, and an answer of our own is put between two of the server's.
 
 mod answer;
 mod attributes;
+mod covered;
 mod files;
 mod frame;
 mod operation;

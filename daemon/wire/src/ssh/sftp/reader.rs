@@ -1,15 +1,17 @@
 //! The state of one SFTP channel: what was asked, what is owed, what passed.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{
     answer::{self, Event, Outcome, Status, status},
     attributes::Attributes,
+    covered::{Covered, EOF, Then},
     files::Files,
     frame::{Body, HEADER, Header, Violation, header},
     operation::Operation,
     request::{self, Reply, Request, kind},
 };
+use crate::ssh::cover::Cover;
 
 mod client;
 mod server;
@@ -26,6 +28,8 @@ pub enum ClientStep {
     Pass(usize),
     /// This many bytes are to be thrown away. An answer of our own says why.
     Discard(usize),
+    /// In the place of this many bytes others go on.
+    Instead(usize, Vec<u8>),
     /// This many bytes are a command. It must be decided: [`Sftp::allowed`], and the bytes go on, or
     /// [`Sftp::refused`], and they are thrown away. Where there is an objection it must be refused.
     Command {
@@ -45,8 +49,12 @@ pub enum ClientStep {
 pub struct ServerStep {
     /// This many bytes may go on to the client.
     pub pass: usize,
-    /// These are to be sent behind them: answers of our own.
+    /// This many bytes behind them are to be thrown away.
+    pub discard: usize,
+    /// These are to be sent behind those that pass: answers of our own.
     pub insert: Vec<u8>,
+    /// These are to be sent to the server: questions of our own.
+    pub ask: Vec<u8>,
     /// So many bytes are needed behind those that pass. 0 where [`Sftp::server`] must be asked
     /// again with what is left.
     pub need: usize,
@@ -79,6 +87,8 @@ pub struct Sftp {
     insert: Vec<u8>,
     commands: u64,
     counts: Counts,
+    /// Reads whose data are masked.
+    covered: Covered,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,7 +169,13 @@ impl Sftp {
             insert: Vec::new(),
             commands: 0,
             counts: Counts::default(),
+            covered: Covered::default(),
         }
+    }
+
+    /// What is read of files is masked.
+    pub fn cover(&mut self, by: Arc<dyn Cover>) {
+        self.covered.set(by);
     }
 
     /// The command that waits for a decision was allowed: its bytes go on.

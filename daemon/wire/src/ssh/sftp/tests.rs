@@ -107,6 +107,7 @@ impl Channel {
                     rest = &rest[count..];
                 }
                 ClientStep::Discard(count) => rest = &rest[count..],
+                ClientStep::Instead(..) => unreachable!("nothing is masked"),
                 ClientStep::Command { length, operation, objection, .. } => {
                     self.operations.push(operation);
                     if let Some(why) = objection {
@@ -175,7 +176,10 @@ fn p1_a_file_that_is_written_is_a_command_with_the_hash_of_what_was_written() {
     );
     let written = Some(Content { bytes: 11, sha256: Ok(hash(b"hello world")) });
     let closed = Closed::Status(ok());
-    assert_eq!(channel.file(), &FileOutcome { read: None, written, failure: None, closed });
+    assert_eq!(
+        channel.file(),
+        &FileOutcome { read: None, written, failure: None, masked: Vec::new(), closed }
+    );
     assert_eq!(channel.down, [handle(1, b"h"), answers].concat());
     assert_eq!(channel.sftp.counts().writes, 2);
 }
@@ -416,7 +420,7 @@ fn p1_a_refusal_does_not_go_on_and_is_told_between_two_packets() {
     assert_eq!(channel.up, b"");
     // In the middle of a packet nothing is put.
     let step = channel.sftp.server(&[], &mut channel.events).expect("nothing");
-    assert_eq!(step, ServerStep { pass: 0, insert: Vec::new(), need: 1 });
+    assert_eq!(step, ServerStep { need: 1, ..ServerStep::default() });
     channel.down.clear();
     channel.server(&[&answer[16..], &status(99, 0, b"")].concat()).expect_err("unasked");
     assert_eq!(
@@ -497,7 +501,13 @@ fn the_end_of_the_channel_tells_what_is_open() {
     channel.client(&write(4, b"h", 0, b"abc")).expect("write");
     let events = channel.sftp.finish();
     let written = Some(Content { bytes: 0, sha256: Err(Unhashed::Unfinished) });
-    let file = FileOutcome { read: None, written, failure: None, closed: Closed::Unfinished };
+    let file = FileOutcome {
+        read: None,
+        written,
+        failure: None,
+        masked: Vec::new(),
+        closed: Closed::Unfinished,
+    };
     let done = |command, outcome| Event::Done { command, outcome };
     assert_eq!(
         events,

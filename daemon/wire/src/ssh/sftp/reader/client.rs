@@ -33,7 +33,7 @@ impl Sftp {
                 return Ok(ClientStep::Discard(now));
             }
         }
-        if self.owed.len() >= OWED || self.insert.len() >= INSERT {
+        if self.owed.len() >= OWED || self.insert.len() >= INSERT || self.covered.is_full() {
             return Ok(ClientStep::Wait);
         }
         let Some(head) = header(bytes)? else {
@@ -146,6 +146,11 @@ impl Sftp {
                 };
                 self.counts.reads += 1;
                 self.files.asked_to_read(file);
+                if self.covered.is_on() {
+                    let instead = self.covered.read(id, handle, offset, asked);
+                    self.owed.insert(id, Owed::Read { file, offset, length: asked });
+                    return ClientStep::Instead(length, instead);
+                }
                 Owed::Read { file, offset, length: asked }
             }
             Request::ReadDirectory(handle) => {

@@ -1,8 +1,8 @@
 //! The server's side: answers are matched to what was asked, and pass as they are.
 
 use super::{
-    Body, Event, HANDLE, HEADER, Header, Outcome, Owed, Phase, Reply, ServerRest, ServerStep, Sftp,
-    Status, Violation, answer::kind, header,
+    Body, EOF, Event, HANDLE, HEADER, Header, Outcome, Owed, Phase, Reply, ServerRest, ServerStep,
+    Sftp, Status, Then, Violation, answer::kind, header,
 };
 
 /// Longest status: it is read as a whole.
@@ -30,7 +30,7 @@ impl Sftp {
         let mut pass = 0;
         loop {
             let rest = bytes.get(pass..).unwrap_or_default();
-            let need = |need| Ok(ServerStep { pass, insert: Vec::new(), need });
+            let need = |need| Ok(ServerStep { pass, need, ..ServerStep::default() });
             match self.server_rest {
                 ServerRest::None => {}
                 _ if rest.is_empty() => return need(1),
@@ -55,11 +55,20 @@ impl Sftp {
                 }
             }
             if !self.insert.is_empty() {
-                return Ok(ServerStep { pass, insert: std::mem::take(&mut self.insert), need: 0 });
+                let insert = std::mem::take(&mut self.insert);
+                return Ok(ServerStep { pass, insert, ..ServerStep::default() });
             }
             let Some(head) = header(rest)? else {
                 return need(HEADER);
             };
+            if let Some(covered) = self.of_covered(head, rest)? {
+                // What passes goes first.
+                return match covered {
+                    _ if pass > 0 => need(0),
+                    Err(more) => need(more),
+                    Ok(id) => self.covered_answer(id, head, rest, events),
+                };
+            }
             match self.answer(head, rest, events)? {
                 Ok(Opened { looked_at, rest }) => {
                     pass += looked_at;
@@ -68,6 +77,77 @@ impl Sftp {
                 Err(more) => return need(more),
             }
         }
+    }
+
+    /// Whether a packet is an answer to a read whose data are masked: its number, where it is whole, and
+    /// else how many bytes it takes to say so.
+    fn of_covered(
+        &self,
+        head: Header,
+        bytes: &[u8],
+    ) -> Result<Option<Result<u32, usize>>, Violation> {
+        if !self.covered.is_on() || !matches!(head.kind, kind::DATA | kind::STATUS) {
+            return Ok(None);
+        }
+        if bytes.len() < HEADER + 4 {
+            return Ok(Some(Err(HEADER + 4)));
+        }
+        let id = Body::of(bytes).u32()?;
+        let Some(asked) = self.covered.asked(id) else { return Ok(None) };
+        let most = match head.kind {
+            kind::STATUS => STATUS,
+            _ => FRONT.saturating_add(usize::try_from(asked).unwrap_or(usize::MAX)),
+        };
+        let whole = head.at_most(most)?.length;
+        Ok(Some(if bytes.len() < whole { Err(whole) } else { Ok(id) }))
+    }
+
+    /// Such an answer is taken, and the server asked on or the client answered.
+    fn covered_answer(
+        &mut self,
+        id: u32,
+        head: Header,
+        bytes: &[u8],
+        events: &mut Vec<Event>,
+    ) -> Result<ServerStep, Violation> {
+        let packet = bytes.get(..head.length).unwrap_or_default();
+        let mut body = Body::of(packet);
+        body.u32()?;
+        let Some(Owed::Read { file, .. }) = self.owed.get(&id).copied() else {
+            return Err(Violation::Unasked(id));
+        };
+        let then = if head.kind == kind::DATA {
+            let data = body.string()?;
+            body.end()?;
+            self.covered.data(id, data)
+        } else {
+            match Status::read(body)?.code {
+                EOF => self.covered.ended(id),
+                _ => None,
+            }
+        };
+        let mut step = ServerStep { discard: head.length, ..ServerStep::default() };
+        match then {
+            Some(Then::Ask(ask)) => step.ask = ask,
+            Some(Then::Answer { packet, offset, data, found }) => {
+                self.owed.remove(&id);
+                if !data.is_empty() {
+                    self.files.reads(file, offset);
+                    self.files.reading(file, &data);
+                    self.files.masked(file, &found);
+                }
+                self.files.was_read(file, events);
+                step.insert = packet;
+            }
+            // It failed.
+            None => {
+                self.covered.failed(id);
+                self.owed.remove(&id);
+                self.files.was_read(file, events);
+                step.insert = packet.to_vec();
+            }
+        }
+        Ok(step)
     }
 
     /// Looks at a packet; the inner error says how many bytes it takes to do so.
