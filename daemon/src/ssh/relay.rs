@@ -32,7 +32,7 @@ use crate::{
     masks::Found,
     relay::{Account, Ended},
     session::{FAREWELL, Session},
-    shared::Stage,
+    shared::{QUIET, Stage},
 };
 
 /// Bytes that may wait to be written to one end before the other is not read.
@@ -148,7 +148,7 @@ impl<'a> Relay<'a> {
             })
         };
         let (mut draining, mut ending) = (reached(Stage::Draining), reached(Stage::Ending));
-        let mut drains = false;
+        let (mut drains, mut active) = (false, Instant::now());
         let over = self.session.bounds(&self.account).session;
         let (most, rule) = over.map_or((None, None), |(most, rule)| (Some(most), Some(rule)));
         let mut over = Box::pin(async move {
@@ -221,6 +221,12 @@ impl<'a> Relay<'a> {
                     drains = true;
                     Ok(None)
                 }
+                () = sleep_until(active + QUIET), if drains => {
+                    if self.conversation.is_quiet() {
+                        return End::new(Closing::Daemon, BY_APPLICATION, STOPPING);
+                    }
+                    Ok(None)
+                }
                 () = late, if begun.is_some() => {
                     let who = if agent_keys { Closing::Agent } else { Closing::Target };
                     Err(End::new(who, BY_APPLICATION, "keys were not exchanged in time"))
@@ -241,8 +247,8 @@ impl<'a> Relay<'a> {
             if let Err(end) = step.and_then(|()| self.read_both()) {
                 return end;
             }
-            if drains && self.conversation.is_quiet() {
-                return End::new(Closing::Daemon, BY_APPLICATION, STOPPING);
+            if !self.conversation.is_quiet() {
+                active = Instant::now();
             }
         }
     }
