@@ -43,8 +43,8 @@ pub(crate) struct Options {
     /// Package this binary, which was built before
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
-    /// Only the tests whose name contains this, and what they build on
-    filter: Option<String>,
+    /// Only the tests whose name contains one of these, and what they build on
+    filters: Vec<String>,
 }
 
 /// Runs them. The last line printed is the count.
@@ -75,7 +75,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             .arg(kept.join(name))
             .args(["--limit", &options.limit.to_string()])
             .args(options.quick.then_some("--quick"))
-            .args(&options.filter);
+            .args(&options.filters);
         count += test::counted(&mut command)?;
     }
     Ok(count.report())
