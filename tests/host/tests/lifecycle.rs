@@ -78,9 +78,10 @@ fn a_shutdown_lets_running_statements_finish() -> Result<()> {
 
 #[test]
 fn a_shutdown_lets_a_session_that_was_just_opened_come_to_its_command() -> Result<()> {
-    let mut host = Host::start()?;
+    let mut host = Scene::default().server("log_connections = on").start()?;
+    let before = host_connections(&host);
     let mut late = host.start_agent("psql", &["-X", "-At"])?;
-    wait_until("it is signed on", || host_connections(&host) > 0)?;
+    wait_until("it is signed on", || host_connections(&host) > before)?;
     host.signal_daemon(Signal::SIGTERM);
     late.say("SELECT 'in time';")?;
     assert_eq!(late.hear()?, "in time");
