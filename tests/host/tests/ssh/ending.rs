@@ -1,11 +1,15 @@
 //! The daemon ends while agents are connected over SSH.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use chaperone_host_tests::wait_until;
+use nix::sys::signal::Signal;
 
-use super::{Ssh, Way, words};
+use super::{Ssh, Way, words, writable};
 
 /// What `drain` is where nothing else is said.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -30,6 +34,25 @@ fn a_shutdown_lets_a_command_finish_and_ends_a_connection_that_has_none() -> Res
     assert!(start.elapsed() < DRAIN, "{:?}", start.elapsed());
     assert_eq!(running.finish()?.ok()?, "finished");
     let said = quiet.finish()?.err;
+    assert!(said.contains("the daemon is stopping"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_shutdown_lets_a_connection_that_was_just_opened_come_to_its_command() -> Result<()> {
+    let mut ssh = Ssh::start("")?;
+    let control = ssh.host.folder().join("control");
+    fs::create_dir(&control)?;
+    writable(&control)?;
+    let socket = format!("ControlPath={}/it", control.display());
+    let master = ["-o", &socket, "-o", "ControlMaster=yes", "-N"];
+    let opened = ssh.begin(Way::Through, "ssh", &words(&ssh.line(Way::Through, &master, &[])))?;
+    wait_until("it is signed on", || control.join("it").exists())?;
+    ssh.host.signal_daemon(Signal::SIGTERM);
+    let done = ssh.client(Way::Through, &["-o", &socket], &["echo in time"], "")?;
+    assert_eq!(done.ok()?, "in time");
+    assert_eq!(ssh.host.stop_daemon()?, Some(0));
+    let said = opened.finish()?.err;
     assert!(said.contains("the daemon is stopping"), "{said}");
     Ok(())
 }
