@@ -15,13 +15,17 @@ use chaperone_wire::postgres::{
     CancelKey, ClientStep, Conversation, Event, Limits, Refusal, Rules, Severity, Violation,
     backend_error,
 };
-use tokio::{io::AsyncWrite, sync::oneshot, time::Sleep};
+use tokio::{
+    io::AsyncWrite,
+    sync::oneshot,
+    time::{Instant, Sleep, sleep_until},
+};
 
 use crate::{
     committer::Answer,
     lane::{AgentLane, Lane},
     session::{Session, unrecorded},
-    shared::{Cancellable, Shared, Stage},
+    shared::{Cancellable, QUIET, Shared, Stage},
     tls::{Stream, target::lost},
 };
 use deciding::{Batch, Deciding};
@@ -90,6 +94,10 @@ pub(crate) struct Relay<'a> {
     /// Nothing reaches the server any more; why is told by what can still be read from it.
     server_deaf: bool,
     ending: Option<Ending>,
+    /// When something of it was under way last.
+    active: Instant,
+    /// Until it has been quiet for long enough to end with the daemon.
+    quiet: Option<Pin<Box<Sleep>>>,
     cancel_key: Option<CancelKey>,
     /// To be recorded when the server is ready.
     signed_on: Option<SessionSignedOn>,
@@ -157,6 +165,8 @@ impl<'a> Relay<'a> {
             server_lost: None,
             server_deaf: false,
             ending: None,
+            active: Instant::now(),
+            quiet: None,
             cancel_key: None,
             signed_on: Some(signed_on),
             client_unflushed: false,
@@ -499,6 +509,7 @@ impl<'a> Relay<'a> {
 
     fn learn(&mut self, event: Event) {
         let session = self.session;
+        self.active = Instant::now();
         match event {
             Event::Outcome(outcome) => self.shared.log.ride_along(Record::Outcome(outcome)),
             Event::CancelKey(key) => {
@@ -559,7 +570,7 @@ impl<'a> Relay<'a> {
         cx: &mut Context<'_>,
         client: &mut Stream,
     ) -> Option<(Closing, Option<String>)> {
-        self.heed_stage();
+        self.heed_stage(cx);
         self.heed_bounds(cx);
         if let Some(ending) = &mut self.ending {
             let late = ending.deadline.as_mut().poll(cx).is_ready();
@@ -613,8 +624,8 @@ impl<'a> Relay<'a> {
         }
     }
 
-    /// When the daemon ends, a session ends as soon as nothing of it is under way.
-    fn heed_stage(&mut self) {
+    /// When the daemon ends, a session ends as soon as nothing of it has been under way for a moment.
+    fn heed_stage(&mut self, cx: &mut Context<'_>) {
         if self.ending.is_some() || self.client_done.is_some() {
             return;
         }
@@ -624,6 +635,7 @@ impl<'a> Relay<'a> {
                 self.recording.is_none()
                     && self.up.rest().is_empty()
                     && self.conversation.is_at_rest()
+                    && self.is_quiet(cx)
             }
             Stage::Ending | Stage::Over => true,
         };
@@ -632,6 +644,15 @@ impl<'a> Relay<'a> {
                 .hint("Connect again in a moment.");
             self.end(Closing::Daemon, refusal, "the daemon stopped".into());
         }
+    }
+
+    fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
+        let end = self.active + QUIET;
+        let quiet = self.quiet.get_or_insert_with(|| Box::pin(sleep_until(end)));
+        if quiet.deadline() != end {
+            quiet.as_mut().reset(end);
+        }
+        quiet.as_mut().poll(cx).is_ready()
     }
 
     /// Limits of the policy that lie on a session as a whole, or on what comes back.

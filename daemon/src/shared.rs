@@ -34,12 +34,17 @@ use crate::{
     upstream::Upstream,
 };
 
+/// How long nothing of a session has been under way before the daemon, when it ends, ends the session.
+/// One that has just been opened comes to its first command within that, and one that sends command
+/// after command to its end: neither fails for an upgrade.
+pub(crate) const QUIET: Duration = Duration::from_secs(1);
+
 /// How far the daemon has got with ending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
     /// It serves.
     Serving,
-    /// Sessions end as soon as nothing of theirs is under way.
+    /// Sessions end as soon as nothing of theirs has been under way for [`QUIET`].
     Draining,
     /// Sessions end now.
     Ending,

@@ -80,10 +80,10 @@ pub(crate) fn programs() -> Result<PathBuf> {
     Ok(target_directory()?.join("debug"))
 }
 
-/// Builds the program of the host tests and says where it is.
+/// Builds the program of the host tests and says where it is. With all others, as [`programs`].
 pub(crate) fn host_tests() -> Result<PathBuf> {
     let mut cargo = shell::cargo();
-    cargo.args(["test", "--package", "chaperone-host-tests", "--test", "host", "--no-run"]);
+    cargo.args(["test", "--workspace", "--no-run"]);
     let messages = shell::read(cargo.args(["--message-format", "json-render-diagnostics"]))?;
     executable(&messages, "host").context("cargo built no host tests")
 }

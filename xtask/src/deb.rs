@@ -4,8 +4,10 @@
 //! dpkg-deb alone: what debhelper or cargo-deb would generate (users, folders, starting anew) is a few
 //! lines of shell here, in `systemd/debian`, that can be read and tested.
 
+mod notices;
+
 use std::{
-    fs,
+    env, fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
@@ -44,6 +46,7 @@ const FILES: &[(&str, &str, u32)] = &[
     ("systemd/tmpfiles.conf", "usr/lib/tmpfiles.d/chaperone.conf", 0o644),
     ("systemd/chaperone.toml", "etc/chaperone/chaperone.toml", 0o640),
     ("systemd/debian/copyright", "usr/share/doc/chaperone/copyright", 0o644),
+    ("systemd/debian/lintian-overrides", "usr/share/lintian/overrides/chaperone", 0o644),
     ("docs/operators.md", "usr/share/doc/chaperone/operators.md", 0o644),
     ("docs/auditors.md", "usr/share/doc/chaperone/auditors.md", 0o644),
     ("docs/approvers.md", "usr/share/doc/chaperone/approvers.md", 0o644),
@@ -55,6 +58,12 @@ const FILES: &[(&str, &str, u32)] = &[
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 /// Files that are the operator's once they are there.
 const CONFFILES: &str = "/etc/chaperone/chaperone.toml\n";
+
+/// The manual's, for a shell.
+const PAGES: &str = "usr/share/man/man1/*.1";
+const MAINTAINER: &str = "chaperone <chaperone@localhost>";
+/// Below the folder for documents; beside the manual's pages.
+const COMPRESSED: [&str; 3] = ["changelog", "changelog.Debian", "third-party-licences"];
 
 /// The package of a binary that was built already, for tests.
 pub(crate) fn of(binary: &Path) -> Result<PathBuf> {
@@ -89,14 +98,17 @@ pub(crate) fn make(binary: &Path, revision: &str, out: &Path) -> Result<PathBuf>
     place(binary, &placed, 0o755)?;
     shell::run(Command::new("strip").args(["--strip-unneeded", "--"]).arg(&placed))?;
     documents(&placed, folder.path(), &tree)?;
-    for name in ["usr/share/doc/chaperone/changelog", "usr/share/man/man1/*.1"] {
+    let (version, time) = (format!("{}-{revision}", env!("CARGO_PKG_VERSION")), time()?);
+    let texts = tree.join("usr/share/doc/chaperone");
+    written(&texts.join("changelog.Debian"), &changes(&version, &time)?)?;
+    written(&texts.join("third-party-licences"), &notices::collect()?)?;
+    for name in COMPRESSED.map(|name| texts.join(name)).into_iter().chain([tree.join(PAGES)]) {
         // `n` leaves time and name out, so that the same files make the same package.
-        let command = format!("gzip -9n {}/{name}", tree.display());
+        let command = format!("gzip -9n {}", name.display());
         shell::run(Command::new("sh").args(["-c", &command]))?;
     }
 
     let architecture = shell::read(Command::new("dpkg").arg("--print-architecture"))?;
-    let version = format!("{}-{revision}", env!("CARGO_PKG_VERSION"));
     let control =
         control(&version, architecture.trim(), &libraries(&placed, folder.path())?, &tree)?;
     let debian = tree.join("DEBIAN");
@@ -112,8 +124,33 @@ pub(crate) fn make(binary: &Path, revision: &str, out: &Path) -> Result<PathBuf>
     let package = out.join(format!("chaperone_{version}_{}.deb", architecture.trim()));
     let mut build = Command::new("dpkg-deb");
     build.args(["--root-owner-group", "-Zxz", "--build"]).arg(&tree).arg(&package);
-    shell::read(&mut build)?;
+    shell::read(build.env("SOURCE_DATE_EPOCH", time))?;
     Ok(package)
+}
+
+/// Of what is packaged, in seconds: no file in the package is younger, so that the same sources make
+/// the same package.
+fn time() -> Result<String> {
+    if let Ok(said) = env::var("SOURCE_DATE_EPOCH") {
+        return Ok(said);
+    }
+    let mut git = Command::new("git");
+    git.args(["log", "-1", "--format=%ct"]).current_dir(shell::root());
+    let said = shell::read(&mut git)
+        .context("there is no commit that the package is of: set SOURCE_DATE_EPOCH to its time")?;
+    Ok(said.trim().to_owned())
+}
+
+/// As Debian asks for beside the project's own.
+fn changes(version: &str, time: &str) -> Result<String> {
+    let mut date = Command::new("date");
+    date.args(["--utc", "--rfc-email", "--date", &format!("@{time}")]).env("LC_ALL", "C");
+    let date = shell::read(&mut date).context("SOURCE_DATE_EPOCH is no number of seconds")?;
+    Ok(format!(
+        "chaperone ({version}) unstable; urgency=medium\n\n  * See changelog.gz.\n\n \
+         -- {MAINTAINER}  {}\n",
+        date.trim()
+    ))
 }
 
 /// Manual pages and completions, as the program itself writes them.
@@ -156,7 +193,7 @@ fn control(version: &str, architecture: &str, libraries: &str, tree: &Path) -> R
     let size = size.split_whitespace().next().unwrap_or("0").to_owned();
     Ok(format!(
         "Package: chaperone\nVersion: {version}\nArchitecture: {architecture}\n\
-         Maintainer: chaperone <chaperone@localhost>\nInstalled-Size: {size}\n\
+         Maintainer: {MAINTAINER}\nInstalled-Size: {size}\n\
          Depends: {libraries}, systemd (>= 249)\nSection: admin\nPriority: optional\n\
          Description: records and guards what autonomous agents do to databases and servers\n \
          A daemon that is handed every PostgreSQL and SSH connection that agents'\n \
@@ -188,6 +225,12 @@ fn readable(folder: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A file that everybody may read, whatever the caller's umask is.
+fn written(to: &Path, text: &str) -> Result<()> {
+    fs::write(to, text).with_context(|| format!("{} cannot be written", to.display()))?;
+    Ok(fs::set_permissions(to, fs::Permissions::from_mode(0o644))?)
 }
 
 fn place(from: &Path, to: &Path, mode: u32) -> Result<()> {

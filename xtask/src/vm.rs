@@ -43,8 +43,8 @@ pub(crate) struct Options {
     /// Package this binary, which was built before
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
-    /// Only the tests whose name contains this, and what they build on
-    filter: Option<String>,
+    /// Only the tests whose name contains one of these, and what they build on
+    filters: Vec<String>,
 }
 
 /// Runs them. The last line printed is the count.
@@ -56,7 +56,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let images = image::ensure(options.rebuild)?;
     let kept = shell::root().join("target/vm");
     let payload = payload(options.binary.as_deref(), &kept.join("payload"))?;
-    let runner = build::binary("chaperone-vm-tests", "vm", false)?;
+    let runner = build::programs()?.join("vm");
     let mut count = Count::default();
     for kernel in &options.kernels {
         let (name, boots) = (kernel.name(), images.kernel(*kernel));
@@ -75,7 +75,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             .arg(kept.join(name))
             .args(["--limit", &options.limit.to_string()])
             .args(options.quick.then_some("--quick"))
-            .args(&options.filter);
+            .args(&options.filters);
         count += test::counted(&mut command)?;
     }
     Ok(count.report())
@@ -83,12 +83,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 
 /// A disk with the package, a newer one, and the programs of the host tests.
 fn payload(binary: Option<&Path>, work: &Path) -> Result<PathBuf> {
-    let daemon = if let Some(binary) = binary {
-        binary.to_owned()
-    } else {
-        build::kernel_side()?;
-        build::daemon(true)?
-    };
+    build::kernel_side()?;
+    let daemon = binary.map_or_else(|| build::daemon(true), |binary| Ok(binary.to_owned()))?;
     let tests = build::host_tests()?;
     // In one place, so that nothing piles up where a run is ended amid it.
     if work.exists() {

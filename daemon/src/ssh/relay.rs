@@ -33,7 +33,7 @@ use crate::{
     masks::Found,
     relay::{Account, Ended},
     session::{FAREWELL, Session},
-    shared::Stage,
+    shared::{QUIET, Stage},
     tunnels::Leads,
 };
 
@@ -169,7 +169,7 @@ impl<'a> Relay<'a> {
             })
         };
         let (mut draining, mut ending) = (reached(Stage::Draining), reached(Stage::Ending));
-        let mut drains = false;
+        let (mut drains, mut active) = (false, Instant::now());
         let over = self.session.bounds(&self.account).session;
         let (most, rule) = over.map_or((None, None), |(most, rule)| (Some(most), Some(rule)));
         let mut over = Box::pin(async move {
@@ -249,6 +249,12 @@ impl<'a> Relay<'a> {
                     drains = true;
                     Ok(Next::Nothing)
                 }
+                () = sleep_until(active + QUIET), if drains => {
+                    if self.conversation.is_quiet() {
+                        return End::new(Closing::Daemon, BY_APPLICATION, STOPPING);
+                    }
+                    Ok(Next::Nothing)
+                }
                 () = late, if begun.is_some() => {
                     let who = if agent_keys { Closing::Agent } else { Closing::Target };
                     Err(End::new(who, BY_APPLICATION, "keys were not exchanged in time"))
@@ -282,8 +288,8 @@ impl<'a> Relay<'a> {
             if let Err(end) = step.and_then(|()| self.read_both()) {
                 return end;
             }
-            if drains && self.conversation.is_quiet() {
-                return End::new(Closing::Daemon, BY_APPLICATION, STOPPING);
+            if !self.conversation.is_quiet() {
+                active = Instant::now();
             }
         }
     }

@@ -60,17 +60,35 @@ fn a_shutdown_lets_running_statements_finish() -> Result<()> {
     idle.say("SELECT 'idle';")?;
     wait_until("both are there", || host.counter("forwarded").is_ok_and(|n| n >= 2))?;
     assert_eq!(host.stop_daemon()?, Some(0));
-    let out = busy.finish()?;
-    assert!(out.out.contains("finished"), "{out:?}");
-    assert!(out.err.contains("the daemon stops"), "{}", out.err);
+    // It came to its end: the second statement was sent as soon as the first was done.
+    let out = busy.finish()?.ok()?;
+    assert!(out.contains("finished") && out.contains("next"), "{out}");
     idle.say("SELECT 'after';")?;
     let out = idle.finish()?;
     assert!(out.err.contains("the daemon stops"), "{}", out.err);
     host.start_daemon()?;
-    assert_eq!(host.statements()?.len(), 2);
+    assert_eq!(host.statements()?.len(), 3);
     let rows = host.commands()?;
     assert!(rows.iter().all(|row| row["status"] == "ok"), "{rows:?}");
-    assert!(host.closed_sessions()?.iter().all(|s| s["detail"] == "the daemon stopped"));
+    let sessions = host.closed_sessions()?;
+    let ended = sessions.iter().filter(|s| s["detail"] == "the daemon stopped");
+    assert_eq!(ended.count(), 1, "{sessions:?}");
+    Ok(())
+}
+
+#[test]
+fn a_shutdown_lets_a_session_that_was_just_opened_come_to_its_command() -> Result<()> {
+    let mut host = Scene::default().server("log_connections = on").start()?;
+    let before = host_connections(&host);
+    let mut late = host.start_agent("psql", &["-X", "-At"])?;
+    wait_until("it is signed on", || host_connections(&host) > before)?;
+    host.signal_daemon(Signal::SIGTERM);
+    late.say("SELECT 'in time';")?;
+    assert_eq!(late.hear()?, "in time");
+    assert_eq!(host.stop_daemon()?, Some(0));
+    late.say("SELECT 'after';")?;
+    let out = late.finish()?;
+    assert!(out.err.contains("the daemon stops"), "{}", out.err);
     Ok(())
 }
 

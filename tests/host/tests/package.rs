@@ -87,6 +87,8 @@ fn the_packages_files_are_roots_and_where_they_belong() -> Result<()> {
         "usr/share/bash-completion/completions/chaperone",
         "usr/share/doc/chaperone/operators.md",
         "usr/share/doc/chaperone/copyright",
+        "usr/share/doc/chaperone/changelog.Debian.gz",
+        "usr/share/lintian/overrides/chaperone",
     ] {
         assert!(tree.path().join(file).is_file(), "{file}");
     }
@@ -96,6 +98,19 @@ fn the_packages_files_are_roots_and_where_they_belong() -> Result<()> {
     let binary = tree.path().join("usr/bin/chaperone");
     let said = run(Command::new(binary).args(["check", "--config"]).arg(config))?;
     assert!(said.contains("is good"), "{said}");
+    Ok(())
+}
+
+/// The binary is linked with them, and their licences ask for it.
+#[test]
+fn the_licences_of_the_libraries_in_the_binary_are_in_the_package() -> Result<()> {
+    let tree = unpacked()?;
+    let file = tree.path().join("usr/share/doc/chaperone/third-party-licences.gz");
+    let text = run(Command::new("zcat").arg(file))?;
+    // Crates, and what is in C within one of them.
+    for name in ["rustls", "aws-lc-sys", "== PostgreSQL", "== libpg_query", "Yann Collet"] {
+        assert!(text.contains(name), "{name}");
+    }
     Ok(())
 }
 

@@ -17,6 +17,7 @@ use chaperone_host_tests::{Finished, Host, Process, Running, Scene, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+mod ending;
 mod hostile;
 mod inside;
 mod keys;

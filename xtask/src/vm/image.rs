@@ -38,6 +38,7 @@ const PACKAGES: &[&str] = &[
     "procps",
     "adduser",
     "ca-certificates",
+    "curl",
     "libgcc-s1",
     "kmod",
     "initramfs-tools",

@@ -61,8 +61,10 @@ pub(crate) fn starts(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-/// What it has put there is gone but for the log, and agents connect as they did before.
+/// What it has put there is gone but for the log, and agents run on and connect as they did before.
 pub(crate) fn purged(guest: &mut Guest) -> Result<()> {
+    guest.ok("systemd-run -q --unit=stays --slice=agents.slice --uid=svc-slice \
+         -p Requires=chaperone-load.service -p After=chaperone-load.service sleep infinity")?;
     guest.ok("cp /etc/chaperone/chaperone.toml /var/tmp/ && \
          rm -r /etc/systemd/system/chaperone.service.d /etc/chaperone/prod-db")?;
     let script = "DEBIAN_FRONTEND=noninteractive apt-get -q -y purge chaperone 2>&1";
@@ -72,6 +74,7 @@ pub(crate) fn purged(guest: &mut Guest) -> Result<()> {
     let running =
         guest.sh("systemctl list-units --no-legend 'chaperone*'; pgrep -x chaperone")?.out;
     ensure!(running.is_empty(), "{running}");
+    guest.ok("systemctl is-active stays.service && systemctl stop stays.service")?;
     // It is evidence, and tells of the end.
     guest.ok("/payload/chaperone log events --json --config /var/tmp/chaperone.toml \
          | grep -q '\"kind\":\"detached\"'")?;
