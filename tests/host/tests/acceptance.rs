@@ -427,8 +427,9 @@ fn the_auditors_questions_are_answered_as_they_are_documented() -> Result<()> {
     let day = sqlite3(&host, "SELECT substr(min(time), 1, 10) FROM commands")?;
     let run = sqlite3(&host, "SELECT run FROM runs ORDER BY id LIMIT 1")?;
     let mut answers = Vec::new();
-    for question in sql.context("the page has queries")?.lines().filter(|l| l.starts_with("SELECT"))
-    {
+    // There are no tunnels here: the test of the page in the log has one.
+    let asked = |line: &&str| line.starts_with("SELECT") && !line.contains("s.inside");
+    for question in sql.context("the page has queries")?.lines().filter(asked) {
         let question = question.replace("2026-05-01", &day).replace("0f6c…", &run);
         let answer = sqlite3(&host, &question)?;
         assert!(!answer.is_empty(), "nothing answers {question}");
