@@ -339,13 +339,12 @@ fn known_as(session: &Session) -> Vec<String> {
     let configured = session.target().addresses.iter().filter_map(|address| address.name());
     let mut names = vec![to.ip().to_string()];
     names.extend(configured.map(str::to_lowercase));
-    match &session.tunnel {
-        Some(tunnel) => names.push(tunnel.host().to_lowercase()),
+    if let Some(tunnel) = &session.tunnel {
+        names.push(tunnel.host().to_lowercase());
+    } else {
         // On this host a server is one server at all of its addresses.
-        None => {
-            let listed = near::listed(to, &session.target().addresses);
-            names.extend(listed.iter().map(ToString::to_string));
-        }
+        let listed = near::listed(to, &session.target().addresses);
+        names.extend(listed.iter().map(ToString::to_string));
     }
     // As OpenSSH writes them (sshd(8)): a port of its own belongs to the name.
     if to.port() != 22 {
