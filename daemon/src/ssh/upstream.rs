@@ -242,7 +242,7 @@ async fn connect(
     let name = pinned_as(session);
     // In a tunnel somebody else may have the target's address, and would be believed from then on.
     let is_sure = session.tunnel.as_ref().is_none_or(Tunnel::is_believed);
-    let pins = (upstream.first_use && is_sure).then(|| host.pins.clone());
+    let pins = upstream.first_use.then(|| host.pins.clone());
     let pinned = pins.as_ref().and_then(|pins| pins.of(&name));
     if let Some(key) = &pinned {
         known.add_key(key).map_err(|error| ReachError::Pin(error.clone()))?;
@@ -257,7 +257,7 @@ async fn connect(
             return Err("it shows the host key of this daemon, which is no target".into());
         }
         match (known.believes(&names, key, seconds()), &pins) {
-            (Err(_), Some(pins)) if pinned.is_none() && known.is_silent(&names, key) => {
+            (Err(_), Some(pins)) if is_sure && pinned.is_none() && known.is_silent(&names, key) => {
                 noted.store(pins.pin(&place, &key.key)?, Ordering::Relaxed);
                 Ok(())
             }
