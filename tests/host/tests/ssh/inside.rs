@@ -414,19 +414,27 @@ fn p6_no_host_key_is_pinned_in_a_tunnel() -> Result<()> {
     assert_eq!(done.out, "deep\n", "{done:?}\n{}", ssh.host.daemon_output());
     assert_eq!(fs::read_to_string(&pins)?, kept);
     drop(ssh);
-    // A target of which nothing is known, seen through another alone.
-    let more = "[[target]]\nname = \"net\"\nprotocol = \"ssh\"\naddress = [\"*:2222\"]\n\
+    // A server of which nothing is known.
+    let more = "[[target]]\nname = \"net\"\nprotocol = \"ssh\"\naddress = [\"SSH-ADDRESS:2223\"]\n\
         host_keys = \"first-use\"\ncredential = { user = \"root\", key = \"file:{folder}/ssh/key\" }\n";
-    let ssh = with(more)?;
+    let scene = Scene::default().without_postgres();
+    let also = "ListenAddress SSH-ADDRESS:2223";
+    let ssh = Ssh::of(scene, HOST_KEYS, &format!("{ALLOWED}{more}"), also)?;
     let config = ssh.client_config()?;
     let place = ssh.host.address().to_string();
-    let mut other = ssh.host.address().octets();
-    other[1] ^= 0x40;
-    let other = Ipv4Addr::from(other).to_string();
-    let through = ["-F", &config, "-J", &place, &other, "echo deep"];
+    let pins = ssh.host.folder().join("authority/ssh_first_use");
+    let through = ["-F", &config, "-J", &place, "-p", "2223", &place, "echo deep"];
     let done = ssh.run(Way::Through, "ssh", &through, "")?;
     assert_eq!(done.out, "", "{done:?}");
-    assert!(!ssh.host.folder().join("authority/ssh_first_use").exists());
+    assert!(done.err.contains("host key"), "{done:?}");
+    assert!(!pins.exists());
+    // From this host it is.
+    let done =
+        ssh.run(Way::Through, "ssh", &["-F", &config, "-p", "2223", &place, "echo in"], "")?;
+    assert_eq!(done.out, "in\n", "{done:?}\n{}", ssh.host.daemon_output());
+    assert!(pins.exists());
+    let done = ssh.run(Way::Through, "ssh", &through, "")?;
+    assert_eq!(done.out, "deep\n", "{done:?}\n{}", ssh.host.daemon_output());
     Ok(())
 }
 
@@ -480,7 +488,9 @@ fn what_is_in_a_tunnel_ends_with_the_daemon() -> Result<()> {
     assert!(before.elapsed() < Duration::from_secs(8), "{:?}", before.elapsed());
     drop(client);
     ssh.host.start_daemon()?;
-    let inside = ssh.sessions("behind", 1)?;
-    assert_eq!(inside[0]["closed_by"], "daemon", "{inside:?}");
+    let inside = ssh.sessions("behind", 2)?;
+    let has_begun = |one: &&Value| one["asked_user"] == "postgres";
+    let ended = inside.iter().find(has_begun).context("the session")?;
+    assert_eq!(ended["closed_by"], "daemon", "{ended}");
     Ok(())
 }
