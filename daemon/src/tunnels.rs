@@ -244,6 +244,8 @@ fn nowhere() -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
     use crate::config::tests::parse;
 
@@ -251,14 +253,15 @@ mod tests {
     fn targets(all: &[(&str, &str, &[&str], &[&str])]) -> Vec<Target> {
         let mut text = "[[agent]]\nname = \"a\"\nselect = { user = 64001 }\n".to_owned();
         for (name, protocol, addresses, through) in all {
-            text += &format!(
+            let _ = write!(
+                text,
                 "[[target]]\nname = {name:?}\nprotocol = {protocol:?}\naddress = {addresses:?}\n"
             );
             if *protocol == "postgres" {
                 text += "tls = \"disable\"\n";
             }
             if !through.is_empty() {
-                text += &format!("through = {through:?}\n");
+                let _ = writeln!(text, "through = {through:?}");
             }
         }
         parse(&text).expect("good").targets

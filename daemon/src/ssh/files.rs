@@ -7,70 +7,7 @@
 use chaperone_model::{
     Access, PathUse, Rung, ShellCommand, ShellRedirectKind, ShellWord, Statement,
 };
-
-/// They touch no files by their words.
-const WITHOUT_FILES: &[&str] = &[
-    ":", "arch", "break", "cal", "continue", "echo", "exit", "false", "free", "groups", "id",
-    "kill", "killall", "logname", "nproc", "pgrep", "pkill", "printenv", "printf", "ps", "pwd",
-    "return", "seq", "set", "sleep", "tr", "true", "tty", "ulimit", "umask", "uname", "uptime",
-    "users", "w", "who", "whoami", "reboot", "shutdown", "poweroff", "halt",
-];
-
-/// They work on their standard input where no word names a file.
-const FILTERS: &[&str] = &[
-    "base32",
-    "base64",
-    "b2sum",
-    "cat",
-    "cksum",
-    "column",
-    "cut",
-    "egrep",
-    "expand",
-    "fgrep",
-    "fold",
-    "fmt",
-    "grep",
-    "head",
-    "jq",
-    "md5sum",
-    "nl",
-    "numfmt",
-    "od",
-    "paste",
-    "rev",
-    "sha1sum",
-    "sha224sum",
-    "sha256sum",
-    "sha384sum",
-    "sha512sum",
-    "sort",
-    "sum",
-    "tac",
-    "tail",
-    "tee",
-    "tsort",
-    "unexpand",
-    "uniq",
-    "wc",
-    "df",
-    "date",
-    "hostname",
-    "lscpu",
-    "systemctl",
-    "journalctl",
-];
-
-/// No letter of theirs has a file's name glued to it.
-const PLAIN_LETTERS: &[&str] =
-    &["cat", "chgrp", "chmod", "chown", "df", "head", "ls", "mkdir", "rm", "rmdir", "stat", "tail"];
-
-/// They run what stands among their words, which counts by itself, and open none of the files.
-const RUNNERS: &[&str] = &[
-    "ash", "bash", "builtin", "busybox", "command", "dash", "doas", "env", "eval", "exec",
-    "ionice", "ksh", "mksh", "nice", "nohup", "rbash", "setsid", "sh", "ssh", "stdbuf", "su",
-    "sudo", "time", "timeout", "toybox", "trap", "watch",
-];
+use chaperone_shell::{Opens, has_plain_letters, opens};
 
 /// Adds what a program names to its statement.
 pub(super) fn of(command: &ShellCommand, statement: &mut Statement) {
@@ -87,14 +24,14 @@ pub(super) fn of(command: &ShellCommand, statement: &mut Statement) {
         }
     }
     let program = command.program.as_str();
-    if command.written.is_empty() || WITHOUT_FILES.contains(&program) || RUNNERS.contains(&program)
-    {
+    let opens = opens(program);
+    if command.written.is_empty() || opens == Opens::Nothing {
         return;
     }
     let most = if command.rung > Rung::Read { Access::Write } else { Access::Read };
     let mut is_named = false;
     for word in &command.arguments {
-        match path_in(word, PLAIN_LETTERS.contains(&program)) {
+        match path_in(word, has_plain_letters(program)) {
             Found::Nothing => {}
             Found::Path(path) => {
                 is_named = true;
@@ -110,7 +47,7 @@ pub(super) fn of(command: &ShellCommand, statement: &mut Statement) {
             }
         }
     }
-    if !is_named && !FILTERS.contains(&program) {
+    if !is_named && opens != Opens::OrStreams {
         others(most, statement);
     }
 }

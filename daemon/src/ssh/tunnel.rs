@@ -128,13 +128,14 @@ impl Relay<'_> {
     /// Something came of a session inside.
     pub(super) fn moved_inside(&mut self, moved: Moved) {
         match moved {
-            Moved::Wish(wish) => match self.conversation.open_own(&wish.host, wish.port) {
-                Some(number) => self.ends.opening(number, wish.answer),
-                None => {
+            Moved::Wish(wish) => {
+                if let Some(number) = self.conversation.open_own(&wish.host, wish.port) {
+                    self.ends.opening(number, wish.answer);
+                } else {
                     let why = "chaperone opens no more channels on this connection";
                     let _ = wish.answer.send(Err(why.into()));
                 }
-            },
+            }
             Moved::Took { number, count } => self.conversation.own_took(number, count),
             Moved::Says { number, bytes } => {
                 if let Some(running) = self.carrier(number) {

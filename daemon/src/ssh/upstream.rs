@@ -242,7 +242,7 @@ async fn connect(
     let name = pinned_as(session);
     // In a tunnel somebody else may have the target's address, and would be believed from then on.
     let is_sure = session.tunnel.as_ref().is_none_or(Tunnel::is_believed);
-    let pins = (upstream.first_use && is_sure).then(|| host.pins.clone());
+    let pins = upstream.first_use.then(|| host.pins.clone());
     let pinned = pins.as_ref().and_then(|pins| pins.of(&name));
     if let Some(key) = &pinned {
         known.add_key(key).map_err(|error| ReachError::Pin(error.clone()))?;
@@ -257,7 +257,7 @@ async fn connect(
             return Err("it shows the host key of this daemon, which is no target".into());
         }
         match (known.believes(&names, key, seconds()), &pins) {
-            (Err(_), Some(pins)) if pinned.is_none() && known.is_silent(&names, key) => {
+            (Err(_), Some(pins)) if is_sure && pinned.is_none() && known.is_silent(&names, key) => {
                 noted.store(pins.pin(&place, &key.key)?, Ordering::Relaxed);
                 Ok(())
             }
@@ -339,13 +339,12 @@ fn known_as(session: &Session) -> Vec<String> {
     let configured = session.target().addresses.iter().filter_map(|address| address.name());
     let mut names = vec![to.ip().to_string()];
     names.extend(configured.map(str::to_lowercase));
-    match &session.tunnel {
-        Some(tunnel) => names.push(tunnel.host().to_lowercase()),
+    if let Some(tunnel) = &session.tunnel {
+        names.push(tunnel.host().to_lowercase());
+    } else {
         // On this host a server is one server at all of its addresses.
-        None => {
-            let listed = near::listed(to, &session.target().addresses);
-            names.extend(listed.iter().map(ToString::to_string));
-        }
+        let listed = near::listed(to, &session.target().addresses);
+        names.extend(listed.iter().map(ToString::to_string));
     }
     // As OpenSSH writes them (sshd(8)): a port of its own belongs to the name.
     if to.port() != 22 {

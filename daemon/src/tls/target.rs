@@ -113,14 +113,12 @@ impl Connector {
     ) -> Result<Connected, ConnectError> {
         let late = || io::Error::new(io::ErrorKind::TimedOut, "it did not answer in time");
         let connecting = async {
-            match route {
-                Some(route) => Ok((route.connect().await?, to)),
-                None => {
-                    let tcp = near::connect(to, &self.addresses).await?;
-                    let to = tcp.peer_addr().unwrap_or(to);
-                    Ok((Socket::Tcp(tcp), to))
-                }
+            if let Some(route) = route {
+                return Ok((route.connect().await?, to));
             }
+            let tcp = near::connect(to, &self.addresses).await?;
+            let to = tcp.peer_addr().unwrap_or(to);
+            Ok((Socket::Tcp(tcp), to))
         };
         let connected = timeout(PATIENCE, connecting).await;
         let (mut socket, to) = connected.unwrap_or_else(|_| Err(late()))?;

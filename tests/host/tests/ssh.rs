@@ -119,7 +119,8 @@ impl Ssh {
                  StrictModes no\nUsePAM no\nPermitRootLogin yes\nPasswordAuthentication no\n\
                  AcceptEnv TOLD\nMaxSessions 50\nX11Forwarding no\n\
                  Subsystem sftp /usr/lib/openssh/sftp-server\n",
-                sshd.replace("{folder}", &host.folder().display().to_string()),
+                sshd.replace("{folder}", &host.folder().display().to_string())
+                    .replace("SSH-ADDRESS", &address.to_string()),
                 path("host"),
                 path("authorized"),
             ),

@@ -2,7 +2,9 @@
 
 use std::{fs, sync::Arc, time::Duration};
 
-use chaperone_model::{ClockState, CommandStatus, Erased, Heartbeat, Timestamp};
+use chaperone_model::{
+    ClockState, Closing, CommandStatus, Erased, Heartbeat, Inside, Record, SessionClosed, Timestamp,
+};
 use rusqlite::params;
 
 use super::*;
@@ -10,7 +12,7 @@ use crate::{
     Log, Options, Proofs, Sealing,
     note::{ProofFile, Signer},
     tree::leaf_hash,
-    writer::tests::{intent, outcome},
+    writer::tests::{intent, outcome, session},
 };
 
 struct Kept {
@@ -299,6 +301,36 @@ fn p7_a_tree_goes_on_over_the_files_and_what_is_open_is_carried_over() {
     assert_eq!(changed, Ok(1));
     let altered = log.verify(None);
     assert_eq!(found(&altered).0, waiting.0);
+}
+
+#[test]
+fn p7_the_session_that_another_is_inside_of_stands_in_the_same_file() {
+    let log = Kept::new();
+    let open = log.open();
+    let commit = |record| open.commit(vec![record]).expect("committed").receipts()[0].seq();
+    let outer = commit(session());
+    commit(Record::SessionClosed(SessionClosed {
+        at: Timestamp(2),
+        session: outer,
+        closing: Closing::Agent,
+        detail: None,
+        bytes_up: 0,
+        bytes_down: 0,
+    }));
+    open.turn().expect("turned");
+    let Record::SessionOpened(mut inner) = session() else { panic!("a session") };
+    inner.inside = Some(Inside { outer, asked: "db:5432".into() });
+    let inner = commit(Record::SessionOpened(inner));
+    drop(open);
+    let report = log.verify(None);
+    assert_eq!((&report.finding, report.files.len()), (&None, 2), "{report:?}");
+    let second = Connection::open(&report.files[1]).expect("open");
+    let sql =
+        "SELECT o.id, s.server FROM sessions s JOIN sessions o ON o.id = s.inside WHERE s.id = ?";
+    let found: (i64, String) = second
+        .query_row(sql, [inner.0.cast_signed()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .expect("both are there");
+    assert_eq!(found, (outer.0.cast_signed(), "db:5432".into()));
 }
 
 #[test]

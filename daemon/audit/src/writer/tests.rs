@@ -50,7 +50,7 @@ pub(crate) fn outcome(intent: u64, status: CommandStatus) -> Record {
     })
 }
 
-fn session() -> Record {
+pub(crate) fn session() -> Record {
     Record::SessionOpened(SessionOpened {
         at: Timestamp(1),
         process: Ref::To(Seq(1)),

@@ -1,6 +1,7 @@
 //! What programs do: those that run others, those that are known, and all the rest, which can do
 //! anything.
 
+mod files;
 mod git;
 mod options;
 mod runners;
@@ -13,6 +14,7 @@ use chaperone_model::{Hides, Rung};
 
 use crate::{runs::Input, special, words::Word};
 
+pub use files::{Opens, has_plain_letters, opens};
 pub(crate) use table::{is_harmless_device, is_harmless_variable, is_known, is_of_the_system};
 
 /// What a program does with its words.

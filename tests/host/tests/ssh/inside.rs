@@ -56,6 +56,17 @@ impl Ssh {
         self.host.other(UID, program.to_str().context("a path")?, &args)
     }
 
+    /// A file with a client's options: those of its line are not those of its jumps.
+    fn client_config(&self) -> Result<String> {
+        let config = self.host.folder().join("client");
+        let text = format!(
+            "Host *\nPort 2222\nUser root\nBatchMode yes\nUserKnownHostsFile none\nGlobalKnownHostsFile {}\n",
+            self.known_hosts.display()
+        );
+        fs::write(&config, text)?;
+        Ok(config.display().to_string())
+    }
+
     /// Sessions that are over, of a target.
     fn sessions(&self, target: &str, count: usize) -> Result<Vec<Value>> {
         let mut found = Vec::new();
@@ -170,15 +181,7 @@ fn p1_ssh_in_ssh_is_decided_and_recorded() -> Result<()> {
         "[[rule]]\nname = \"keep\"\nwhen = { target = \"web\", program = \"rm\" }\nthen = \"deny\"\n",
     )?;
     let address = ssh.host.address();
-    let config = ssh.host.folder().join("client");
-    fs::write(
-        &config,
-        format!(
-            "Host *\nPort 2222\nUser root\nBatchMode yes\nUserKnownHostsFile none\nGlobalKnownHostsFile {}\n",
-            ssh.known_hosts.display()
-        ),
-    )?;
-    let config = config.display().to_string();
+    let config = ssh.client_config()?;
     let place = address.to_string();
     let run = |more: &[&str]| {
         let args = [&["-F", &config, "-J", &place, &place], more].concat();
@@ -391,5 +394,103 @@ fn keys_are_renewed_by_time_on_both_sides() -> Result<()> {
     let log = fs::read_to_string(ssh.host.folder().join("ssh/log"))?;
     let renewed = log.matches("SSH2_MSG_KEXINIT received").count();
     assert!(renewed >= 4, "{renewed}: {log}");
+    Ok(())
+}
+
+#[test]
+fn p6_no_host_key_is_pinned_in_a_tunnel() -> Result<()> {
+    let first = "host_keys = \"first-use\"\n\
+        credential = { user = \"root\", key = \"file:{folder}/ssh/key\" }";
+    let ssh = Ssh::of(Scene::default().without_postgres(), first, ALLOWED, "")?;
+    let address = ssh.host.address();
+    let pins = ssh.host.folder().join("authority/ssh_first_use");
+    // What is pinned already is believed there as well.
+    assert_eq!(ssh.ssh(&["echo in"])?.out, "in\n", "{}", ssh.host.daemon_output());
+    let kept = fs::read_to_string(&pins)?;
+    let config = ssh.client_config()?;
+    let place = address.to_string();
+    let through = ["-F", &config, "-J", &place, &place, "echo deep"];
+    let done = ssh.run(Way::Through, "ssh", &through, "")?;
+    assert_eq!(done.out, "deep\n", "{done:?}\n{}", ssh.host.daemon_output());
+    assert_eq!(fs::read_to_string(&pins)?, kept);
+    drop(ssh);
+    // A server of which nothing is known.
+    let more = "[[target]]\nname = \"net\"\nprotocol = \"ssh\"\naddress = [\"SSH-ADDRESS:2223\"]\n\
+        host_keys = \"first-use\"\ncredential = { user = \"root\", key = \"file:{folder}/ssh/key\" }\n";
+    let scene = Scene::default().without_postgres();
+    let also = "ListenAddress SSH-ADDRESS:2223";
+    let ssh = Ssh::of(scene, HOST_KEYS, &format!("{ALLOWED}{more}"), also)?;
+    let config = ssh.client_config()?;
+    let place = ssh.host.address().to_string();
+    let pins = ssh.host.folder().join("authority/ssh_first_use");
+    let through = ["-F", &config, "-J", &place, "-p", "2223", &place, "echo deep"];
+    let done = ssh.run(Way::Through, "ssh", &through, "")?;
+    assert_eq!(done.out, "", "{done:?}");
+    assert!(done.err.contains("host key"), "{done:?}");
+    assert!(!pins.exists());
+    // From this host it is.
+    let done =
+        ssh.run(Way::Through, "ssh", &["-F", &config, "-p", "2223", &place, "echo in"], "")?;
+    assert_eq!(done.out, "in\n", "{done:?}\n{}", ssh.host.daemon_output());
+    assert!(pins.exists());
+    let done = ssh.run(Way::Through, "ssh", &through, "")?;
+    assert_eq!(done.out, "deep\n", "{done:?}\n{}", ssh.host.daemon_output());
+    Ok(())
+}
+
+#[test]
+fn p4_who_waits_in_a_tunnel_can_cancel_and_is_told_where_nobody_answers() -> Result<()> {
+    let nobody = "[[target]]\nname = \"nobody\"\nprotocol = \"postgres\"\nthrough = \"web\"\n\
+        address = [\"localhost:5999\"]\ntls = \"disable\"\n";
+    let ssh = with(&format!("{BEHIND}{nobody}"))?;
+    let address = ssh.host.address();
+    let (local, lost) = (free(address)?, free(address)?);
+    let _client = ssh.forwarding(
+        &[
+            "-L",
+            &format!("{address}:{local}:{address}:5432"),
+            "-L",
+            &format!("{address}:{lost}:127.0.0.1:5999"),
+        ],
+        local,
+    )?;
+    let program = ssh.host.postgres().bin().join("psql").display().to_string();
+    let line = format!("host={address} port={local} user=postgres dbname=postgres");
+    let script = format!(
+        "timeout --foreground -s INT 3 '{program}' -X -At -d '{line}' -c 'SELECT pg_sleep(60)'; echo \"code $?\""
+    );
+    let done = ssh.host.other(UID, "bash", &["-c", &script])?;
+    assert!(done.err.contains("canceling statement due to user request"), "{done:?}");
+    let done = ssh.psql(lost, "", &["SELECT 1"])?;
+    assert!(done.err.contains("could not connect to target nobody"), "{done:?}");
+    assert!(done.err.contains("127.0.0.1:5999"), "{done:?}");
+    let cancels = ssh.commands("cancel", 1)?;
+    assert_eq!(cancels[0]["status"], "ok", "{cancels:?}");
+    Ok(())
+}
+
+#[test]
+fn what_is_in_a_tunnel_ends_with_the_daemon() -> Result<()> {
+    let mut ssh = with(BEHIND)?;
+    let address = ssh.host.address();
+    let local = free(address)?;
+    let client = ssh.forwarding(&["-L", &format!("{address}:{local}:{address}:5432")], local)?;
+    let mut idle = TcpStream::connect((address, local))?;
+    idle.set_read_timeout(Some(Duration::from_secs(30)))?;
+    idle.write_all(STARTUP.as_bytes())?;
+    idle.read_exact(&mut [0; 9])?;
+    let before = std::time::Instant::now();
+    assert_eq!(ssh.host.stop_daemon()?, Some(0));
+    // A session at rest is told so, and the one that it is in need not wait for more.
+    let mut last = Vec::new();
+    let _ = idle.read_to_end(&mut last);
+    assert!(last.windows(5).any(|part| part == b"57P01"), "{last:?}");
+    assert!(before.elapsed() < Duration::from_secs(8), "{:?}", before.elapsed());
+    drop(client);
+    ssh.host.start_daemon()?;
+    let inside = ssh.sessions("behind", 2)?;
+    let has_begun = |one: &&Value| one["asked_user"] == "postgres";
+    let ended = inside.iter().find(has_begun).context("the session")?;
+    assert_eq!(ended["closed_by"], "daemon", "{ended}");
     Ok(())
 }
