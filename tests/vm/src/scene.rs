@@ -124,21 +124,44 @@ impl Way {
                 "exec runuser -u {account} -- unshare --user --map-root-user --mount --pid --fork \
                  {agent}"
             ),
-            Self::Cron => return cron(guest, &account, &agent),
+            Self::Cron => {
+                begin_cron(guest, &account, &agent)?;
+                return end_cron(guest);
+            }
         };
         let done = guest.sh(&script)?;
         Ok(format!("{}{}", done.out, done.err).trim_end().to_owned())
     }
+
+    /// Runs an agent in each way, and answers what they said. The marks are of the agents' names.
+    pub(crate) fn run_all(guest: &mut Guest, test: &str) -> Result<Vec<(Self, String)>> {
+        let mark = |way: Self| format!("{test}-{}", way.agent());
+        // It waits for the next minute, and that while the others run.
+        let cron = format!("/usr/local/bin/agent {}", mark(Self::Cron));
+        begin_cron(guest, &Self::Cron.account(), &cron)?;
+        let mut all = Vec::new();
+        for way in Self::ALL.into_iter().filter(|way| *way != Self::Cron) {
+            all.push((way, way.run(guest, &mark(way))?));
+        }
+        all.push((Self::Cron, end_cron(guest)?));
+        Ok(all)
+    }
 }
 
-fn cron(guest: &mut Guest, account: &str, agent: &str) -> Result<String> {
-    let out = "/tmp/cron-agent.out";
-    guest.ok(&format!("rm -f {out}"))?;
+/// Where what cron runs says something.
+const CRON_SAID: &str = "/tmp/cron-agent.out";
+
+fn begin_cron(guest: &mut Guest, account: &str, agent: &str) -> Result<()> {
+    guest.ok(&format!("rm -f {CRON_SAID}"))?;
     // A name with a dot would be passed over.
-    let line = format!("* * * * * {account} {agent} > {out}.new; mv {out}.new {out}\n");
+    let line =
+        format!("* * * * * {account} {agent} > {CRON_SAID}.new; mv {CRON_SAID}.new {CRON_SAID}\n");
     guest.write("/etc/cron.d/agent", &line)?;
-    guest.ok("chmod 644 /etc/cron.d/agent")?;
-    let said = guest.until("cron has run", Duration::from_secs(200), &format!("cat {out}"));
+    guest.ok("chmod 644 /etc/cron.d/agent").map(drop)
+}
+
+fn end_cron(guest: &mut Guest) -> Result<String> {
+    let said = guest.until("cron has run", Duration::from_secs(200), &format!("cat {CRON_SAID}"));
     guest.ok("rm /etc/cron.d/agent")?;
     said
 }

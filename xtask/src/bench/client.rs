@@ -142,7 +142,7 @@ impl Client {
     }
 
     /// Ends what it holds, and answers what it said.
-    pub(super) fn finish_crowd(&self, mut crowd: Child) -> Result<String> {
+    pub(super) fn finish_crowd(mut crowd: Child) -> Result<String> {
         drop(crowd.stdin.take());
         wait(&mut crowd, 2 * PATIENCE)
     }

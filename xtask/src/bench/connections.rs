@@ -65,7 +65,7 @@ pub(super) fn run(binary: &Path, rounds: u32, seconds: u32) -> Result<()> {
             let out = held.stdout.as_mut().context("no output")?;
             BufReader::new(out).read_line(&mut line)?;
             if line.is_empty() {
-                return Err(client.finish_crowd(held).err().context("the crowd said nothing")?);
+                return Err(Client::finish_crowd(held).err().context("the crowd said nothing")?);
             }
             let times = Times::read(&line)?;
             way.opened.push([times.median, times.high]);
@@ -77,10 +77,10 @@ pub(super) fn run(binary: &Path, rounds: u32, seconds: u32) -> Result<()> {
                     "the connections went round the daemon"
                 );
             }
-            client.finish_crowd(held)?;
+            Client::finish_crowd(held)?;
             let (rate, long) = (RATE.to_string(), seconds.to_string());
             let rated = client.crowd(&crowd, &["--rate", &rate, "--seconds", &long])?;
-            let times = Times::read(&client.finish_crowd(rated)?)?;
+            let times = Times::read(&Client::finish_crowd(rated)?)?;
             way.rated.push([times.median, times.high]);
         }
     }

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Write,
     fs,
     path::{Path, PathBuf},
 };
@@ -39,7 +40,8 @@ pub(super) fn collect() -> Result<String> {
     let line = "-".repeat(79);
     for (names, text) in parts {
         let names: Vec<_> = names.into_iter().collect();
-        all += &format!("\n{line}\n{}\n{line}\n\n{}\n", names.join(", "), text.trim_end());
+        let (names, text) = (names.join(", "), text.trim_end());
+        let _ = write!(all, "\n{line}\n{names}\n{line}\n\n{text}\n");
     }
     Ok(all)
 }

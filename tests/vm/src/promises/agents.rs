@@ -16,8 +16,7 @@ const AT_SOCKET: &str = "runuser -u svc-container -- psql -X -At -h /run/postgre
 /// What is later refused works without the package: so the later tests can fail.
 pub(crate) fn reach_without(guest: &mut Guest) -> Result<()> {
     scene::set(guest)?;
-    for way in Way::ALL {
-        let said = way.run(guest, "without")?;
+    for (way, said) in Way::run_all(guest, "without")? {
         ensure!(said.starts_with(&format!("{DIRECT} ")), "{way:?}: {said}");
     }
     for way in [IN_NETWORK, AT_SOCKET] {
@@ -33,17 +32,27 @@ pub(crate) fn reach_without(guest: &mut Guest) -> Result<()> {
 /// The server sees the daemon's account and the agent's name, and so does the log.
 pub(crate) fn protected(guest: &mut Guest) -> Result<()> {
     let before = scene::came_past(guest)?;
-    for way in Way::ALL {
-        check(guest, way, "with")?;
-    }
+    check_all(guest, "with")?;
     ensure!(scene::came_past(guest)? == before, "somebody came past the daemon");
+    Ok(())
+}
+
+/// Every way, with marks of the test's.
+pub(crate) fn check_all(guest: &mut Guest, test: &str) -> Result<()> {
+    for (way, said) in Way::run_all(guest, test)? {
+        known(guest, way, test, &said)?;
+    }
     Ok(())
 }
 
 /// One way, with a mark of the test's.
 pub(crate) fn check(guest: &mut Guest, way: Way, test: &str) -> Result<()> {
+    let said = way.run(guest, &format!("{test}-{}", way.agent()))?;
+    known(guest, way, test, &said)
+}
+
+fn known(guest: &mut Guest, way: Way, test: &str, said: &str) -> Result<()> {
     let mark = format!("{test}-{}", way.agent());
-    let said = way.run(guest, &mark)?;
     ensure!(said.starts_with(&format!("{KEEPER} {}@1.0/", way.agent())), "{way:?}: {said}");
     let row = scene::recorded(guest, &mark)?;
     ensure!(row["agent"] == way.agent() && row["status"] == "ok", "{way:?}: {row}");

@@ -92,10 +92,8 @@ pub(crate) fn rebooted(guest: &mut Guest) -> Result<()> {
         lines.first().is_some_and(|line| line.at < daemon) && server < daemon,
         "nobody tried before the daemon: server {server}, daemon {daemon}, {lines:?}"
     );
-    for way in Way::ALL {
-        agents::check(guest, way, "after-reboot")
-            .with_context(|| format!("{between} attempts were refused before"))?;
-    }
+    agents::check_all(guest, "after-reboot")
+        .with_context(|| format!("{between} attempts were refused before"))?;
     verified(guest)
 }
 
