@@ -286,7 +286,7 @@ fn rename(item: &mut Item, names: &[&str]) {
     }
     if item.open || names.len() > item.columns.len() {
         // In which order its columns are is not known.
-        if !item.unknown && !(item.open && item.columns.is_empty()) {
+        if !(item.unknown || item.open && item.columns.is_empty()) {
             *item = Item::unknown(item.name.clone());
         }
         return;

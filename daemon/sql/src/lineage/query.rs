@@ -386,15 +386,15 @@ enum Star {
 fn figure(node: &Node) -> (String, bool) {
     let sure = |name: &str| (names::cut(name), false);
     let last = |nodes: &[Node]| names::parts(nodes).last().map(|name| sure(name));
-    let none = || ("?column?".to_owned(), true);
-    let of = |node: Option<&Node>| node.map_or_else(none, figure);
+    let unnamed = || ("?column?".to_owned(), true);
+    let of = |node: Option<&Node>| node.map_or_else(unnamed, figure);
     match &node.node {
-        Some(NodeEnum::ColumnRef(column)) => last(&column.fields).unwrap_or_else(none),
+        Some(NodeEnum::ColumnRef(column)) => last(&column.fields).unwrap_or_else(unnamed),
         Some(NodeEnum::AIndirection(indirection)) => {
             let named = last(&indirection.indirection);
             named.unwrap_or_else(|| of(indirection.arg.as_deref()))
         }
-        Some(NodeEnum::FuncCall(call)) => last(&call.funcname).unwrap_or_else(none),
+        Some(NodeEnum::FuncCall(call)) => last(&call.funcname).unwrap_or_else(unnamed),
         Some(NodeEnum::AExpr(expression)) if expression.kind == AExprKind::AexprNullif as i32 => {
             sure("nullif")
         }
@@ -412,7 +412,7 @@ fn figure(node: &Node) -> (String, bool) {
             Ok(SubLinkType::ExistsSublink) => sure("exists"),
             Ok(SubLinkType::ArraySublink) => sure("array"),
             Ok(SubLinkType::ExprSublink) => (first_name(link.subselect.as_deref()), false),
-            _ => none(),
+            _ => unnamed(),
         },
         Some(NodeEnum::CaseExpr(case)) => match of(case.defresult.as_deref()) {
             (_, true) => ("case".into(), true),
@@ -432,7 +432,7 @@ fn figure(node: &Node) -> (String, bool) {
             | NodeEnum::BoolExpr(_)
             | NodeEnum::NullTest(_)
             | NodeEnum::BooleanTest(_),
-        ) => none(),
+        ) => unnamed(),
         _ => (String::new(), false),
     }
 }
