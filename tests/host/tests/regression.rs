@@ -238,7 +238,9 @@ fn the_log_has_all_of_it(host: &Host, exceptions: &[Exception]) -> Result<()> {
     let expected = exceptions.iter().filter(|(_, answer, _)| answer.contains("chaperone"));
     assert_eq!(refused.len(), expected.map(|(.., times)| times).sum::<usize>(), "{refused:#?}");
     for event in host.events()? {
-        assert_eq!(event["kind"], "daemon-started", "{event}");
+        // Tests beside this one may try any port.
+        let known = ["daemon-started", "no-note"].map(|kind| event["kind"] == kind);
+        assert!(known.contains(&true), "{event}");
     }
     for counter in ["unrecorded", "client_violations", "server_violations"] {
         assert_eq!(host.counter(counter)?, 0, "{counter}");
