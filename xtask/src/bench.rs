@@ -153,7 +153,7 @@ fn measure(options: &Options, binary: Option<&Path>) -> Result<Vec<Lane>> {
     let net = host::Net::free()?;
     let postgres = Postgres::start(&programs, folder.path(), net.server())?;
     postgres.fill()?;
-    let bouncer = PgBouncer::start(folder.path(), net.bouncer(), net.server())?;
+    let bouncer = PgBouncer::start(folder.path(), net.bouncer(), net.server(), "session")?;
     let proxy = HaProxy::start(folder.path(), net.proxy(), net.server())?;
     let pins = if binary.is_some() { Some(Pins::find(folder.path())?) } else { None };
     let mut daemons: Vec<(Daemon, Cgroup)> = Vec::new();

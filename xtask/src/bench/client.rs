@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::host::{DATABASE, UID};
+use super::host::{DATABASE, UID, open_files_limit};
 use crate::interrupt;
 
 /// What a load may take beyond its time: a way that has come to a stop is an error, not a wait.
@@ -162,7 +162,7 @@ impl Client {
     fn command(&self, program: &Path) -> Command {
         let mut shell = Command::new("sh");
         let enter = r#"[ -z "$CGROUP" ] || echo $$ > "$CGROUP/cgroup.procs" || exit; exec "$@""#;
-        shell.args(["-c", enter, "sh", "prlimit", "--nofile=65536:65536", "setpriv"]);
+        shell.args(["-c", enter, "sh", "prlimit", &open_files_limit(), "setpriv"]);
         shell.arg(format!("--reuid={UID}")).arg(format!("--regid={UID}")).arg("--clear-groups");
         shell.arg(program);
         shell.current_dir("/").stdin(Stdio::null()).env_clear();

@@ -83,6 +83,18 @@ impl Net {
     }
 }
 
+/// How many files a process may have open here.
+pub(super) fn open_files() -> u32 {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or(1024)
+}
+
+/// The same, for prlimit(1).
+pub(super) fn open_files_limit() -> String {
+    format!("--nofile={0}:{0}", open_files())
+}
+
 /// A loopback port that is free now.
 pub(super) fn free_port() -> Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;

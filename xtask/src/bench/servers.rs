@@ -19,7 +19,7 @@ use nix::{
     unistd::{Pid, User},
 };
 
-use super::host::{Cgroup, DATABASE, Pins, UID, free_port};
+use super::host::{Cgroup, DATABASE, Pins, UID, free_port, open_files_limit};
 use crate::{interrupt, shell};
 
 /// Neither PostgreSQL nor PgBouncer runs as root; this account comes with Debian's packages.
@@ -175,13 +175,19 @@ impl Postgres {
     }
 }
 
-/// PgBouncer, one server connection for each client.
+/// PgBouncer.
 pub(super) struct PgBouncer {
     _server: Server,
 }
 
 impl PgBouncer {
-    pub(super) fn start(folder: &Path, address: SocketAddr, to: SocketAddr) -> Result<Self> {
+    /// `mode`: what has a server connection of its own, a `session` or a `transaction`.
+    pub(super) fn start(
+        folder: &Path,
+        address: SocketAddr,
+        to: SocketAddr,
+        mode: &str,
+    ) -> Result<Self> {
         let folder = folder_of_account(&folder.join("pgbouncer"))?;
         let (file, users) = (folder.join("pgbouncer.ini"), folder.join("users"));
         fs::write(&users, format!("\"{DATABASE}\" \"\"\n"))?;
@@ -190,9 +196,10 @@ impl PgBouncer {
             format!("* = host={} port={}", to.ip(), to.port()),
             "[pgbouncer]".to_owned(),
             format!("listen_addr = {}\nlisten_port = {}", address.ip(), address.port()),
+            "max_client_conn = 20000\nlisten_backlog = 4096".to_owned(),
             "unix_socket_dir =".to_owned(),
             format!("auth_type = trust\nauth_file = {}", users.display()),
-            "pool_mode = session\ndefault_pool_size = 50\n".to_owned(),
+            format!("pool_mode = {mode}\ndefault_pool_size = 50\n"),
         ];
         fs::write(&file, settings.join("\n"))?;
         eprintln!("start   PgBouncer on {address}");
@@ -400,10 +407,10 @@ impl SshServer {
     }
 }
 
-/// Runs a program with as many open files as ten thousand connections need on both sides.
+/// Runs a program with as many open files as it may have.
 fn with_room(program: &str) -> Command {
     let mut command = Command::new("prlimit");
-    command.args(["--nofile=65536:65536", program]);
+    command.args([&open_files_limit(), program]);
     command
 }
 
