@@ -152,3 +152,20 @@ fn sockets(pid: u32) -> Vec<u32> {
     };
     entries.filter_map(inode).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{net::TcpListener, os::fd::AsRawFd, os::unix::fs::MetadataExt};
+
+    use super::*;
+
+    #[test]
+    fn p2_who_holds_a_socket_is_found_among_all_processes() {
+        let socket = TcpListener::bind("127.0.0.1:0").expect("a socket");
+        let of = fs::metadata(format!("/proc/self/fd/{}", socket.as_raw_fd())).expect("its inode");
+        let inode = u32::try_from(of.ino()).expect("a small number");
+        assert_eq!(holder_of(inode), Some(std::process::id()));
+        drop(socket);
+        assert_eq!(holder_of(inode), None);
+    }
+}

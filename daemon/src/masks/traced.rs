@@ -158,7 +158,7 @@ impl Traced {
     /// Whether what the server says of it may hold masked values. Checks, indexes, policies and
     /// triggers of a table tell of columns that a statement does not name; the server's own
     /// relations have none, and only what is made of them, in a view perhaps, can fail by a value.
-    pub(crate) fn may_tell(&self) -> bool {
+    pub(super) fn may_tell(&self) -> bool {
         let columns = self.columns.tables.iter().flat_map(|table| &table.columns);
         let has_view = |table: &Table| table.query.is_some() || table.unknown;
         columns.filter_map(|column| column.way).any(|way| way != WHOLE)

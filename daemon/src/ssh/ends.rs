@@ -31,6 +31,8 @@ pub(super) struct Ends {
     /// Channels to the target that are not open yet.
     opening: HashMap<u32, oneshot::Sender<Result<Channel, String>>>,
     open: Vec<Open>,
+    /// What a session says is read into it.
+    piece: Box<[u8]>,
 }
 
 /// A channel that is open.
@@ -65,7 +67,8 @@ pub(super) enum Moved {
 impl Ends {
     pub(super) fn new() -> Self {
         let (ask, wishes) = mpsc::channel(WISHES);
-        Self { ask, wishes, opening: HashMap::new(), open: Vec::new() }
+        let (opening, open, piece) = (HashMap::new(), Vec::new(), Box::default());
+        Self { ask, wishes, opening, open, piece }
     }
 
     /// The way of a session inside to its server.
@@ -145,7 +148,10 @@ impl Ends {
         for index in 0..self.open.len() {
             let Some(open) = self.open.get_mut(index) else { break };
             let number = open.number;
-            let moved = open.poll(cx, room(number));
+            if self.piece.is_empty() {
+                self.piece = vec![0; PIECE].into();
+            }
+            let moved = open.poll(cx, room(number), &mut self.piece);
             match moved {
                 Poll::Pending => {}
                 Poll::Ready(Some(moved)) => {
@@ -166,7 +172,7 @@ impl Ends {
 
 impl Open {
     /// `None`: it is over.
-    fn poll(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<Option<Moved>> {
+    fn poll(&mut self, cx: &mut Context<'_>, room: usize, piece: &mut [u8]) -> Poll<Option<Moved>> {
         let number = self.number;
         if let Some(first) = self.incoming.front_mut() {
             match Pin::new(&mut self.carried.stream).poll_write(cx, first) {
@@ -190,13 +196,11 @@ impl Open {
             self.shut = Pin::new(&mut self.carried.stream).poll_shutdown(cx).is_ready();
         }
         if !self.silent && room > 0 {
-            let mut bytes = vec![0; room.min(PIECE)];
-            let mut buffer = ReadBuf::new(&mut bytes);
+            let most = room.min(piece.len());
+            let mut buffer = ReadBuf::new(&mut piece[..most]);
             match Pin::new(&mut self.carried.stream).poll_read(cx, &mut buffer) {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                    let count = buffer.filled().len();
-                    bytes.truncate(count);
-                    let bytes = bytes.into();
+                    let bytes = Bytes::copy_from_slice(buffer.filled());
                     return Poll::Ready(Some(Moved::Says { number, bytes }));
                 }
                 Poll::Ready(_) => {
