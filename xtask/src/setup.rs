@@ -101,6 +101,10 @@ const PACKAGES: &[Package] = &[
     package_unless("git", TEST, || shell::on_path("git")),
     package("tmux", TEST),
     package("vim", TEST),
+    // A display, what tells its cookies, and a program that uses it.
+    package("xvfb", TEST),
+    package("xauth", TEST),
+    package("x11-utils", TEST),
     package("podman", TEST),
     package("crun", TEST),
     package("debootstrap", VM),

@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rusqlite::ffi;
+
 /// The log could not be opened, written or read.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AuditError {
@@ -148,7 +150,7 @@ impl From<rusqlite::Error> for AuditError {
             }
             // What is appended breaks no constraint of a file that is as it was written.
             Some(Code::DatabaseCorrupt | Code::NotADatabase | Code::ConstraintViolation) => {
-                Self::Corrupt(text)
+                Self::Corrupt(of_the_code(&error).unwrap_or(text))
             }
             Some(Code::SystemIoFailure) => Self::Io(text),
             Some(Code::DatabaseBusy | Code::DatabaseLocked) => Self::Busy,
@@ -156,4 +158,10 @@ impl From<rusqlite::Error> for AuditError {
             _ => Self::Database(text),
         }
     }
+}
+
+/// What `SQLite` calls such a failure. What it says of the one at hand quotes the damaged file: noise,
+/// and what agents may not see.
+fn of_the_code(error: &rusqlite::Error) -> Option<String> {
+    error.sqlite_error().map(|failure| ffi::code_to_str(failure.extended_code).to_owned())
 }

@@ -29,6 +29,7 @@ mod recorded;
 mod terminal;
 mod transfers;
 mod tunnels;
+mod x11;
 
 /// An account that has no use here: ssh(1) asks that its user has one.
 const UID: u32 = 5;
@@ -117,7 +118,7 @@ impl Ssh {
             format!(
                 "{}\nListenAddress {address}:2222\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
                  StrictModes no\nUsePAM no\nPermitRootLogin yes\nPasswordAuthentication no\n\
-                 AcceptEnv TOLD\nMaxSessions 50\nX11Forwarding no\n\
+                 AcceptEnv TOLD\nMaxSessions 50\n\
                  Subsystem sftp /usr/lib/openssh/sftp-server\n",
                 sshd.replace("{folder}", &host.folder().display().to_string())
                     .replace("SSH-ADDRESS", &address.to_string()),

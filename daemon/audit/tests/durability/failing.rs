@@ -189,6 +189,22 @@ fn p2_a_damaged_log_is_told_in_one_sentence_or_goes_on_in_another_file() {
     assert!(told + went_on > 40 && went_on > 0, "{told} {went_on}");
 }
 
+#[test]
+fn p5_p8_what_is_told_of_a_damaged_file_quotes_nothing_of_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("log.sqlite");
+    drop(open(&path).expect("a log"));
+    let schema = "UPDATE sqlite_schema SET sql = 'CREATE VIEW trail AS SELECT ''\nsecret\r' \
+                  WHERE name = 'trail'";
+    let file = rusqlite::Connection::open(&path).expect("a file");
+    file.execute_batch(&format!("PRAGMA writable_schema = ON; {schema}")).expect("written");
+    assert_eq!(file.changes(), 1);
+    drop(file);
+    let Err(error) = open(&path) else { panic!("it was opened") };
+    said_well(&error);
+    assert!(!error.to_string().contains("secret"), "{error}");
+}
+
 fn said_well(error: &AuditError) {
     let said = error.to_string();
     let known = ["is damaged (", "is no chaperone log", "has the layout"];
