@@ -1,22 +1,26 @@
 //! `[[target]]`: what is watched, and how the daemon speaks to it.
+//!
+//! Does not belong here: its `credential` and its `tls`, which have files of their own.
 
-use std::{collections::HashSet, fmt, ops::Range, path::PathBuf, str::FromStr};
+use std::{collections::HashSet, path::PathBuf};
 
 use chaperone_model::{AgentName, Protocol, TargetName};
 use chaperone_policy::{Fallback, Mode};
-use chaperone_wire::{
-    postgres::{Method, is_setting},
-    ssh::Known,
-};
+use chaperone_wire::{postgres::is_setting, ssh::Known};
 use rustls::pki_types::ServerName;
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, SeqAccess, Visitor, value},
-};
+use serde::Deserialize;
 use toml::{Spanned, Value};
 
 use super::{Agent, Misplaced, named, rule::strings, through};
-use crate::{addresses::TargetAddress, secret::Source};
+use crate::addresses::TargetAddress;
+
+mod credential;
+mod tls;
+
+pub(crate) use credential::Credential;
+use credential::{OneOrMany, RawCredential, guards_credentials, keeps_passwords};
+pub(crate) use tls::{ClientIdentity, Roots, TargetTls, TlsMode};
+use tls::{RawTls, RawTlsOrMode};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
@@ -41,58 +45,6 @@ pub(crate) struct Target {
     pub(crate) attribution: bool,
     /// Whether verdicts are carried out.
     pub(crate) policy_mode: Mode,
-}
-
-/// The daemon's connections to a target.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TargetTls {
-    pub(crate) mode: TlsMode,
-    pub(crate) roots: Roots,
-    /// The name in the server's certificate, where the address does not say it.
-    pub(crate) name: Option<ServerName<'static>>,
-    pub(crate) identity: Option<ClientIdentity>,
-}
-
-/// As libpq's `sslmode` (libpq-ssl, "SSL Mode Descriptions").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum TlsMode {
-    Disable,
-    Prefer,
-    Require,
-    VerifyCa,
-    VerifyFull,
-}
-
-impl TlsMode {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Disable => "disable",
-            Self::Prefer => "prefer",
-            Self::Require => "require",
-            Self::VerifyCa => "verify-ca",
-            Self::VerifyFull => "verify-full",
-        }
-    }
-
-    /// Whether the server has proven who it is.
-    pub(crate) fn verifies(self) -> bool {
-        matches!(self, Self::VerifyCa | Self::VerifyFull)
-    }
-}
-
-/// Who may vouch for a server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Roots {
-    System,
-    File(PathBuf),
-}
-
-/// What the daemon shows where a server asks for a client certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ClientIdentity {
-    pub(crate) certificate: PathBuf,
-    pub(crate) key: Source,
 }
 
 /// Whether agents' connections are encrypted.
@@ -121,21 +73,6 @@ pub(crate) enum HostKeys {
 
 /// Where they are known from, where the target does not say it.
 const KNOWN_HOSTS: &str = "/etc/ssh/ssh_known_hosts";
-
-/// What the daemon signs on with.
-#[derive(Clone, Debug)]
-pub(crate) struct Credential {
-    /// For whom; `None` for all that no other credential names.
-    pub(crate) agents: Option<Vec<AgentName>>,
-    pub(crate) user: String,
-    pub(crate) password: Option<Source>,
-    pub(crate) identity: Option<ClientIdentity>,
-    /// A private key, in OpenSSH's format.
-    pub(crate) key: Option<Source>,
-    /// A private key of an authority that the target trusts to name users (`TrustedUserCAKeys`).
-    pub(crate) authority: Option<Source>,
-    pub(crate) methods: Vec<Method>,
-}
 
 impl Target {
     /// The credential for an agent. `Err` where the target has some, and none for this one.
@@ -206,7 +143,7 @@ pub(super) fn check(raw: Vec<Raw>, agents: &[Agent]) -> Result<(Vec<Target>, Def
             (keys, true) => host_keys(keys.as_ref())?,
         };
         let tls = if is_ssh {
-            RawTls { mode: Some(TlsMode::Disable), ..RawTls::default() }.check(0..0)?
+            RawTls::of(TlsMode::Disable).check(0..0)?
         } else {
             target.tls.map_or_else(|| RawTls::default().check(0..0), RawTlsOrMode::check)?
         };
@@ -295,30 +232,6 @@ pub(super) fn check(raw: Vec<Raw>, agents: &[Agent]) -> Result<(Vec<Target>, Def
     Ok((targets, defaults))
 }
 
-/// Whether the daemon's own credential goes only to servers that operations mean: not to one that
-/// an agent chose.
-fn guards_credentials(tls: &TargetTls, addresses: &[TargetAddress]) -> Result<(), String> {
-    if tls.mode == TlsMode::VerifyCa && tls.roots == Roots::System {
-        return Err(
-            "with a credential, mode \"verify-ca\" needs the file of an authority of your own as `ca`: any certificate that the public can buy would do. Or use \"verify-full\"".into(),
-        );
-    }
-    let Some(wide) = addresses.iter().find(|address| address.is_wide()) else { return Ok(()) };
-    if !tls.mode.verifies() {
-        return Err(format!(
-            "the credential would be used with whatever server an agent chooses in {wide}, because mode {:?} verifies none: use \"verify-full\", or name the servers' addresses one by one",
-            tls.mode.as_str()
-        ));
-    }
-    let named = tls.name.is_some() || addresses.iter().any(|address| address.name().is_some());
-    if tls.mode == TlsMode::VerifyFull && !named {
-        return Err(format!(
-            "the credential would be used with whatever server an agent chooses in {wide}, as long as its certificate is for its address. Say which name is in the servers' by tls = {{ mode = \"verify-full\", name = \"…\" }}"
-        ));
-    }
-    Ok(())
-}
-
 /// A Unix socket's path or abstract name, as far as one can be bound to it (unix(7)).
 fn is_socket(name: &str) -> Result<(), String> {
     const LONGEST: usize = chaperone_kernel::UNIX_NAME - 1;
@@ -399,207 +312,6 @@ impl From<RawFallback> for Fallback {
     }
 }
 
-/// `tls = "require"` or `tls = { mode = "require", … }`.
-struct RawTlsOrMode(RawTls, Range<usize>);
-
-impl RawTlsOrMode {
-    fn check(self) -> Result<TargetTls, Misplaced> {
-        self.0.check(self.1)
-    }
-}
-
-impl<'de> Deserialize<'de> for RawTlsOrMode {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = RawTls;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a mode such as \"verify-full\", or a table with one")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, mode: &str) -> Result<RawTls, E> {
-                let mode = TlsMode::deserialize(value::StrDeserializer::new(mode))?;
-                Ok(RawTls { mode: Some(mode), ..RawTls::default() })
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawTls, A::Error> {
-                RawTls::deserialize(value::MapAccessDeserializer::new(map))
-            }
-        }
-        struct Wrapped(RawTls);
-        impl<'de> Deserialize<'de> for Wrapped {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_any(Either).map(Self)
-            }
-        }
-        let spanned = Spanned::<Wrapped>::deserialize(deserializer)?;
-        let span = spanned.span();
-        Ok(Self(spanned.into_inner().0, span))
-    }
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawTls {
-    mode: Option<TlsMode>,
-    ca: Option<Spanned<String>>,
-    name: Option<Spanned<String>>,
-    certificate: Option<Spanned<PathBuf>>,
-    key: Option<Spanned<String>>,
-}
-
-impl RawTls {
-    fn check(self, span: Range<usize>) -> Result<TargetTls, Misplaced> {
-        let mode = self.mode.unwrap_or(TlsMode::VerifyFull);
-        let roots = match self.ca {
-            Some(ca) if !mode.verifies() => {
-                let message = format!(
-                    "mode {:?} verifies nothing, so that a `ca` has no use: \"verify-ca\" or \"verify-full\" does",
-                    mode.as_str()
-                );
-                return Err((ca.span(), message));
-            }
-            None => Roots::System,
-            Some(ca) if ca.get_ref() == "system" => Roots::System,
-            Some(ca) if ca.get_ref().starts_with('/') => Roots::File(ca.into_inner().into()),
-            Some(ca) => {
-                return Err((ca.span(), "ca is \"system\" or a path that begins with '/'".into()));
-            }
-        };
-        let name = match self.name {
-            Some(name) if mode != TlsMode::VerifyFull => {
-                return Err((name.span(), "only mode \"verify-full\" looks at names".into()));
-            }
-            Some(name) => {
-                let parsed = ServerName::try_from(name.get_ref().clone());
-                Some(parsed.map_err(|_| {
-                    (name.span(), format!("{:?} is no host name or address", name.get_ref()))
-                })?)
-            }
-            None => None,
-        };
-        let identity = identity(self.certificate, self.key)?;
-        if mode == TlsMode::Disable && identity.is_some() {
-            return Err((span, "without TLS a client certificate has no use".into()));
-        }
-        Ok(TargetTls { mode, roots, name, identity })
-    }
-}
-
-fn identity(
-    certificate: Option<Spanned<PathBuf>>,
-    key: Option<Spanned<String>>,
-) -> Result<Option<ClientIdentity>, Misplaced> {
-    match (certificate, key) {
-        (None, None) => Ok(None),
-        (Some(certificate), Some(key)) => {
-            let certificate = super::absolute(Some(certificate), "")?;
-            Ok(Some(ClientIdentity { certificate, key: source(&key)? }))
-        }
-        (Some(certificate), None) => {
-            Err((certificate.span(), "a certificate needs its `key`".into()))
-        }
-        (None, Some(key)) => Err((key.span(), "a key needs its `certificate`".into())),
-    }
-}
-
-fn source(text: &Spanned<String>) -> Result<Source, Misplaced> {
-    Source::from_str(text.get_ref()).map_err(|message| (text.span(), message))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawCredential {
-    agents: Option<Spanned<Vec<Spanned<String>>>>,
-    user: Spanned<String>,
-    password: Option<Spanned<String>>,
-    certificate: Option<Spanned<PathBuf>>,
-    key: Option<Spanned<String>>,
-    authority: Option<Spanned<String>>,
-    methods: Option<Vec<Spanned<String>>>,
-}
-
-impl RawCredential {
-    fn check(
-        self,
-        tls: &TargetTls,
-        agents: &[Agent],
-        is_ssh: bool,
-    ) -> Result<Credential, Misplaced> {
-        let mut named = None;
-        if let Some(agents) = &self.agents
-            && agents.get_ref().is_empty()
-        {
-            // It must not be taken for a credential that is for all.
-            let message = "this names no agent: leave `agents` out for all that no other \
-                           credential names";
-            return Err((agents.span(), message.into()));
-        }
-        for name in self.agents.into_iter().flat_map(Spanned::into_inner) {
-            let found = agents.iter().find(|agent| *agent.name.0 == **name.get_ref());
-            let Some(found) = found else {
-                let message = format!("there is no agent named {:?}", name.get_ref());
-                return Err((name.span(), message));
-            };
-            named.get_or_insert_with(Vec::new).push(found.name.clone());
-        }
-        if self.user.get_ref().is_empty() || self.user.get_ref().contains('\0') {
-            return Err((self.user.span(), "a user has a name".into()));
-        }
-        let certificate_span = self.certificate.as_ref().map(Spanned::span);
-        if !is_ssh && let Some(authority) = &self.authority {
-            return Err((authority.span(), "an authority is for targets that speak SSH".into()));
-        }
-        let (mut key, authority) = (None, self.authority.as_ref().map(source).transpose()?);
-        let identity = if is_ssh {
-            if let Some(span) = certificate_span {
-                let message = "certificates are made for each session: say by whom, as `authority`";
-                return Err((span, message.into()));
-            }
-            key = self.key.as_ref().map(source).transpose()?;
-            if key.is_none() && authority.is_none() && self.password.is_none() {
-                let message = "with what? Say so by key, authority or password";
-                return Err((self.user.span(), message.into()));
-            }
-            None
-        } else {
-            identity(self.certificate, self.key)?
-        };
-        if let Some(span) = certificate_span
-            && tls.mode == TlsMode::Disable
-        {
-            return Err((span, "without TLS a client certificate has no use".into()));
-        }
-        let password = self.password.as_ref().map(source).transpose()?;
-        let mut methods = Vec::new();
-        for name in self.methods.iter().flatten() {
-            let known = Method::ALL.iter().find(|(known, _)| known == name.get_ref());
-            let Some((_, method)) = known else {
-                let all = Method::ALL.map(|(name, _)| format!("{name:?}")).join(", ");
-                return Err((name.span(), format!("a method is one of {all}")));
-            };
-            methods.push(*method);
-        }
-        if self.methods.as_ref().is_some_and(Vec::is_empty) {
-            let message = "methods allows none, so that no sign-on could succeed: leave it out";
-            return Err((self.user.span(), message.into()));
-        }
-        if self.methods.is_none() {
-            methods = default_methods(password.is_some(), tls.mode);
-        }
-        Ok(Credential {
-            agents: named,
-            user: self.user.into_inner(),
-            password,
-            identity,
-            key,
-            authority,
-            methods,
-        })
-    }
-}
-
 fn host_keys(raw: Option<&Spanned<Value>>) -> Result<Vec<HostKeys>, Misplaced> {
     let Some(raw) = raw else { return Ok(vec![HostKeys::File(KNOWN_HOSTS.into())]) };
     let all = strings(raw)?;
@@ -622,61 +334,4 @@ fn host_keys(raw: Option<&Spanned<Value>>) -> Result<Vec<HostKeys>, Misplaced> {
         Ok(HostKeys::Key(text))
     };
     all.into_iter().map(one).collect()
-}
-
-/// Whether a password of the daemon's would go to whatever server an agent chooses.
-fn keeps_passwords(
-    host_keys: &[HostKeys],
-    addresses: &[TargetAddress],
-    credentials: &[Credential],
-) -> Result<(), String> {
-    let wide = addresses.iter().find(|address| address.is_wide());
-    let has_password = credentials.iter().any(|credential| credential.password.is_some());
-    match wide {
-        Some(wide) if has_password && host_keys.contains(&HostKeys::FirstUse) => Err(format!(
-            "the password would go to whatever server an agent chooses in {wide}, because \"first-use\" believes any: name the servers' addresses one by one, or their keys"
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// How a server may be satisfied where operations do not say. What it could make use of, were it
-/// another than it seems to be, needs that it has proven who it is.
-fn default_methods(password: bool, mode: TlsMode) -> Vec<Method> {
-    match (password, mode) {
-        (false, _) => vec![Method::None],
-        (true, TlsMode::VerifyFull) => vec![Method::Scram, Method::Md5, Method::Password],
-        (true, TlsMode::VerifyCa) => vec![Method::Scram, Method::Md5],
-        (true, TlsMode::Disable | TlsMode::Prefer | TlsMode::Require) => vec![Method::Scram],
-    }
-}
-
-/// A table, or an array of tables.
-struct OneOrMany<T>(Vec<T>);
-
-impl<'de> Deserialize<'de> for OneOrMany<Spanned<RawCredential>> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = OneOrMany<Spanned<RawCredential>>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a credential, or a list of them")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                let one = RawCredential::deserialize(value::MapAccessDeserializer::new(map))?;
-                Ok(OneOrMany(vec![Spanned::new(0..0, one)]))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                let mut all = Vec::new();
-                while let Some(one) = seq.next_element()? {
-                    all.push(one);
-                }
-                Ok(OneOrMany(all))
-            }
-        }
-        deserializer.deserialize_any(Either)
-    }
 }

@@ -143,10 +143,23 @@ os.write(fd, sys.argv[2].encode())
 print('taken')
 ";
 
-/// Attaches to a process as a debugger does, and lets it go.
+/// Attaches to a process as a debugger does, and lets it go; reads a piece of its memory and writes it
+/// back.
 const TRACES: &str = "
 import ctypes, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
+class Part(ctypes.Structure):
+    _fields_ = [('base', ctypes.c_void_p), ('length', ctypes.c_size_t)]
+def moves(pid):
+    line = next(line for line in open(f'/proc/{pid}/maps') if '[stack]' in line)
+    theirs = Part(int(line.split('-')[1].split()[0], 16) - 16, 8)
+    buffer = ctypes.create_string_buffer(8)
+    ours, one = Part(ctypes.addressof(buffer), 8), ctypes.c_ulong(1)
+    said = []
+    for call in (libc.process_vm_readv, libc.process_vm_writev):
+        moved = call(int(pid), ctypes.byref(ours), one, ctypes.byref(theirs), one, ctypes.c_ulong(0))
+        said.append('moved' if moved == 8 else os.strerror(ctypes.get_errno()))
+    return ', '.join(said)
 def trace(pid):
     if libc.ptrace(16, pid, 0, 0) != 0:
         return os.strerror(ctypes.get_errno())
@@ -158,6 +171,7 @@ if child == 0:
     import time
     time.sleep(20)
 print(trace(int(sys.argv[1])), trace(child))
+print(moves(sys.argv[1]), moves(child), sep='; ')
 os.kill(child, 9)
 try:
     open(f'/proc/{sys.argv[1]}/mem', 'rb')
@@ -179,15 +193,16 @@ fn p1_an_agent_reaches_into_no_process_but_its_own() -> Result<()> {
     let trace = |host: &Host| host.agent("/usr/bin/python3", &["-c", TRACES, &pid])?.ok();
     assert_eq!(take(&host, "<before>")?.ok()?, "taken");
     assert!(server.hears("<before>"), "it leads nowhere without the daemon");
-    assert_eq!(trace(&host)?, "traced traced\nopened\nTrue");
+    assert_eq!(trace(&host)?, "traced traced\nmoved, moved; moved, moved\nopened\nTrue");
     host.start_daemon()?;
     if !has_modules(&host)? {
         return Ok(());
     }
     assert_eq!(take(&host, "<with>")?.out.trim(), "Operation not permitted");
     assert!(!server.hears("<with>"));
-    assert_eq!(trace(&host)?, "Operation not permitted traced\nrefused\nTrue");
-    assert!(host.counter("kernel_refused_trace")? >= 3);
+    let no = "Operation not permitted";
+    assert_eq!(trace(&host)?, format!("{no} traced\n{no}, {no}; moved, moved\nrefused\nTrue"));
+    assert!(host.counter("kernel_refused_trace")? >= 5);
     recorded(&host, "bypass", &["agent cleaner", &format!("reaching into process {pid}")])?;
     // Who is no agent is not asked.
     let out = host.outside("/usr/bin/python3", &["-c", TAKES_OUT, &pid, "<other>"])?.ok()?;
@@ -282,4 +297,77 @@ fn p1_unix_sockets_of_targets_are_refused() -> Result<()> {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o777))?;
     assert_eq!(speak(&host, host.uid(), ".s.PGSQL.5432", "<again>")?, "PermissionError");
     Ok(())
+}
+
+/// Serves a Unix socket of a type, and says what it hears.
+const SERVES: &str = "
+import os, socket, sys
+kind, path = int(sys.argv[1]), sys.argv[2]
+s = socket.socket(socket.AF_UNIX, kind)
+s.bind(path)
+os.chmod(path, 0o777)
+if kind == socket.SOCK_SEQPACKET:
+    s.listen()
+print('ready', flush=True)
+while True:
+    one = s.accept()[0] if kind == socket.SOCK_SEQPACKET else s
+    heard = one.recv(100)
+    with open(sys.argv[3], 'ab') as file:
+        file.write(heard)
+";
+
+/// Sends to such a socket: after a connect, and without where its type can.
+const SENDS: &str = "
+import socket, sys
+kind, path, mark = int(sys.argv[1]), sys.argv[2], sys.argv[3].encode()
+def connected(s):
+    s.connect(path)
+    s.send(mark)
+def straight(s):
+    s.sendto(mark, path)
+for way in (connected, straight) if kind == socket.SOCK_DGRAM else (connected,):
+    try:
+        way(socket.socket(socket.AF_UNIX, kind))
+        print('sent')
+    except OSError as e:
+        print(type(e).__name__)
+";
+
+#[test]
+fn p1_unix_sockets_of_targets_are_refused_whatever_their_type() -> Result<()> {
+    let server = Server::start()?;
+    let mut host = scene(&server)
+        .target("sockets = [\"{folder}/packets\", \"{folder}/datagrams\"]")
+        .prepare()?;
+    let path = |name: &str| host.folder().join(name).display().to_string();
+    // SOCK_SEQPACKET and SOCK_DGRAM.
+    let kinds = [("5", path("packets"), 1), ("2", path("datagrams"), 2)];
+    let heard_in = path("heard");
+    let serve = |(kind, path, _): &(&str, String, usize)| {
+        Outside::start(0, SERVES, &[kind, path, &heard_in])
+    };
+    let _servers = kinds.iter().map(serve).collect::<Result<Vec<_>>>()?;
+    let heard =
+        |mark: &str| fs::read_to_string(&heard_in).unwrap_or_default().matches(mark).count();
+    let send = |host: &Host, uid: u32, (kind, path, _): &(&str, String, usize), mark: &str| {
+        host.other(uid, "/usr/bin/python3", &["-c", SENDS, kind, path, mark])?.ok()
+    };
+    let lines = |word: &str, times: usize| vec![word; times].join("\n");
+    for one in &kinds {
+        assert_eq!(send(&host, host.uid(), one, "<before>")?, lines("sent", one.2), "{one:?}");
+    }
+    wait_until("all are heard", || heard("<before>") == 3)?;
+    host.start_daemon()?;
+    if !has_modules(&host)? {
+        return Ok(());
+    }
+    for one in &kinds {
+        let refused = lines("PermissionError", one.2);
+        assert_eq!(send(&host, host.uid(), one, "<with>")?, refused, "{one:?}");
+        assert_eq!(send(&host, 64_002, one, "<other>")?, lines("sent", one.2), "{one:?}");
+    }
+    wait_until("others are heard", || heard("<other>") == 3)?;
+    assert_eq!(heard("<with>"), 0);
+    assert_eq!(host.counter("kernel_refused_unix")?, 3);
+    recorded(&host, "bypass", &["agent cleaner", &kinds[1].1, "target prod"])
 }
