@@ -23,8 +23,9 @@ use tokio::sync::oneshot;
 
 use super::{
     Relay,
-    deciding::{Batch, Pending, Turn, class},
+    deciding::class,
     masking::Said,
+    pending::{Batch, Pending, Turn},
 };
 use crate::{
     approvals::{WhyNot, Word},

@@ -11,7 +11,7 @@ use chaperone_model::Reading;
 
 use super::{
     Relay,
-    deciding::{Pending, Turn},
+    pending::{Pending, Turn},
 };
 use crate::{
     catalog::{Changes, Known, Place, Sight, Unsettled, asked_about, changes_schema, resolve},

@@ -9,7 +9,7 @@ use chaperone_wire::postgres::{Masks, Refusal, Screens};
 
 use super::{
     Relay,
-    deciding::{Pending, Turn},
+    pending::{Pending, Turn},
 };
 use crate::catalog::Known;
 use crate::masks::{Blind, Columns, Concern, Found, Guess, Guesses, Held, Lift, OfSession, Traced};
