@@ -23,15 +23,14 @@ pub(super) struct Mirror {
 impl Mirror {
     /// The one that this machine's apt was told of.
     pub(super) fn find() -> Result<Self> {
-        let targets = shell::read(Command::new("apt-get").args([
-            "indextargets",
-            "--format",
-            "$(SITE) $(ORIGIN) $(LABEL)",
-            "Created-By: Packages",
-        ]))?;
-        Self::among(&targets).context(
+        if let Some(known) = Self::among(&targets()?) {
+            return Ok(known);
+        }
+        // Whose a source is stands in its lists, which may never have been fetched.
+        shell::read(Command::new("apt-get").args(["-q", "update"]))?;
+        Self::among(&targets()?).context(
             "this machine's apt knows no mirror of Debian and of its security updates, from which a guest could be made: \
-             add them to its sources and run apt-get update",
+             add them to its sources",
         )
     }
 
@@ -47,6 +46,16 @@ impl Mirror {
         };
         Some(Self { main: site("Debian")?, security: site("Debian-Security")? })
     }
+}
+
+/// All that apt's sources lead to.
+fn targets() -> Result<String> {
+    shell::read(Command::new("apt-get").args([
+        "indextargets",
+        "--format",
+        "$(SITE) $(ORIGIN) $(LABEL)",
+        "Created-By: Packages",
+    ]))
 }
 
 /// apt with lists of its own, in a folder of its own.
