@@ -226,7 +226,7 @@ impl Place<'_> {
                 }
                 Host::Address(_) => {
                     self.is_behind(target)
-                        && listed.any(|one| one.name().is_some() && !one.is_loopback())
+                        && listed.any(|one| one.name().is_some() || one.is_loopback())
                 }
                 Host::Own | Host::Name(_) | Host::Odd => {
                     (seen || self.is_behind(target)) && listed.next().is_some()

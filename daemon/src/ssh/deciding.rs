@@ -43,7 +43,7 @@ pub(super) async fn decide(
     session: &Session,
     account: Rc<Account>,
     ask: Box<Ask>,
-    parent: Parent,
+    parent: Option<Parent>,
     leads: Option<Leads>,
 ) -> Decided<'_> {
     let number = ask.number;
@@ -54,7 +54,7 @@ pub(super) async fn decide(
         }
         _ => None,
     };
-    let mut found = read(&ask, line.as_deref(), parent);
+    let mut found = read(&ask, line.as_deref(), parent.as_ref());
     if let Some(Leads::To(to)) = &leads {
         let name = &session.shared.config.targets[to.target].name;
         found.leads_to(&format!("what goes through this tunnel is decided as target {name}"));

@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use chaperone_wire::ssh::Said;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -23,6 +23,8 @@ use crate::socket::{Carried, Channel, Route, Wish, channel};
 const WISHES: usize = 16;
 /// Bytes that are taken from a session at a time.
 const PIECE: usize = 32 * 1024;
+/// Bytes of a piece that is not kept by itself.
+const SMALL: usize = 1024;
 
 /// See the module's comment.
 pub(super) struct Ends {
@@ -39,8 +41,9 @@ pub(super) struct Ends {
 struct Open {
     number: u32,
     carried: Carried,
-    /// For the session inside.
+    /// For the session inside; what came in small pieces is one behind the others.
     incoming: VecDeque<Bytes>,
+    small: BytesMut,
     /// No more comes.
     eof: bool,
     shut: bool,
@@ -83,6 +86,7 @@ impl Ends {
             number,
             carried,
             incoming: VecDeque::new(),
+            small: BytesMut::new(),
             eof: false,
             shut: false,
             closed: false,
@@ -115,7 +119,7 @@ impl Ends {
                 }
             }
             Said::Data(bytes) => match self.of(number) {
-                Some(open) => open.incoming.push_back(bytes),
+                Some(open) => open.comes(bytes),
                 None => return bytes.len(),
             },
             Said::Eof => {
@@ -171,9 +175,28 @@ impl Ends {
 }
 
 impl Open {
+    /// Bytes for the session inside. Each piece costs as much as some bytes, however small it is.
+    fn comes(&mut self, bytes: Bytes) {
+        if bytes.len() < SMALL {
+            self.small.extend_from_slice(&bytes);
+        } else {
+            self.gather();
+            self.incoming.push_back(bytes);
+        }
+    }
+
+    fn gather(&mut self) {
+        if !self.small.is_empty() {
+            self.incoming.push_back(self.small.split().freeze());
+        }
+    }
+
     /// `None`: it is over.
     fn poll(&mut self, cx: &mut Context<'_>, room: usize, piece: &mut [u8]) -> Poll<Option<Moved>> {
         let number = self.number;
+        if self.incoming.is_empty() {
+            self.gather();
+        }
         if let Some(first) = self.incoming.front_mut() {
             match Pin::new(&mut self.carried.stream).poll_write(cx, first) {
                 Poll::Ready(Ok(count)) => {
@@ -185,6 +208,7 @@ impl Open {
                 }
                 // Nobody reads it.
                 Poll::Ready(Err(_)) => {
+                    self.gather();
                     let count = self.incoming.drain(..).map(|bytes| bytes.len()).sum();
                     return Poll::Ready(Some(Moved::Took { number, count }));
                 }

@@ -2,7 +2,7 @@
 //!
 //! Does not belong here: how a command line becomes programs (`line`), and what is decided.
 
-use std::sync::Arc;
+use std::{rc::Rc, sync::Arc};
 
 use chaperone_model::{
     Access, Command, CommandKind, PathUse, Reading, Rung, Seq, ShellReading, Statement,
@@ -11,7 +11,7 @@ use chaperone_wire::ssh::{Ask, Inner, Wanted, scp, shown};
 use serde_json::json;
 use sha2::Digest as _;
 
-use super::{files::is_plain, line};
+use super::{files::is_plain, line, recording::Origin};
 
 /// What a command is, for those who decide and record.
 pub(crate) struct Read {
@@ -32,17 +32,16 @@ impl Read {
     }
 }
 
-/// What the session knows of the commands that started others.
-pub(super) type Parent = Option<Seq>;
+/// The command that started another, as far as the session knows it.
+pub(crate) struct Parent {
+    pub(super) seq: Seq,
+    pub(super) origin: Rc<Origin>,
+}
 
 /// What a command is. `read` is what was read out of its line, where it has one.
-pub(crate) fn read(ask: &Ask, read: Option<&ShellReading>, parent: Parent) -> Read {
+pub(crate) fn read(ask: &Ask, read: Option<&ShellReading>, parent: Option<&Parent>) -> Read {
     let one = |kind: &str, rung, reason: &str| Statement::new(kind, rung, reason);
     let by_name = |kind: &str, reason: &str| one(kind, Rung::Forbidden, reason);
-    let text = |bytes: &[u8]| match std::str::from_utf8(bytes) {
-        Ok(text) => text.to_owned(),
-        Err(_) => bytes.escape_ascii().to_string(),
-    };
     let mut inner = Inner::Plain;
     let mut others = Vec::new();
     let (kind, line, statement) = match &ask.wanted {
@@ -87,7 +86,10 @@ pub(crate) fn read(ask: &Ask, read: Option<&ShellReading>, parent: Parent) -> Re
         }
         Wanted::Copy { operation, .. } => {
             let puts = operation.direction == scp::Direction::ToTarget;
-            let mut statement = if puts {
+            let mut statement = if puts && operation.mode & 0o6000 != 0 {
+                let why = "it lets a program run with its owner's rights";
+                one("SCP PUT", Rung::Destructive, why)
+            } else if puts {
                 one("SCP PUT", Rung::Write, "it writes a file that it names")
             } else {
                 one("SCP GET", Rung::Read, "it only reads")
@@ -132,7 +134,11 @@ pub(crate) fn read(ask: &Ask, read: Option<&ShellReading>, parent: Parent) -> Re
     };
     let mut about = serde_json::Map::new();
     if let Some(parent) = parent {
-        about.insert("in".into(), parent.0.into());
+        about.insert("in".into(), parent.seq.0.into());
+        // Its paths begin where that one says.
+        if matches!(ask.wanted, Wanted::Copy { .. }) {
+            about.insert("of".into(), parent.origin.line.clone().into());
+        }
     }
     if let Some(terminal) = &ask.terminal {
         let shown =
@@ -146,9 +152,37 @@ pub(crate) fn read(ask: &Ask, read: Option<&ShellReading>, parent: Parent) -> Re
     command.parameters = (!about.is_empty()).then(|| serde_json::Value::from(about).to_string());
     let statements = std::iter::once(statement).chain(others).collect();
     command.reading = Some(Arc::new(Reading { statements, disagreement: None }));
+    Read { command, inner, digest: digest(ask, parent.map(|parent| &*parent.origin)) }
+}
+
+/// Tells a command, and all that what it does depends on.
+fn digest(ask: &Ask, parent: Option<&Origin>) -> [u8; 32] {
     let mut hash = sha2::Sha256::new();
     // A program can do more where it has a terminal.
     let has_terminal = ask.terminal.is_some();
-    hash.update(format!("{:?}\0{:?}\0{has_terminal}", ask.wanted, ask.environment));
-    Read { command, inner, digest: hash.finalize().into() }
+    match &ask.wanted {
+        Wanted::Sftp { operation, .. } => hash.update(format!("{operation:?}")),
+        Wanted::Copy { operation, .. } => hash.update(format!("{operation:?}")),
+        wanted => hash.update(format!("{wanted:?}")),
+    }
+    hash.update(format!("\0{:?}\0{has_terminal}", ask.environment));
+    // Where a file goes is said by what carries it.
+    hash.update(parent.map_or([0; 32], |parent| parent.digest));
+    hash.finalize().into()
+}
+
+/// What a command is, for those that it starts.
+pub(super) fn origin(ask: &Ask) -> Origin {
+    let line = match &ask.wanted {
+        Wanted::Exec { line } => text(line),
+        _ => String::new(),
+    };
+    Origin { line, digest: digest(ask, None) }
+}
+
+fn text(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.escape_ascii().to_string(),
+    }
 }

@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -22,6 +23,8 @@ use crate::clock;
 /// Bytes of a part, and how long one may wait for more.
 const PART: usize = 64 * 1024;
 pub(super) const PART_WAITS: Duration = Duration::from_secs(5);
+/// Channels of one tunnel that are looked at: as many as a connection has.
+const SNIFFERS: usize = 1024;
 
 /// What a command is, as far as the recording differs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +49,14 @@ impl Kind {
             _ => Self::Tunnel,
         }
     }
+}
+
+/// What a command is, for those that it starts in turn.
+#[derive(Debug, Default)]
+pub(super) struct Origin {
+    pub(super) line: String,
+    /// Tells it and all that it depends on.
+    pub(super) digest: [u8; 32],
 }
 
 /// How much is kept of one command.
@@ -77,9 +88,11 @@ pub(super) struct Running {
     /// What is masked in what is given to it, for the record.
     input: Option<Scanners>,
     masked: BTreeMap<String, u64>,
-    /// What goes through a tunnel: what it looks like, or which session it is.
-    sniffer: Sniffer,
+    /// What goes through a tunnel, by its channels: what it looks like, or which session it is.
+    sniffers: Vec<(u32, Sniffer)>,
+    looks: Option<Looks>,
     carries: Option<String>,
+    pub(super) origin: Rc<Origin>,
 }
 
 struct Piece {
@@ -89,7 +102,13 @@ struct Piece {
 }
 
 impl Running {
-    pub(super) fn new(seq: Seq, most: Most, kind: Kind, input: Option<Scanners>) -> Self {
+    pub(super) fn new(
+        seq: Seq,
+        most: Most,
+        kind: Kind,
+        input: Option<Scanners>,
+        origin: Rc<Origin>,
+    ) -> Self {
         Self {
             seq,
             kind,
@@ -106,8 +125,10 @@ impl Running {
             rejected: None,
             input,
             masked: BTreeMap::new(),
-            sniffer: Sniffer::default(),
+            sniffers: Vec::new(),
+            looks: None,
             carries: None,
+            origin,
         }
     }
 
@@ -160,12 +181,25 @@ impl Running {
     }
 
     /// What a tunnel looks like, where it is known by these bytes.
-    pub(super) fn sniffed(&mut self, stream: Stream, bytes: &[u8]) -> Option<Looks> {
-        match (self.kind, stream) {
-            (Kind::Tunnel, Stream::In) => self.sniffer.client(bytes),
-            (Kind::Tunnel, Stream::Out) => self.sniffer.server(bytes),
-            _ => None,
+    pub(super) fn sniffed(&mut self, channel: u32, stream: Stream, bytes: &[u8]) -> Option<Looks> {
+        if self.kind != Kind::Tunnel {
+            return None;
         }
+        let index = self.sniffers.iter().rposition(|(of, _)| *of == channel).unwrap_or_else(|| {
+            if self.sniffers.len() >= SNIFFERS {
+                self.sniffers.remove(0);
+            }
+            self.sniffers.push((channel, Sniffer::default()));
+            self.sniffers.len() - 1
+        });
+        let (_, sniffer) = self.sniffers.get_mut(index)?;
+        let looks = match stream {
+            Stream::In => sniffer.client(bytes),
+            Stream::Out => sniffer.server(bytes),
+            Stream::Err => None,
+        };
+        self.looks = looks.or(self.looks);
+        looks
     }
 
     /// Bytes passed.
@@ -246,7 +280,7 @@ impl Running {
                 (CommandStatus::Error, Some(format!("signal {name}")), Some(name.clone()))
             }
             (None, _) if self.kind == Kind::Tunnel => {
-                let looks = self.sniffer.looks().map(|looks| looks.as_str().to_owned());
+                let looks = self.looks.map(|looks| looks.as_str().to_owned());
                 (CommandStatus::Ok, self.carries.take().or(looks), None)
             }
             (None, _) => (CommandStatus::Unknown, None, None),

@@ -26,7 +26,8 @@ use super::{
     ends::{Ends, Moved},
     link::{Link, READ},
     masking::{self, Counts},
-    recording::{Kind, Most, PART_WAITS, Running},
+    reading::{Parent, origin},
+    recording::{Kind, Most, Origin, PART_WAITS, Running},
 };
 use crate::{
     clock,
@@ -66,7 +67,7 @@ pub(super) struct Relay<'a> {
     /// Commands that are not asked for any more and still wait.
     withdrawn: HashSet<u64>,
     /// What commands are that are not decided yet.
-    kinds: HashMap<u64, Kind>,
+    kinds: HashMap<u64, (Kind, Rc<Origin>)>,
     /// What is looked for in what programs say, and how much of it was found, by commands.
     found: Option<Found>,
     counts: HashMap<u64, Counts>,
@@ -186,6 +187,8 @@ impl<'a> Relay<'a> {
         };
         let (mut of_terminals, mut of_programs) =
             (every(masking::OF_TERMINALS), every(masking::OF_PROGRAMS));
+        // Whether the target was not read, so that what it says next may be what it said long ago.
+        let mut unread = [false; 2];
         let mut of_parts = every(PART_WAITS);
         let mut of_keys = every(shared.config.daemon.ssh_rekey);
         // The first is at once.
@@ -201,6 +204,9 @@ impl<'a> Relay<'a> {
             let room = has_room(up, down) && self.waiting.len() < WAITING;
             let reads_agent = reads(agent_keys, target_keys, room);
             let reads_target = reads(target_keys, agent_keys, has_room(down, up));
+            if !reads_target {
+                unread = [true; 2];
+            }
             begun = (agent_keys || target_keys).then(|| begun.unwrap_or_else(Instant::now));
             let late = sleep_until(begun.unwrap_or(start) + EXCHANGE);
             self.agent.input.reserve(READ);
@@ -276,7 +282,9 @@ impl<'a> Relay<'a> {
                 }
                 Ok(Next::Keys) => self.rekey(),
                 Ok(Next::Idle(of_terminals)) => {
-                    self.conversation.idle(of_terminals);
+                    if !std::mem::take(&mut unread[usize::from(of_terminals)]) {
+                        self.conversation.idle(of_terminals);
+                    }
                     self.act_all()
                 }
                 Ok(Next::Parts) => {
@@ -392,9 +400,9 @@ impl<'a> Relay<'a> {
                 }
                 self.withdrawn.insert(ask);
             }
-            Action::Passed { command, stream, bytes } => {
+            Action::Passed { command, channel, stream, bytes } => {
                 if let Some(running) = self.running.get_mut(&command) {
-                    let looks = running.sniffed(stream, &bytes);
+                    let looks = running.sniffed(channel, stream, &bytes);
                     let seq = running.seq;
                     running.passed(stream, &bytes);
                     if let Some(part) = running.part() {
@@ -470,11 +478,17 @@ impl<'a> Relay<'a> {
     fn ask(&mut self, ask: Box<Ask>) {
         let parent = match ask.wanted {
             Wanted::Sftp { parent, .. } | Wanted::Copy { parent, .. } => {
-                self.running.get(&parent).map(|running| running.seq)
+                let of =
+                    |running: &Running| Parent { seq: running.seq, origin: running.origin.clone() };
+                self.running.get(&parent).map(of)
             }
             _ => None,
         };
-        self.kinds.insert(ask.number, Kind::of(&ask));
+        let origin = match ask.wanted {
+            Wanted::Exec { .. } | Wanted::Subsystem { .. } => origin(&ask),
+            _ => Origin::default(),
+        };
+        self.kinds.insert(ask.number, (Kind::of(&ask), origin.into()));
         let leads = self.leads_to(&ask.wanted);
         if let Some(leads) = &leads {
             self.leads.insert(ask.number, leads.clone());
@@ -487,7 +501,7 @@ impl<'a> Relay<'a> {
         match decided {
             Decided::Go { ask, seq, permit, receipt, inner } => {
                 self.holds.remove(&ask);
-                let kind = self.kinds.remove(&ask).unwrap_or_default();
+                let (kind, origin) = self.kinds.remove(&ask).unwrap_or_default();
                 let leads = self.leads.remove(&ask);
                 if self.withdrawn.remove(&ask) {
                     let outcome = Outcome {
@@ -515,7 +529,7 @@ impl<'a> Relay<'a> {
                 {
                     self.conversation.cover(ask, by);
                 }
-                self.running.insert(ask, Running::new(seq, most, kind, input));
+                self.running.insert(ask, Running::new(seq, most, kind, input, origin));
                 match leads {
                     Some(Leads::To(to)) => self.release_inside(ask, permit, receipt, to)?,
                     _ => self.release(ask, permit, receipt, inner)?,

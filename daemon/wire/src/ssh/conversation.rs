@@ -24,13 +24,21 @@ mod channel;
 mod flow;
 mod inner;
 mod own;
+mod rest;
 mod target;
 mod wanted;
 
 /// Channels of one connection.
 const CHANNELS: usize = 1024;
-/// Messages without data that wait behind a command.
-const WAITING: usize = 4096;
+/// What waits behind a command, beside the data: bytes, with some for each message.
+const WAITING: usize = 1024 * 1024;
+const MESSAGE: usize = 64;
+/// What waits for an end that does not read, beside data, in the same measure.
+const UNREAD: usize = 1024 * 1024;
+/// Questions without an answer.
+const UNANSWERED: usize = 4096;
+/// The most that an end is granted at a time, whatever the other takes: so much may come to wait here.
+const WINDOW: u32 = 4 * 1024 * 1024;
 
 /// See the module's comment.
 #[derive(Debug, Default)]
@@ -49,6 +57,7 @@ pub struct Conversation {
     replies: Replies,
     /// Messages of that kind that wait for the decision on one before them.
     deferred: VecDeque<Bytes>,
+    deferred_cost: usize,
     deciding: Option<(Listening, Bytes, bool)>,
     /// Questions of the target's to the agent's client that passed.
     owed_to_target: usize,
@@ -109,6 +118,11 @@ impl Replies {
         let mut said = vec![reply];
         said.append(&mut self.ready());
         Some((said, command))
+    }
+
+    /// How many are to come.
+    fn len(&self) -> usize {
+        self.0.len()
     }
 
     fn ready(&mut self) -> Vec<Bytes> {
@@ -202,6 +216,7 @@ impl Conversation {
     pub fn idle(&mut self, of_terminals: bool) {
         for channel in self.channels.values_mut() {
             if channel.terminal.is_some() == of_terminals
+                && channel.is_open()
                 && !std::mem::take(&mut channel.spoke)
                 && channel.holds_back()
             {
@@ -282,6 +297,7 @@ impl Conversation {
     fn go_on(&mut self) -> Result<(), Violation> {
         while self.deciding.is_none() {
             let Some(payload) = self.deferred.pop_front() else { break };
+            self.deferred_cost -= payload.len() + MESSAGE;
             self.connection_request(payload)?;
         }
         Ok(())
@@ -345,6 +361,25 @@ impl Conversation {
         }
     }
 }
+
+/// A message that opens a channel, or agrees to one, with no larger window than this side grants.
+fn clamped(payload: &Bytes, window: u32, at: usize) -> Bytes {
+    if window <= WINDOW {
+        return payload.clone();
+    }
+    let mut said = payload.to_vec();
+    if let Some(place) = said.get_mut(at..at + 4) {
+        place.copy_from_slice(&WINDOW.to_be_bytes());
+    }
+    said.into()
+}
+
+/// Where the window stands in a message that opens a channel of this kind, and in one that agrees (RFC
+/// 4254, section 5.1).
+fn window_of_open(kind: &[u8]) -> usize {
+    1 + 4 + kind.len() + 4
+}
+const WINDOW_OF_CONFIRMATION: usize = 1 + 4 + 4;
 
 #[cfg(test)]
 mod tests;

@@ -11,11 +11,12 @@ use super::{
             SUCCESS, WINDOW_ADJUST,
         },
     },
-    Action, Ask, CHANNELS, Channel, Conversation, Inner, Listening, Pending, Place, Stream,
-    Terminal, Violation, WAITING, Wanted,
+    Action, Ask, CHANNELS, Channel, Conversation, Inner, Listening, MESSAGE, Pending, Place,
+    Stream, Terminal, UNANSWERED, Violation, WAITING, WINDOW_OF_CONFIRMATION, Wanted,
     channel::Reading,
+    clamped,
     flow::Flow,
-    scp, sftp,
+    scp, sftp, window_of_open,
 };
 
 impl Conversation {
@@ -24,7 +25,8 @@ impl Conversation {
         let number = read.u8()?;
         match number {
             GLOBAL_REQUEST if self.deciding.is_some() => {
-                if self.deferred.len() >= WAITING {
+                self.deferred_cost += payload.len() + MESSAGE;
+                if self.deferred_cost > WAITING {
                     return Err(Violation::TooMany("requests at a time"));
                 }
                 self.deferred.push_back(payload);
@@ -79,6 +81,9 @@ impl Conversation {
                 } else if asked.kind == b"cancel-streamlocal-forward@openssh.com" {
                     self.cancelled(&Listening::Socket(place));
                 }
+                if self.replies.len() > UNANSWERED {
+                    return Err(Violation::TooMany("requests without an answer"));
+                }
                 if wants_reply {
                     self.replies.theirs(None);
                 }
@@ -121,6 +126,7 @@ impl Conversation {
         let mut opened = Opened::read(Reader::new(payload.get(1..).unwrap_or_default()))?;
         let sender = opened.sender;
         self.takes(sender)?;
+        let said = clamped(payload, opened.window, window_of_open(opened.kind));
         let wanted = match opened.kind {
             b"session" => None,
             b"direct-tcpip" => {
@@ -150,13 +156,13 @@ impl Conversation {
         let key = self.insert(channel);
         self.by_agent.insert(sender, key);
         match wanted {
-            None => self.actions.push(Action::ToTarget(payload.clone())),
+            None => self.actions.push(Action::ToTarget(said)),
             Some(wanted) => {
                 let number = self.new_ask();
                 self.asks.insert(number, Place::Channel(key));
                 if let Some(channel) = self.channels.get_mut(&key) {
                     channel.ask = Some(number);
-                    channel.pending = Some(Pending::Open(payload.clone()));
+                    channel.pending = Some(Pending::Open(said));
                 }
                 self.ask(number, wanted, None, None);
             }
@@ -164,10 +170,11 @@ impl Conversation {
         Ok(())
     }
 
-    pub(super) fn insert(&mut self, channel: Channel) -> u32 {
+    pub(super) fn insert(&mut self, mut channel: Channel) -> u32 {
         while self.channels.contains_key(&self.next) {
             self.next = self.next.wrapping_add(1);
         }
+        channel.key = self.next;
         self.channels.insert(self.next, channel);
         self.next
     }
@@ -194,7 +201,8 @@ impl Conversation {
                 channel.agent = Some(sender);
                 channel.down = Some(Flow::new(sender, window, packet));
                 self.by_agent.insert(sender, key);
-                actions.push(Action::ToTarget(payload));
+                let said = clamped(&payload, window, WINDOW_OF_CONFIRMATION);
+                actions.push(Action::ToTarget(said));
             }
             OPEN_FAILURE if channel.agent.is_none() => {
                 actions.push(Action::ToTarget(payload));
@@ -211,24 +219,32 @@ impl Conversation {
                 }
                 actions.extend(out.into_iter().map(Action::ToAgent));
                 channel.grant(actions);
+                // What waited for the client to read its answers is looked at.
+                if matches!(channel.reading, Reading::Sftp(_)) && channel.up_waits {
+                    self.read_inside(key)?;
+                    self.pump(key)?;
+                }
             }
             SUCCESS | FAILURE => channel.tell_target(payload, actions),
             DATA | EXTENDED_DATA => {
                 let length = read_data(&payload)?.1.len();
+                // It costs no window, and says nothing.
+                if length == 0 {
+                    return Ok(());
+                }
                 if let Some(up) = &mut channel.up {
                     up.received(length, recipient)?;
                 }
                 // This side has closed it: nobody reads this.
                 if !channel.told_agent {
                     channel.deferred_bytes += length;
-                    channel.deferred.push_back(payload);
+                    channel.defer(MESSAGE, payload)?;
                     self.pump(key)?;
                 }
             }
             CLOSE => {
                 channel.agent_closed = true;
-                channel.deferred.clear();
-                channel.deferred_bytes = 0;
+                channel.forget_deferred();
                 channel.pending = None;
                 if let Some(ask) = channel.ask.take() {
                     self.asks.remove(&ask);
@@ -249,10 +265,7 @@ impl Conversation {
             }
             EOF | REQUEST if channel.told_agent => {}
             EOF | REQUEST => {
-                if channel.deferred.len() >= WAITING {
-                    return Err(Violation::TooMany("messages that wait for a decision"));
-                }
-                channel.deferred.push_back(payload);
+                channel.defer(payload.len() + MESSAGE, payload)?;
                 self.pump(key)?;
             }
             number => return Err(Violation::Misplaced { number, place: "on a channel" }),
@@ -278,6 +291,7 @@ impl Conversation {
                 DATA | EXTENDED_DATA => {
                     let (extended, bytes) = read_data(&payload)?;
                     channel.deferred_bytes -= bytes.len();
+                    channel.deferred_cost -= MESSAGE;
                     if extended.is_none() && !matches!(channel.reading, Reading::Plain) {
                         channel.read_up(bytes);
                         self.read_inside(key)?;
@@ -289,11 +303,18 @@ impl Conversation {
                     }
                     self.actions.extend(out.into_iter().map(Action::ToTarget));
                     if let Some(command) = channel.command {
-                        self.actions.push(Action::Passed { command, stream: Stream::In, bytes });
+                        let (channel, stream) = (key, Stream::In);
+                        self.actions.push(Action::Passed { command, channel, stream, bytes });
                     }
                 }
-                EOF => channel.tell_target(payload, &mut self.actions),
-                _ => self.request(key, payload)?,
+                _ => {
+                    channel.deferred_cost -= payload.len() + MESSAGE;
+                    if number == EOF {
+                        channel.tell_target(payload, &mut self.actions);
+                    } else {
+                        self.request(key, payload)?;
+                    }
+                }
             }
         }
         if let Some(channel) = self.channels.get_mut(&key) {
@@ -312,7 +333,17 @@ impl Conversation {
         match asked.kind {
             b"exec" | b"shell" | b"subsystem" => {
                 let name = if asked.kind == b"shell" { &[][..] } else { asked.body.string()? };
-                let objection = channel.started.then_some("this channel runs something already");
+                let objection = if channel.started {
+                    Some("this channel runs something already\n")
+                } else if asked.kind == b"subsystem"
+                    && name == b"sftp"
+                    && channel.terminal.is_some()
+                {
+                    // A terminal swallows and alters bytes: what arrives is not what was read.
+                    Some("chaperone does not let SFTP be spoken through a terminal\n")
+                } else {
+                    None
+                };
                 ask = Channel::start_of(asked.kind, name).map(|wanted| (wanted, objection));
                 channel.pending = Some(Pending::Start(payload.clone(), wants_reply));
             }
@@ -325,6 +356,11 @@ impl Conversation {
                 ask = Some((wanted, None));
                 channel.pending = Some(Pending::Request(payload.clone(), wants_reply, opens));
             }
+            // What it runs has been decided without them.
+            b"pty-req" | b"env" if channel.started => {
+                channel.answer(FAILURE, wants_reply, &mut self.actions);
+                return Ok(());
+            }
             b"pty-req" => {
                 let kind = String::from_utf8_lossy(asked.body.string()?).chars().take(64).collect();
                 let (columns, rows) = (asked.body.u32()?, asked.body.u32()?);
@@ -332,7 +368,12 @@ impl Conversation {
             }
             b"env" => {
                 let (name, value) = (asked.body.string()?, asked.body.string()?);
-                channel.keep_variable(name, value);
+                if !channel.keep_variable(name, value) {
+                    let what = "a variable beyond the first 64 KiB of them".into();
+                    self.actions.push(Action::Unknown { what });
+                    channel.answer(FAILURE, wants_reply, &mut self.actions);
+                    return Ok(());
+                }
             }
             b"window-change" => {
                 let (columns, rows) = (asked.body.u32()?, asked.body.u32()?);
@@ -347,12 +388,7 @@ impl Conversation {
             other => {
                 let what = format!("request {} on a channel", super::super::shown(other));
                 self.actions.push(Action::Unknown { what });
-                if let (true, Some(agent)) = (wants_reply, channel.agent) {
-                    let failure = message::of_channel(FAILURE, agent).into();
-                    for said in channel.replies.ours(vec![failure]) {
-                        channel.tell_agent(said, &mut self.actions);
-                    }
-                }
+                channel.answer(FAILURE, wants_reply, &mut self.actions);
                 return Ok(());
             }
         }
@@ -365,6 +401,9 @@ impl Conversation {
         }
         if wants_reply {
             channel.replies.theirs(None);
+        }
+        if channel.floods() {
+            return Err(Violation::TooMany("requests whose answers are not read"));
         }
         channel.tell_target(payload, &mut self.actions);
         Ok(())
@@ -436,12 +475,7 @@ impl Conversation {
                 channel.fail(wants_reply, why, &mut self.actions);
             }
             Some(Pending::Start(_, wants_reply) | Pending::Request(_, wants_reply, _)) => {
-                if let (true, Some(agent)) = (wants_reply, channel.agent) {
-                    let failure = message::of_channel(FAILURE, agent).into();
-                    for said in channel.replies.ours(vec![failure]) {
-                        channel.tell_agent(said, &mut self.actions);
-                    }
-                }
+                channel.answer(FAILURE, wants_reply, &mut self.actions);
             }
             Some(Pending::Up(length)) => {
                 channel.refused_up(length, why, &mut self.actions);

@@ -8,13 +8,17 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    super::{Cover, message, scp, sftp},
-    Action, Exit, Filter, Filters, Listening, Replies, Stream, Terminal, Wanted,
+    super::{Cover, Violation, message, scp, sftp},
+    Action, Exit, Filter, Filters, Listening, Replies, Stream, Terminal, UNANSWERED, WAITING,
+    Wanted,
     flow::Flow,
+    rest::Rest,
 };
 
 /// Bytes of variables that are kept for the record.
 const ENVIRONMENT: usize = 64 * 1024;
+/// And for each.
+const VARIABLE: usize = 64;
 
 /// What waits on a channel for a decision.
 #[derive(Debug)]
@@ -42,6 +46,8 @@ pub(super) enum Reading {
 /// See the module's comment.
 #[derive(Debug)]
 pub(super) struct Channel {
+    /// Its number here.
+    pub(super) key: u32,
     /// Its number at either end.
     pub(super) agent: Option<u32>,
     pub(super) target: Option<u32>,
@@ -50,6 +56,8 @@ pub(super) struct Channel {
     /// From the agent, behind what waits.
     pub(super) deferred: VecDeque<Bytes>,
     pub(super) deferred_bytes: usize,
+    /// What all that takes beside the data.
+    pub(super) deferred_cost: usize,
     pub(super) ask: Option<u64>,
     pub(super) pending: Option<Pending>,
     pub(super) replies: Replies,
@@ -62,8 +70,8 @@ pub(super) struct Channel {
     /// Since when nothing came is counted by others: whether something did.
     pub(super) spoke: bool,
     /// What was read of either stream and has not gone on.
-    pub(super) up_rest: Bytes,
-    pub(super) down_rest: Bytes,
+    pub(super) up_rest: Rest,
+    pub(super) down_rest: Rest,
     /// The other stream must come first.
     pub(super) up_waits: bool,
     /// Commands inside the streams, by the number that their protocol gives them.
@@ -72,6 +80,8 @@ pub(super) struct Channel {
     pub(super) environment: Vec<(String, String)>,
     pub(super) environment_bytes: usize,
     pub(super) started: bool,
+    /// It is one of several that the command is for, which goes on without it.
+    pub(super) of_target: bool,
     pub(super) agent_closed: bool,
     pub(super) target_closed: bool,
     /// This side has said to either end that it is closed.
@@ -82,12 +92,14 @@ pub(super) struct Channel {
 impl Channel {
     pub(super) fn new() -> Self {
         Self {
+            key: 0,
             agent: None,
             target: None,
             up: None,
             down: None,
             deferred: VecDeque::new(),
             deferred_bytes: 0,
+            deferred_cost: 0,
             ask: None,
             pending: None,
             replies: Replies::default(),
@@ -96,14 +108,15 @@ impl Channel {
             filters: None,
             cover: None,
             spoke: false,
-            up_rest: Bytes::new(),
-            down_rest: Bytes::new(),
+            up_rest: Rest::default(),
+            down_rest: Rest::default(),
             up_waits: false,
             commands: HashMap::new(),
             terminal: None,
             environment: Vec::new(),
             environment_bytes: 0,
             started: false,
+            of_target: false,
             agent_closed: false,
             target_closed: false,
             told_agent: false,
@@ -152,6 +165,31 @@ impl Channel {
         actions.extend(out.into_iter().map(Action::ToTarget));
     }
 
+    /// Keeps a message behind what waits for a decision; it takes so much beside data.
+    pub(super) fn defer(&mut self, cost: usize, payload: Bytes) -> Result<(), Violation> {
+        self.deferred_cost += cost;
+        if self.deferred_cost > WAITING {
+            return Err(Violation::TooMany("messages that wait for a decision"));
+        }
+        self.deferred.push_back(payload);
+        Ok(())
+    }
+
+    /// Whether more is asked than is answered or read.
+    pub(super) fn floods(&self) -> bool {
+        let flooded = |flow: &Option<Flow>| flow.as_ref().is_some_and(Flow::is_flooded);
+        self.replies.len() > UNANSWERED || flooded(&self.down) || flooded(&self.up)
+    }
+
+    /// Answers a request here, in its turn.
+    pub(super) fn answer(&mut self, number: u8, wants_reply: bool, actions: &mut Vec<Action>) {
+        let (true, Some(agent)) = (wants_reply, self.agent) else { return };
+        let said = self.replies.ours(vec![message::of_channel(number, agent).into()]);
+        for one in said {
+            self.tell_agent(one, actions);
+        }
+    }
+
     pub(super) fn close_target(&mut self, actions: &mut Vec<Action>) {
         if let Some(number) = self.target
             && !std::mem::replace(&mut self.told_target, true)
@@ -173,8 +211,7 @@ impl Channel {
     /// A program is not started: in its stead there is one that says why and fails.
     pub(super) fn fail(&mut self, wants_reply: bool, why: &str, actions: &mut Vec<Action>) {
         let Some(agent) = self.agent else { return };
-        self.deferred.clear();
-        self.deferred_bytes = 0;
+        self.forget_deferred();
         if wants_reply {
             let said = self.replies.ours(vec![message::of_channel(message::SUCCESS, agent).into()]);
             for one in said {
@@ -188,6 +225,12 @@ impl Channel {
         self.close_agent(actions);
     }
 
+    /// What waits behind a command is for nobody.
+    pub(super) fn forget_deferred(&mut self) {
+        self.deferred.clear();
+        (self.deferred_bytes, self.deferred_cost) = (0, 0);
+    }
+
     /// What the target says goes on, through a filter where there is one.
     pub(super) fn hear(&mut self, extended: Option<u32>, bytes: &[u8], actions: &mut Vec<Action>) {
         let mut shown = Vec::new();
@@ -197,6 +240,12 @@ impl Channel {
             filter.push(bytes, &mut shown);
         }
         self.pass(extended, shown.into(), actions);
+    }
+
+    /// Whether the target could have said more, and all that it said has gone on: where the client sees to
+    /// it that it cannot, no time has passed.
+    pub(super) fn is_open(&self) -> bool {
+        self.down.as_ref().is_some_and(Flow::is_open)
     }
 
     pub(super) fn holds_back(&self) -> bool {
@@ -229,7 +278,7 @@ impl Channel {
         actions.extend(out.into_iter().map(Action::ToAgent));
         let stream = if extended.is_some() { Stream::Err } else { Stream::Out };
         if let Some(command) = self.command {
-            actions.push(Action::Passed { command, stream, bytes });
+            actions.push(Action::Passed { command, channel: self.key, stream, bytes });
         }
     }
 
@@ -258,12 +307,17 @@ impl Channel {
         }
     }
 
-    pub(super) fn keep_variable(&mut self, name: &[u8], value: &[u8]) {
-        self.environment_bytes += name.len() + value.len();
-        if self.environment_bytes <= ENVIRONMENT {
-            let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-            self.environment.push((text(name), text(value)));
+    /// Keeps a variable for who decides and who records. Answers whether there is room for it: one that
+    /// they do not see must not count.
+    pub(super) fn keep_variable(&mut self, name: &[u8], value: &[u8]) -> bool {
+        let bytes = self.environment_bytes + name.len() + value.len() + VARIABLE;
+        if bytes > ENVIRONMENT {
+            return false;
         }
+        self.environment_bytes = bytes;
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        self.environment.push((text(name), text(value)));
+        true
     }
 
     /// The channel is over.
@@ -277,7 +331,7 @@ impl Channel {
         }
         self.tell_sftp(sftp_events, actions);
         self.tell_scp(scp_events, actions);
-        if let Some(command) = self.command {
+        if let Some(command) = self.command.filter(|_| !self.of_target) {
             actions.push(Action::Closed { command });
         }
     }

@@ -9,7 +9,10 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::super::{Violation, message};
+use super::{
+    super::{Violation, message},
+    MESSAGE, UNREAD, WINDOW,
+};
 
 /// What goes to one end of a channel.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub(super) struct Flow {
     waiting: VecDeque<Waiting>,
     /// Bytes of data among these.
     queued: u32,
+    /// What the messages among these take.
+    cost: usize,
 }
 
 #[derive(Debug)]
@@ -40,9 +45,10 @@ impl Flow {
             to,
             packet: packet.clamp(1, 128 * 1024),
             room,
-            granted: room,
+            granted: room.min(WINDOW),
             waiting: VecDeque::new(),
             queued: 0,
+            cost: 0,
         }
     }
 
@@ -95,6 +101,7 @@ impl Flow {
         if self.waiting.is_empty() {
             out.push(payload);
         } else {
+            self.cost += payload.len() + MESSAGE;
             self.waiting.push_back(Waiting::Message(payload));
         }
     }
@@ -106,26 +113,39 @@ impl Flow {
         self.flush(out);
     }
 
+    /// Whether the receiver leaves more messages unread than may wait for it.
+    pub(super) fn is_flooded(&self) -> bool {
+        self.cost > UNREAD
+    }
+
+    /// Whether its sender may send, and nothing waits for the receiver.
+    pub(super) fn is_open(&self) -> bool {
+        self.granted > 0 && self.waiting.is_empty()
+    }
+
     /// What the sender may be granted now, where so much of what it sent has not come here yet.
     pub(super) fn grant(&mut self, held: usize) -> Option<u32> {
         let held = u32::try_from(held).unwrap_or(u32::MAX);
         let owed = self.granted.saturating_add(self.queued).saturating_add(held);
-        let more = self.room.checked_sub(owed).filter(|more| *more > 0)?;
+        let more = self.room.min(WINDOW).checked_sub(owed).filter(|more| *more > 0)?;
+        // Where the receiver takes more than this side grants, not for each message.
+        if self.room > WINDOW && more < WINDOW / 2 {
+            return None;
+        }
         self.granted += more;
         Some(more)
     }
 
     /// The receiver takes no more data: what waits of them is dropped, and the rest goes on.
     pub(super) fn end(&mut self, out: &mut Vec<Bytes>) {
-        self.queued = 0;
+        (self.queued, self.cost) = (0, 0);
         out.extend(self.waiting.drain(..).filter_map(|one| match one {
             Waiting::Message(payload) => Some(payload),
             Waiting::Data(..) => None,
         }));
     }
 
-    /// Bytes that wait.
-    #[cfg(test)]
+    /// Bytes of data that wait.
     pub(super) fn queued(&self) -> u32 {
         self.queued
     }
@@ -133,7 +153,10 @@ impl Flow {
     fn flush(&mut self, out: &mut Vec<Bytes>) {
         while let Some(first) = self.waiting.front_mut() {
             match first {
-                Waiting::Message(payload) => out.push(std::mem::take(payload)),
+                Waiting::Message(payload) => {
+                    self.cost -= payload.len() + MESSAGE;
+                    out.push(std::mem::take(payload));
+                }
                 Waiting::Data(extended, bytes) => {
                     let length = bytes.len().min(self.room as usize);
                     if length == 0 {

@@ -1,11 +1,14 @@
 //! Protocols inside a channel: what of their streams may go on, and which parts are commands.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::{
     Action, Ask, Channel, Conversation, Pending, Place, Violation, Wanted, channel::Reading, scp,
     sftp,
 };
+
+/// Bytes that may wait for the agent's client before what it asks for is not looked at.
+const OWN: u32 = 64 * 1024;
 
 /// What a stream's protocol says of its front.
 enum Step {
@@ -19,28 +22,17 @@ enum Step {
     Ask { number: u64, length: usize, up: bool, wanted: Wanted, objection: Option<&'static str> },
 }
 
-fn joined(rest: &mut Bytes, bytes: Bytes) {
-    if rest.is_empty() {
-        *rest = bytes;
-    } else {
-        let mut both = BytesMut::with_capacity(rest.len() + bytes.len());
-        both.extend_from_slice(rest);
-        both.extend_from_slice(&bytes);
-        *rest = both.freeze();
-    }
-}
-
 impl Channel {
     pub(super) fn read_up(&mut self, bytes: Bytes) {
-        joined(&mut self.up_rest, bytes);
+        self.up_rest.push(bytes);
     }
 
     pub(super) fn read_down(&mut self, bytes: Bytes) {
-        joined(&mut self.down_rest, bytes);
+        self.down_rest.push(bytes);
     }
 
     fn pass_up(&mut self, length: usize, actions: &mut Vec<Action>) {
-        let bytes = self.up_rest.split_to(length.min(self.up_rest.len()));
+        let bytes = self.up_rest.split_to(length);
         let mut out = Vec::new();
         if let Some(up) = &mut self.up {
             up.data(None, &bytes, None, &mut out);
@@ -49,7 +41,7 @@ impl Channel {
     }
 
     fn pass_down(&mut self, length: usize, actions: &mut Vec<Action>) {
-        let bytes = self.down_rest.split_to(length.min(self.down_rest.len()));
+        let bytes = self.down_rest.split_to(length);
         self.add_down(&bytes, actions);
     }
 
@@ -92,12 +84,12 @@ impl Channel {
     }
 
     pub(super) fn refused_up(&mut self, length: usize, why: &str, actions: &mut Vec<Action>) {
-        self.up_rest.advance(length.min(self.up_rest.len()));
+        self.up_rest.advance(length);
         self.refused_inside(why, actions);
     }
 
     pub(super) fn refused_down(&mut self, length: usize, why: &str, actions: &mut Vec<Action>) {
-        self.down_rest.advance(length.min(self.down_rest.len()));
+        self.down_rest.advance(length);
         self.refused_inside(why, actions);
     }
 
@@ -119,6 +111,10 @@ impl Channel {
         let parent = self.command.unwrap_or(0);
         match &mut self.reading {
             Reading::Plain => Ok(Step::Need),
+            // Answers of ours wait for a client that does not read them: no more are made.
+            Reading::Sftp(_) if self.down.as_ref().is_some_and(|down| down.queued() > OWN) => {
+                Ok(Step::Wait)
+            }
             Reading::Sftp(sftp) => {
                 let step = sftp.client(&self.up_rest);
                 Ok(match step.map_err(|broken| Violation::Inside(broken.to_string()))? {
@@ -129,11 +125,11 @@ impl Channel {
                         Step::Moved
                     }
                     sftp::ClientStep::Discard(length) => {
-                        self.up_rest.advance(length.min(self.up_rest.len()));
+                        self.up_rest.advance(length);
                         Step::Moved
                     }
                     sftp::ClientStep::Instead(length, bytes) => {
-                        self.up_rest.advance(length.min(self.up_rest.len()));
+                        self.up_rest.advance(length);
                         self.add_up(&bytes.into(), actions);
                         Step::Moved
                     }
@@ -164,7 +160,7 @@ impl Channel {
                 let step = step.map_err(|broken| Violation::Inside(broken.to_string()))?;
                 let moved = step.pass + step.discard > 0 || !step.insert.is_empty();
                 self.pass_down(step.pass, actions);
-                self.down_rest.advance(step.discard.min(self.down_rest.len()));
+                self.down_rest.advance(step.discard);
                 self.add_down(&step.insert.into(), actions);
                 self.add_up(&step.ask.into(), actions);
                 self.tell_sftp(events, actions);
@@ -204,7 +200,7 @@ impl Channel {
             }
             // Only of files that the target sends.
             scp::Step::Instead(length, bytes) => {
-                self.down_rest.advance(length.min(self.down_rest.len()));
+                self.down_rest.advance(length);
                 self.add_down(&bytes.into(), actions);
                 Step::Moved
             }

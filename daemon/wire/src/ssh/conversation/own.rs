@@ -250,7 +250,8 @@ impl Conversation {
                 let length = u32::try_from(bytes.len()).map_err(|_| Violation::Window(number))?;
                 own.granted = own.granted.checked_sub(length).ok_or(Violation::Window(number))?;
                 // A tunnel has one stream.
-                if extended.is_none() && !own.said_close {
+                if bytes.is_empty() {
+                } else if extended.is_none() && !own.said_close {
                     said(Said::Data(bytes));
                 } else {
                     self.own_took(number, bytes.len());

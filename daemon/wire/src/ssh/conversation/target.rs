@@ -12,9 +12,12 @@ use super::{
         },
     },
     Action, CHANNELS, Channel, Conversation, Exit, Listening, Stream, Violation,
+    WINDOW_OF_CONFIRMATION,
     agent::read_data,
     channel::Reading,
+    clamped,
     flow::Flow,
+    window_of_open,
 };
 
 impl Conversation {
@@ -100,10 +103,11 @@ impl Conversation {
         let mut channel = Channel::new();
         channel.target = Some(sender);
         channel.up = Some(Flow::new(sender, opened.window, opened.packet));
-        channel.command = Some(command);
+        (channel.command, channel.of_target) = (Some(command), true);
         let key = self.insert(channel);
         self.by_target.insert(sender, key);
-        self.actions.push(Action::ToAgent(payload));
+        let said = clamped(&payload, opened.window, window_of_open(opened.kind));
+        self.actions.push(Action::ToAgent(said));
         Ok(())
     }
 
@@ -130,7 +134,8 @@ impl Conversation {
                 channel.target = Some(sender);
                 channel.up = Some(Flow::new(sender, window, packet));
                 self.by_target.insert(sender, key);
-                actions.push(Action::ToAgent(payload));
+                let said = clamped(&payload, window, WINDOW_OF_CONFIRMATION);
+                actions.push(Action::ToAgent(said));
             }
             OPEN_FAILURE if channel.target.is_none() && channel.pending.is_none() => {
                 if let Some(command) = channel.command {
@@ -161,6 +166,9 @@ impl Conversation {
                         channel.tell_agent(one, actions);
                     }
                 }
+                if channel.floods() {
+                    return Err(Violation::TooMany("answers that nobody reads"));
+                }
                 if let Some(command) = command.filter(|_| number == FAILURE) {
                     self.rejected(command);
                 }
@@ -169,6 +177,9 @@ impl Conversation {
                 let (extended, bytes) = read_data(&payload)?;
                 if let Some(down) = &mut channel.down {
                     down.received(bytes.len(), recipient)?;
+                }
+                if bytes.is_empty() {
+                    return Ok(());
                 }
                 if channel.told_agent || channel.agent_closed {
                     return Ok(());
@@ -190,8 +201,9 @@ impl Conversation {
                 actions.extend(out.into_iter().map(Action::ToAgent));
                 let stream = if extended == Some(STDERR) { Stream::Err } else { Stream::Out };
                 if let Some(command) = channel.command {
-                    actions.push(Action::Passed { command, stream, bytes });
+                    actions.push(Action::Passed { command, channel: key, stream, bytes });
                 }
+                channel.grant(actions);
             }
             EOF if channel.told_agent => {}
             EOF => {
@@ -229,6 +241,9 @@ impl Conversation {
                 }
                 if !channel.told_agent {
                     channel.tell_agent(payload, actions);
+                }
+                if channel.floods() {
+                    return Err(Violation::TooMany("requests that nobody reads"));
                 }
             }
             number => return Err(Violation::Misplaced { number, place: "on a channel" }),

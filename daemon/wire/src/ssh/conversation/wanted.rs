@@ -163,6 +163,8 @@ pub enum Action {
     Passed {
         /// Which command.
         command: u64,
+        /// On which of its channels.
+        channel: u32,
         /// Of which stream.
         stream: Stream,
         /// The bytes.

@@ -59,6 +59,11 @@ impl Covered {
         self.by.is_some()
     }
 
+    /// Whether the server may still be asked for more of what is open by this handle.
+    pub(super) fn uses(&self, handle: &[u8]) -> bool {
+        self.reads.values().any(|read| read.handle == handle)
+    }
+
     /// Whether no more reads may be under way.
     pub(super) fn is_full(&self) -> bool {
         self.reads.len() >= UNDER_WAY

@@ -61,6 +61,11 @@ impl Header {
         if self.length > limit { Err(self.impossible()) } else { Ok(self) }
     }
 
+    /// Refuses a packet that is shorter than what must be in it.
+    pub(super) fn at_least(self, least: usize) -> Result<Self, Violation> {
+        if self.length < least { Err(self.impossible()) } else { Ok(self) }
+    }
+
     /// Refuses a body of another length.
     pub(super) fn exactly(self, length: usize) -> Result<Self, Violation> {
         if self.length == length { Ok(self) } else { Err(self.impossible()) }

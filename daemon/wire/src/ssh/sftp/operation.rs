@@ -150,21 +150,27 @@ impl Operation {
     /// How much it can do, and why: words that follow "because".
     pub fn rung(&self) -> (Rung, &'static str) {
         match self {
-            Self::Open { flags, .. } if flags.changes() => {
-                (Rung::Write, "it writes a file that it names")
+            Self::Open { flags, attributes, .. } if flags.changes() => {
+                making(*attributes, "it writes a file that it names")
             }
             Self::Open { .. } | Self::ReadLink { .. } => (Rung::Read, "it only reads"),
             Self::OpenDirectory { .. } => (Rung::Read, "it lists a folder"),
             Self::Remove { .. } => (Rung::Destructive, "it removes a file"),
             Self::RemoveDirectory { .. } => (Rung::Destructive, "it removes a folder"),
             Self::Rename { .. } => (Rung::Write, "it renames a file"),
-            Self::MakeDirectory { .. } => (Rung::Write, "it makes a folder"),
+            Self::MakeDirectory { attributes, .. } => making(*attributes, "it makes a folder"),
             Self::Symlink { .. } | Self::Hardlink { .. } => (Rung::Write, "it makes a link"),
             Self::CopyData { .. } => (Rung::Write, "it writes a file that it names"),
             Self::Extension { .. } => (Rung::Destructive, "what it does is not known"),
             Self::SetAttributes { attributes, .. } => setting(*attributes),
         }
     }
+}
+
+/// What is made gets these; how long it is says nothing of what is made anew.
+fn making(attributes: Attributes, what: &'static str) -> (Rung, &'static str) {
+    let found = setting(Attributes { size: None, ..attributes });
+    if found.0 > Rung::Write { found } else { (Rung::Write, what) }
 }
 
 fn setting(attributes: Attributes) -> (Rung, &'static str) {
@@ -185,7 +191,16 @@ impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;
         match self {
-            Self::Open { path, flags, .. } => write!(f, " {} ({flags})", shown(path)),
+            Self::Open { path, flags, attributes } => {
+                write!(f, " {} ({flags}", shown(path))?;
+                if flags.changes() && *attributes != Attributes::default() {
+                    write!(f, ", {attributes}")?;
+                }
+                f.write_str(")")
+            }
+            Self::MakeDirectory { path, attributes } if *attributes != Attributes::default() => {
+                write!(f, " {} ({attributes})", shown(path))
+            }
             Self::OpenDirectory { path }
             | Self::Remove { path }
             | Self::RemoveDirectory { path }

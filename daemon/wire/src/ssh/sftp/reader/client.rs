@@ -137,6 +137,10 @@ impl Sftp {
                 let Some(file) = self.files.of_handle(handle) else {
                     return self.unknown(id, length);
                 };
+                // The server would be asked on for another file that has got its handle.
+                if self.covered.uses(handle) {
+                    return ClientStep::Wait;
+                }
                 self.files.closing(file);
                 Owed::Close(file)
             }
@@ -205,6 +209,15 @@ impl Sftp {
                 if !self.files.has_room(path.len()) =>
             {
                 Some("too many files are open at a time through this channel: close some first")
+            }
+            // What is found whole would be read in parts.
+            Operation::CopyData { .. } if self.covered.is_on() => {
+                Some("what is read of files is masked here: they are not copied at the target")
+            }
+            Operation::SetAttributes { attributes, .. }
+                if self.covered.is_on() && attributes.size.is_some_and(|size| size > 0) =>
+            {
+                Some("what is read of files is masked here: they are not cut")
             }
             _ => None,
         };

@@ -167,10 +167,10 @@ impl Sftp {
         let front = match head.kind {
             kind::STATUS => head.at_most(STATUS)?.length,
             kind::HANDLE => head.at_most(FRONT + HANDLE)?.length,
-            kind::DATA => FRONT,
+            kind::DATA => head.at_least(FRONT)?.length.min(FRONT),
             kind::NAME => head.at_most(ANSWER)?.length.min(FRONT),
             kind::ATTRS | kind::EXTENDED_REPLY => {
-                head.at_most(ANSWER)?;
+                head.at_most(ANSWER)?.at_least(HEADER + 4)?;
                 HEADER + 4
             }
             kind => return Err(Violation::Unexpected { kind, place: "in version 3" }),
@@ -235,7 +235,7 @@ impl Sftp {
             return Err(Violation::Unexpected { kind: head.kind, place });
         }
         let front = HEADER + 4;
-        head.at_most(ANSWER)?;
+        head.at_most(ANSWER)?.at_least(front)?;
         if bytes.len() < front {
             return Ok(Err(front));
         }
