@@ -348,6 +348,8 @@ mod tests {
             ("0x7f000001", 5432),
             ("0x7f.1", 5432),
             ("167772165", 5432),
+            // What another address of web reaches is not known where its own is listed.
+            ("172.17.0.1", 5434),
             ("10.5", 5432),
             ("010.0.0.5", 5432),
             ("10.0.0.005", 5432),

@@ -186,3 +186,39 @@ fn text(bytes: &[u8]) -> String {
         Err(_) => bytes.escape_ascii().to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p1_an_approval_of_a_file_is_for_where_it_is_written() {
+        let ask = |wanted| Ask {
+            number: 1,
+            wanted,
+            objection: None,
+            terminal: None,
+            environment: Vec::new(),
+        };
+        let put = |line: &str, mode| {
+            let parent = ask(Wanted::Exec { line: line.into() });
+            let parent = Parent { seq: Seq(3), origin: Rc::new(origin(&parent)) };
+            let operation = scp::Operation {
+                direction: scp::Direction::ToTarget,
+                path: b"x".to_vec(),
+                found: scp::Found::File(100),
+                mode,
+                times: None,
+            };
+            read(&ask(Wanted::Copy { parent: 1, operation }), None, Some(&parent))
+        };
+        let one = put("scp -t /tmp", 0o644);
+        assert_eq!(one.digest, put("scp -t /tmp", 0o644).digest);
+        assert_ne!(one.digest, put("scp -t /etc/cron.d", 0o644).digest);
+        let shown = one.command.parameters.as_deref().unwrap_or_default();
+        assert!(shown.contains("scp -t /tmp"), "{shown}");
+        let rung = |read: Read| read.command.reading.map(|reading| reading.rung());
+        assert_eq!(rung(one), Some(Rung::Write));
+        assert_eq!(rung(put("scp -t /tmp", 0o4755)), Some(Rung::Destructive));
+    }
+}

@@ -446,7 +446,7 @@ mod tests {
     #[test]
     fn p8_a_terminal_is_recorded_in_parts_up_to_its_size_and_says_so() {
         let most = Most { response: 10, terminal: 3 * PART };
-        let mut running = Running::new(Seq(7), most, Kind::Terminal, None);
+        let mut running = Running::new(Seq(7), most, Kind::Terminal, None, Rc::default());
         let mut parts = Vec::new();
         for _ in 0..40 {
             running.passed(Stream::Out, &vec![b'x'; PART / 8]);
@@ -467,7 +467,7 @@ mod tests {
     #[test]
     fn what_is_no_terminal_is_recorded_once() {
         let most = Most { response: 10, terminal: PART };
-        let mut running = Running::new(Seq(7), most, Kind::Program, None);
+        let mut running = Running::new(Seq(7), most, Kind::Program, None, Rc::default());
         running.passed(Stream::Out, b"0123456789abc");
         assert!(running.part().is_none() && !running.waits());
         running.masked("mail", 2);
@@ -475,5 +475,17 @@ mod tests {
         assert_eq!((done.bytes, done.masked.as_deref()), (13, Some(r#"{"mail":2}"#)));
         let response = done.response.expect("a response");
         assert!(response.truncated && response.rows.contains("0123456789\""), "{}", response.rows);
+    }
+
+    #[test]
+    fn p1_each_channel_of_a_tunnel_is_looked_at() {
+        let most = Most { response: 10, terminal: 10 };
+        let mut running = Running::new(Seq(7), most, Kind::Tunnel, None, Rc::default());
+        for channel in 0..2000 {
+            assert_eq!(running.sniffed(channel, Stream::In, b"nothing that is known"), None);
+        }
+        assert_eq!(running.sniffed(7, Stream::In, b"SSH-2.0-x\r\n"), Some(Looks::Ssh));
+        assert!(running.sniffers.len() <= SNIFFERS);
+        assert_eq!(running.finish().tag.as_deref(), Some("SSH"));
     }
 }

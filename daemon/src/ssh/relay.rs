@@ -515,14 +515,14 @@ impl<'a> Relay<'a> {
                 let daemon = &self.session.shared.config.daemon;
                 let most = Most { response: daemon.response, terminal: daemon.terminal };
                 let mut input = None;
+                // Beside files there is what their program says of itself.
                 if let Some(found) = &self.found
-                    && inner == Inner::Plain
-                    && kind != Kind::Tunnel
+                    && (inner != Inner::Plain || kind != Kind::Tunnel)
                 {
                     let (filters, counts) = masking::filters(found);
                     self.conversation.filter(ask, filters);
                     self.counts.insert(ask, counts);
-                    input = Some(found.scanners());
+                    input = (inner == Inner::Plain).then(|| found.scanners());
                 }
                 if inner != Inner::Plain
                     && let Some(by) = self.found.as_ref().and_then(Found::in_files)

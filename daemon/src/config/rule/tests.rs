@@ -1,8 +1,12 @@
+use chaperone_model::{Rung, TargetName};
+use chaperone_policy::Span;
+
 use super::{
     super::{
         Config,
         tests::{GOOD, parse},
     },
+    when::{days_of, span_of},
     *,
 };
 

@@ -345,12 +345,19 @@ impl Conversation {
         if !self.channels.get(&old).is_none_or(is_free) {
             return Err(Violation::TakenChannel(number));
         }
-        self.closing.entry(number).or_default().push_back(old);
+        let closing = self.closing.entry(number).or_default();
+        if closing.back() != Some(&old) {
+            closing.push_back(old);
+        }
         Ok(())
     }
 
-    /// The channel that the target means by the agent's number of it.
-    fn of_agents(&self, number: u32) -> Option<u32> {
+    /// The channel that the target means by the agent's number of it; `opens`: in an answer to an open,
+    /// which may come before the close of an older one.
+    fn of_agents(&self, number: u32, opens: bool) -> Option<u32> {
+        if opens {
+            return self.by_agent.get(&number).copied();
+        }
         let closing = self.closing.get(&number).and_then(|closing| closing.front());
         closing.or_else(|| self.by_agent.get(&number)).copied()
     }

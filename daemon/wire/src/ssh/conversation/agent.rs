@@ -174,9 +174,12 @@ impl Conversation {
         while self.channels.contains_key(&self.next) {
             self.next = self.next.wrapping_add(1);
         }
-        channel.key = self.next;
-        self.channels.insert(self.next, channel);
-        self.next
+        let key = self.next;
+        // Not another's soon.
+        self.next = key.wrapping_add(1);
+        channel.key = key;
+        self.channels.insert(key, channel);
+        key
     }
 
     fn on_channel(

@@ -54,7 +54,8 @@ impl Conversation {
                 if self.is_own_of_target(recipient) {
                     return self.hear_own(number, recipient, &payload);
                 }
-                let Some(key) = self.of_agents(recipient) else {
+                let opens = matches!(number, OPEN_CONFIRMATION | OPEN_FAILURE);
+                let Some(key) = self.of_agents(recipient, opens) else {
                     return Err(Violation::NoChannel(recipient));
                 };
                 self.target_on_channel(number, key, recipient, payload)?;

@@ -406,13 +406,285 @@ fn a_client_may_use_the_number_of_what_was_refused_before_the_target_has_closed_
     conversation.agent(of_channel(CLOSE, T).into()).expect("closed");
     conversation.agent(open("session", b"")).expect("the same number again");
     assert_eq!(to_target(&conversation.actions()), [CLOSE, OPEN]);
-    // The close is of the old one, what follows of the new one.
+    // The target need not say first that the old one is closed.
+    let mut agrees = of_channel(OPEN_CONFIRMATION, A);
+    for number in [T + 1, WINDOW, 500] {
+        agrees.put_u32(number);
+    }
+    conversation.target(agrees.into()).expect("confirmed");
     conversation.target(of_channel(CLOSE, A).into()).expect("closed");
-    conversation.target(confirm()).expect("confirmed");
-    conversation.agent(exec("true")).expect("asked");
+    let mut runs = of_channel(REQUEST, T + 1);
+    runs.put_string(b"exec");
+    runs.put_bool(true);
+    runs.put_string(b"true");
+    conversation.agent(runs.into()).expect("asked");
     let actions = conversation.actions();
     assert_eq!(to_agent(&actions), [OPEN_CONFIRMATION]);
     assert!(asked(&actions).is_some());
     // One that is open is not given away.
     assert!(conversation.agent(open("session", b"")).is_err());
+}
+
+fn terminal() -> Bytes {
+    let mut body = Vec::new();
+    body.put_string(b"xterm");
+    for number in [80, 24, 0, 0] {
+        body.put_u32(number);
+    }
+    body.put_string(b"");
+    request("pty-req", true, &body)
+}
+
+fn subsystem(name: &str) -> Bytes {
+    let mut body = Vec::new();
+    body.put_string(name.as_bytes());
+    request("subsystem", true, &body)
+}
+
+fn variable(name: &str, value: &str) -> Bytes {
+    let mut body = Vec::new();
+    body.put_string(name.as_bytes());
+    body.put_string(value.as_bytes());
+    request("env", true, &body)
+}
+
+#[test]
+fn p1_sftp_is_not_spoken_through_a_terminal() {
+    for (has_terminal, objects) in [(true, true), (false, false)] {
+        let mut conversation = started();
+        if has_terminal {
+            conversation.agent(terminal()).expect("asked");
+        }
+        conversation.agent(subsystem("sftp")).expect("asked");
+        let actions = conversation.actions();
+        let objection = actions.iter().find_map(|action| match action {
+            Action::Ask(ask) => Some(ask.objection.is_some()),
+            _ => None,
+        });
+        assert_eq!(objection, Some(objects));
+    }
+}
+
+#[test]
+fn p1_a_variable_that_nobody_sees_does_not_reach_the_program() {
+    let mut conversation = started();
+    conversation.agent(variable("LC_A", &"x".repeat(60_000))).expect("asked");
+    assert_eq!(to_target(&conversation.actions()), [REQUEST]);
+    conversation.agent(variable("LC_B", &"x".repeat(60_000))).expect("asked");
+    let actions = conversation.actions();
+    assert!(to_target(&actions).is_empty());
+    assert!(actions.iter().any(|action| matches!(action, Action::Unknown { .. })));
+    // One that there is room for is seen, and counts.
+    conversation.agent(variable("BASH_ENV", "/tmp/x")).expect("asked");
+    assert_eq!(to_target(&conversation.actions()), [REQUEST]);
+    conversation.agent(exec("ls")).expect("asked");
+    let seen = conversation.actions().into_iter().find_map(|action| match action {
+        Action::Ask(ask) => Some(ask.environment),
+        _ => None,
+    });
+    let names: Vec<String> = seen.unwrap_or_default().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["LC_A", "BASH_ENV"]);
+}
+
+#[test]
+fn p1_what_runs_gets_neither_a_terminal_nor_variables_behind_its_decision() {
+    let mut conversation = started();
+    conversation.agent(exec("ls")).expect("asked");
+    conversation.agent(terminal()).expect("asked");
+    conversation.agent(variable("BASH_ENV", "/tmp/x")).expect("asked");
+    let ask = asked(&conversation.actions()).expect("an ask");
+    conversation.allowed(ask, Inner::Plain).expect("allowed");
+    assert_eq!(to_target(&conversation.actions()), [REQUEST]);
+    conversation.target(of_channel(SUCCESS, A).into()).expect("it runs");
+    assert_eq!(to_agent(&conversation.actions()), [SUCCESS, FAILURE, FAILURE]);
+}
+
+#[test]
+fn p8_what_waits_behind_a_command_is_bounded_whatever_it_is() {
+    // Data without bytes cost no window.
+    let mut conversation = started();
+    conversation.agent(exec("sleep 1")).expect("asked");
+    for _ in 0..100_000 {
+        conversation.agent(data(T, None, b"").into()).expect("nothing");
+    }
+    assert!(conversation.channels.values().all(|channel| channel.deferred.is_empty()));
+    let floods: [(&dyn Fn(&mut Conversation) -> Result<(), Violation>, usize); 3] = [
+        (&|one| one.agent(variable("LC_A", &"x".repeat(30_000))), 40),
+        (&|one| one.agent(request("keepalive@openssh.com", true, b"")), 20_000),
+        (&|one| one.agent(of_channel(EOF, T).into()), 20_000),
+    ];
+    for (flood, most) in floods {
+        let mut conversation = started();
+        conversation.agent(exec("sleep 1")).expect("asked");
+        let count = (0..most).take_while(|_| flood(&mut conversation).is_ok()).count();
+        assert!(count > 10 && count < most, "{count}");
+    }
+    // Of the whole connection.
+    let global = |kind: &str, body: &[u8]| {
+        let mut said = message(GLOBAL_REQUEST);
+        said.put_string(kind.as_bytes());
+        said.put_bool(true);
+        said.put(body);
+        Bytes::from(said)
+    };
+    let mut listen = Vec::new();
+    listen.put_string(b"localhost");
+    listen.put_u32(80);
+    let mut conversation = started();
+    conversation.agent(global("tcpip-forward", &listen)).expect("asked");
+    let flood = |one: &mut Conversation| one.agent(global("x@example", &[0; 30_000]));
+    let count = (0..40).take_while(|_| flood(&mut conversation).is_ok()).count();
+    assert!(count > 10 && count < 40, "{count}");
+    let mut conversation = started();
+    let flood = |one: &mut Conversation| one.agent(global("keepalive@openssh.com", b""));
+    let count = (0..5000).take_while(|_| flood(&mut conversation).is_ok()).count();
+    assert!(count > 10 && count < 5000, "{count}");
+}
+
+#[test]
+fn p8_a_client_that_reads_nothing_asks_for_no_more_than_is_bounded() {
+    let mut conversation = started();
+    conversation.agent(exec("yes")).expect("asked");
+    let ask = asked(&conversation.actions()).expect("an ask");
+    let filters = Filters { out: Box::<Slow>::default(), err: Box::<Slow>::default() };
+    conversation.filter(ask, filters);
+    conversation.allowed(ask, Inner::Plain).expect("allowed");
+    conversation.target(of_channel(SUCCESS, A).into()).expect("it runs");
+    // More than its window takes waits here, and answers wait behind it.
+    for _ in 0..2 {
+        conversation.target(data(A, None, &[b'x'; 500]).into()).expect("said");
+    }
+    conversation.idle(false);
+    conversation.idle(false);
+    conversation.channels.values_mut().for_each(|channel| channel.say("told", &mut Vec::new()));
+    conversation.actions();
+    let mut count = 0;
+    let ended = loop {
+        let asks = conversation.agent(request("keepalive@openssh.com", true, b""));
+        let answers = asks.and_then(|()| conversation.target(of_channel(FAILURE, A).into()));
+        count += 1;
+        conversation.actions();
+        if answers.is_err() || count == 100_000 {
+            break answers;
+        }
+    };
+    assert!(matches!(ended, Err(Violation::TooMany(_))), "{ended:?}");
+}
+
+#[test]
+fn p8_no_end_is_granted_more_than_may_wait_here() {
+    let window_of = |payload: &Bytes, at: usize| {
+        u32::from_be_bytes(payload[at..at + 4].try_into().expect("four bytes"))
+    };
+    let mut opens = message(OPEN);
+    opens.put_string(b"session");
+    opens.put_u32(A);
+    opens.put_u32(u32::MAX);
+    opens.put_u32(50_000);
+    let mut conversation = Conversation::new();
+    conversation.agent(opens.into()).expect("opened");
+    let [Action::ToTarget(said)] = &conversation.actions()[..] else { panic!("an open") };
+    assert_eq!(window_of(said, 16), super::WINDOW);
+    let mut agrees = of_channel(OPEN_CONFIRMATION, A);
+    agrees.put_u32(T);
+    agrees.put_u32(u32::MAX);
+    agrees.put_u32(50_000);
+    conversation.target(agrees.into()).expect("confirmed");
+    let [Action::ToAgent(said)] = &conversation.actions()[..] else { panic!("an agreement") };
+    assert_eq!(window_of(said, 9), super::WINDOW);
+    // What goes on is granted anew, now and then; what waits is not.
+    let piece = Bytes::from(data(T, None, &[0; 40_000]));
+    let mut granted = 0;
+    for _ in 0..200 {
+        conversation.agent(piece.clone()).expect("granted");
+        let actions = conversation.actions();
+        granted += to_agent(&actions).len();
+    }
+    assert!((1..10).contains(&granted), "{granted}");
+    conversation.agent(exec("sleep 1")).expect("asked");
+    let most = super::WINDOW as usize / 40_000 + 1;
+    let count = (0..200).take_while(|_| conversation.agent(piece.clone()).is_ok()).count();
+    assert!(count <= most, "{count}");
+}
+
+/// Holds the last three bytes back.
+#[derive(Debug, Default)]
+struct Tail(Vec<u8>);
+
+impl Filter for Tail {
+    fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        self.0.extend_from_slice(bytes);
+        out.extend(self.0.drain(..self.0.len().saturating_sub(3)));
+    }
+
+    fn flush(&mut self, out: &mut Vec<u8>) {
+        out.append(&mut self.0);
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>) {
+        self.flush(out);
+    }
+
+    fn waiting(&self) -> usize {
+        self.0.len()
+    }
+}
+
+#[test]
+fn p5_time_that_the_client_lets_pass_is_none() {
+    let mut conversation = started();
+    conversation.agent(exec("cat f")).expect("asked");
+    let ask = asked(&conversation.actions()).expect("an ask");
+    let filters = Filters { out: Box::<Tail>::default(), err: Box::<Tail>::default() };
+    conversation.filter(ask, filters);
+    conversation.allowed(ask, Inner::Plain).expect("allowed");
+    conversation.target(of_channel(SUCCESS, A).into()).expect("it runs");
+    // All that the client takes: what the target says next cannot come.
+    for length in [500, 500, 3] {
+        conversation.target(data(A, None, &vec![b'x'; length]).into()).expect("said");
+    }
+    conversation.actions();
+    assert!(conversation.target(data(A, None, b"x").into()).is_err(), "it may say more");
+    assert!(conversation.holds_back(false));
+    for _ in 0..3 {
+        conversation.idle(false);
+    }
+    assert!(conversation.actions().is_empty());
+    conversation.agent(window_adjust(T, 100).into()).expect("granted");
+    conversation.idle(false);
+    conversation.idle(false);
+    assert!(!conversation.holds_back(false));
+}
+
+#[test]
+fn a_listener_goes_on_when_one_of_its_channels_is_closed() {
+    let mut conversation = started();
+    conversation.agent(request("x11-req", false, b"")).expect("asked");
+    let ask = asked(&conversation.actions()).expect("an ask");
+    conversation.allowed(ask, Inner::Plain).expect("allowed");
+    let mut channels = Vec::new();
+    for number in [40, 41] {
+        let mut opens = message(OPEN);
+        opens.put_string(b"x11");
+        for number in [number, WINDOW, 500] {
+            opens.put_u32(number);
+        }
+        conversation.target(opens.into()).expect("opened");
+        let mut confirms = of_channel(OPEN_CONFIRMATION, number);
+        for number in [number + 10, WINDOW, 500] {
+            confirms.put_u32(number);
+        }
+        conversation.agent(confirms.into()).expect("confirmed");
+        conversation.agent(data(number, None, b"x").into()).expect("said");
+        let actions = conversation.actions();
+        channels.extend(actions.into_iter().filter_map(|action| match action {
+            Action::Passed { command, channel, .. } if command == ask => Some(channel),
+            _ => None,
+        }));
+        conversation.agent(of_channel(CLOSE, number).into()).expect("closed");
+        conversation.target(of_channel(CLOSE, number + 10).into()).expect("closed");
+        let closed = |action: &Action| matches!(action, Action::Closed { .. });
+        assert!(!conversation.actions().iter().any(closed));
+    }
+    assert!(matches!(channels[..], [one, other] if one != other), "{channels:?}");
 }

@@ -218,3 +218,26 @@ impl fmt::Display for Operation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p1_what_is_made_with_its_owners_rights_is_destructive_and_shown() {
+        let open = |permissions, size| Operation::Open {
+            path: b"/x".to_vec(),
+            flags: OpenFlags { write: true, create: true, ..OpenFlags::default() },
+            attributes: Attributes { permissions, size, ..Attributes::default() },
+        };
+        assert_eq!(open(Some(0o755), Some(7)).rung().0, Rung::Write);
+        assert_eq!(open(Some(0o4755), None).rung().0, Rung::Destructive);
+        assert!(open(Some(0o4755), None).to_string().contains("mode 4755"));
+        let folder = |permissions| Operation::MakeDirectory {
+            path: b"/x".to_vec(),
+            attributes: Attributes { permissions, ..Attributes::default() },
+        };
+        assert_eq!(folder(Some(0o2775)).rung().0, Rung::Destructive);
+        assert_eq!(folder(None).rung().0, Rung::Write);
+    }
+}

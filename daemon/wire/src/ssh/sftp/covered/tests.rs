@@ -199,3 +199,56 @@ fn an_error_of_the_servers_is_told_as_it_is() {
     let more = packet(103, &[&word(7), &string(&[0; 100])]);
     assert!(scene.sftp.server(&more, &mut scene.events).is_err());
 }
+
+#[test]
+fn p5_a_file_is_not_closed_while_the_server_may_be_asked_for_more_of_it() {
+    let mut sftp = Sftp::new();
+    sftp.cover(Arc::new(Hashes));
+    let mut events = Vec::new();
+    sftp.client(&packet(1, &[&word(3)])).expect("right");
+    sftp.server(&packet(2, &[&word(3)]), &mut events).expect("right");
+    sftp.client(&packet(3, &[&word(0), &string(b"/f"), &word(1), &word(0)])).expect("right");
+    sftp.allowed();
+    sftp.server(&packet(102, &[&word(0), &string(b"h")]), &mut events).expect("right");
+    let read = packet(5, &[&word(7), &string(b"h"), &[0; 8], &word(4)]);
+    assert!(matches!(sftp.client(&read), Ok(ClientStep::Instead(..))));
+    let close = packet(4, &[&word(8), &string(b"h")]);
+    assert_eq!(sftp.client(&close), Ok(ClientStep::Wait));
+    // Less than was asked for: more is.
+    let step = sftp.server(&packet(103, &[&word(7), &string(b"ab")]), &mut events).expect("right");
+    assert!(!step.ask.is_empty());
+    assert_eq!(sftp.client(&close), Ok(ClientStep::Wait));
+    let end = packet(101, &[&word(7), &word(1), &string(b""), &string(b"")]);
+    sftp.server(&end, &mut events).expect("right");
+    assert_eq!(sftp.client(&close), Ok(ClientStep::Pass(close.len())));
+}
+
+#[test]
+fn p5_no_parts_of_a_file_are_made_at_the_target() {
+    let mut scene = Scene::new(b"0123456789", 100);
+    let objects = |scene: &mut Scene, bytes: &[u8]| {
+        let step = scene.sftp.client(bytes).expect("right");
+        let ClientStep::Command { objection, .. } = step else { panic!("{step:?}") };
+        scene.sftp.refused("no");
+        scene.server(b"");
+        objection.is_some()
+    };
+    let copy = |length: u64| {
+        let eight = |value: u64| value.to_be_bytes();
+        let handle = string(b"h");
+        let parts: [&[u8]; 7] = [
+            &word(9),
+            &string(b"copy-data"),
+            &handle,
+            &eight(0),
+            &eight(length),
+            &handle,
+            &eight(0),
+        ];
+        packet(200, &parts)
+    };
+    assert!(objects(&mut scene, &copy(8)));
+    let cut = |size: u64| packet(10, &[&word(9), &string(b"h"), &word(1), &size.to_be_bytes()]);
+    assert!(objects(&mut scene, &cut(8)));
+    assert!(!objects(&mut scene, &cut(0)));
+}
