@@ -158,3 +158,17 @@ fn p4_a_refusal_can_be_read_on_a_terminal() -> Result<()> {
     assert!(shown.contains("chaperone does not allow this: SHELL"), "{shown}");
     Ok(())
 }
+
+#[test]
+fn p1_sftp_is_not_spoken_through_a_terminal() -> Result<()> {
+    // A terminal swallows and alters bytes: what came to the server would not be what was decided.
+    let ssh = Ssh::start("")?;
+    let through = ssh.line(Way::Through, &["-tt", "-s"], &["sftp"]);
+    let done = ssh.run(Way::Through, "ssh", &words(&through), "")?;
+    assert_eq!(done.code, Some(126), "{done:?}");
+    let said = format!("{}{}", done.out, done.err);
+    assert!(said.contains("does not let SFTP be spoken through a terminal"), "{said}");
+    let recorded = ssh.commands("subsystem", 1)?;
+    assert_eq!(recorded[0]["status"], "refused", "{recorded:?}");
+    Ok(())
+}
