@@ -38,8 +38,10 @@ pub(crate) use sight::{Sight, changes_schema};
 
 /// How long an answer counts.
 const LIFETIME: Duration = Duration::from_mins(1);
-/// How long all of an answer may take, waiting for its turn included.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a question may wait for its turn: others are answered meanwhile, so that nothing has failed.
+const TURN: Duration = Duration::from_secs(15);
 /// How long nothing is asked after no answer came: statements do not wait for it again and again.
 const PAUSE: Duration = Duration::from_secs(5);
 /// Databases, as accounts see them, of which something is kept: agents choose their names.
@@ -182,12 +184,21 @@ impl Place {
         if self.rests() {
             return None;
         }
-        let why = match timeout(PATIENCE, self.ask(shared, local, place, names, anew)).await {
-            Ok(Ok(known)) => return Some(known),
-            Ok(Err(why)) => why,
-            Err(_) => "the target did not answer in time".into(),
+        let why = match timeout(TURN, self.asking.lock()).await {
+            Err(_) => "too many ask at once".into(),
+            // It may have failed for those before.
+            Ok(_) if self.rests() => return None,
+            Ok(turn) => {
+                let ask = self.ask(turn, shared, local, place, names, anew);
+                let why = match timeout(PATIENCE, ask).await {
+                    Ok(Ok(known)) => return Some(known),
+                    Ok(Err(why)) => why,
+                    Err(_) => "the target did not answer in time".into(),
+                };
+                *lock(&self.failed) = Some(Instant::now());
+                why
+            }
         };
-        *lock(&self.failed) = Some(Instant::now());
         shared.counters.catalog_failed.up();
         tracing::warn!(
             target_server = %self.key.server,
@@ -199,13 +210,13 @@ impl Place {
 
     async fn ask(
         self: &Arc<Self>,
+        mut turn: tokio::sync::MutexGuard<'_, Turn>,
         shared: &Shared,
         local: &Local,
         place: &Destination,
         names: &BTreeSet<String>,
         anew: bool,
     ) -> Result<Arc<Known>, String> {
-        let mut turn = self.asking.lock().await;
         let before = self.known().filter(|_| !anew);
         if let Some(known) = before.clone().filter(|known| known.covers(names)) {
             return Ok(known);

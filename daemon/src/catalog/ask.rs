@@ -62,7 +62,7 @@ impl Open {
         held: &Held,
     ) -> Result<Self, String> {
         let mut asking = Asking::connect(deriving, place, held, "chaperone (catalog)").await?;
-        asking.ask("SET statement_timeout = '2s'").await?;
+        asking.ask("SET statement_timeout = '4s'").await?;
         asking.ask("SET lock_timeout = '300ms'").await?;
         let now = Instant::now();
         Ok(Self { asking, settings: None, begun: now, used: now })
