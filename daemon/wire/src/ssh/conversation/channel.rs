@@ -5,7 +5,9 @@ use std::{
     sync::Arc,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 
 use super::{
     super::{Cover, Violation, message, scp, sftp},
@@ -19,6 +21,8 @@ use super::{
 const ENVIRONMENT: usize = 64 * 1024;
 /// And for each.
 const VARIABLE: usize = 64;
+/// Bytes of a value; what is longer is known by its hash.
+const VALUE: usize = 4 * 1024;
 
 /// What waits on a channel for a decision.
 #[derive(Debug)]
@@ -310,13 +314,17 @@ impl Channel {
     /// Keeps a variable for who decides and who records. Answers whether there is room for it: one that
     /// they do not see must not count.
     pub(super) fn keep_variable(&mut self, name: &[u8], value: &[u8]) -> bool {
-        let bytes = self.environment_bytes + name.len() + value.len() + VARIABLE;
+        let mut kept = String::from_utf8_lossy(value.get(..VALUE).unwrap_or(value)).into_owned();
+        if value.len() > VALUE {
+            let hash = STANDARD_NO_PAD.encode(Sha256::digest(value));
+            kept = format!("{kept}… ({} bytes, SHA256:{hash})", value.len());
+        }
+        let bytes = self.environment_bytes + name.len() + kept.len() + VARIABLE;
         if bytes > ENVIRONMENT {
             return false;
         }
         self.environment_bytes = bytes;
-        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-        self.environment.push((text(name), text(value)));
+        self.environment.push((String::from_utf8_lossy(name).into_owned(), kept));
         true
     }
 

@@ -468,22 +468,29 @@ fn p1_sftp_is_not_spoken_through_a_terminal() {
 #[test]
 fn p1_a_variable_that_nobody_sees_does_not_reach_the_program() {
     let mut conversation = started();
-    conversation.agent(variable("LC_A", &"x".repeat(60_000))).expect("asked");
-    assert_eq!(to_target(&conversation.actions()), [REQUEST]);
-    conversation.agent(variable("LC_B", &"x".repeat(60_000))).expect("asked");
-    let actions = conversation.actions();
-    assert!(to_target(&actions).is_empty());
-    assert!(actions.iter().any(|action| matches!(action, Action::Unknown { .. })));
-    // One that there is room for is seen, and counts.
-    conversation.agent(variable("BASH_ENV", "/tmp/x")).expect("asked");
-    assert_eq!(to_target(&conversation.actions()), [REQUEST]);
+    // A long one is known by its hash.
+    conversation.agent(variable("LC_LONG", &"x".repeat(400))).expect("asked");
+    let long = "x".repeat(100_000);
+    conversation.agent(variable("LC_A", &long)).expect("asked");
+    assert_eq!(to_target(&conversation.actions()), [REQUEST; 2]);
+    let mut sent = 2;
+    for _ in 0..100 {
+        conversation.agent(variable("LC_B", &long)).expect("asked");
+        let actions = conversation.actions();
+        let refused = actions.iter().any(|action| matches!(action, Action::Unknown { .. }));
+        assert_eq!(to_target(&actions).len(), usize::from(!refused));
+        sent += usize::from(!refused);
+    }
+    assert!((10..20).contains(&sent), "{sent}");
     conversation.agent(exec("ls")).expect("asked");
     let seen = conversation.actions().into_iter().find_map(|action| match action {
         Action::Ask(ask) => Some(ask.environment),
         _ => None,
     });
-    let names: Vec<String> = seen.unwrap_or_default().into_iter().map(|(name, _)| name).collect();
-    assert_eq!(names, ["LC_A", "BASH_ENV"]);
+    let seen = seen.unwrap_or_default();
+    assert_eq!(seen.len(), sent);
+    assert_eq!(seen[0].1.len(), 400);
+    assert!(seen[1].1.contains("100000 bytes, SHA256:"), "{}", seen[1].1.len());
 }
 
 #[test]
