@@ -48,7 +48,7 @@ impl Conversation {
                 }
                 Ok(())
             }
-            OPEN => self.opened_by_target(payload),
+            OPEN => self.opened_by_target(&payload),
             OPEN_CONFIRMATION..=FAILURE => {
                 let recipient = read.u32()?;
                 if self.is_own_of_target(recipient) {
@@ -67,7 +67,7 @@ impl Conversation {
     }
 
     /// The target opens a channel: only of what was asked for and allowed.
-    fn opened_by_target(&mut self, payload: Bytes) -> Result<(), Violation> {
+    fn opened_by_target(&mut self, payload: &Bytes) -> Result<(), Violation> {
         let opened = Opened::read(Reader::new(payload.get(1..).unwrap_or_default()))?;
         let sender = opened.sender;
         if self.by_target.contains_key(&sender) || self.is_own_of_agent(sender) {
@@ -107,7 +107,7 @@ impl Conversation {
         (channel.command, channel.of_target) = (Some(command), true);
         let key = self.insert(channel);
         self.by_target.insert(sender, key);
-        let said = clamped(&payload, opened.window, window_of_open(opened.kind));
+        let said = clamped(payload, opened.window, window_of_open(opened.kind));
         self.actions.push(Action::ToAgent(said));
         Ok(())
     }

@@ -506,6 +506,8 @@ fn p1_what_runs_gets_neither_a_terminal_nor_variables_behind_its_decision() {
     assert_eq!(to_agent(&conversation.actions()), [SUCCESS, FAILURE, FAILURE]);
 }
 
+type Flood<'a> = &'a dyn Fn(&mut Conversation) -> Result<(), Violation>;
+
 #[test]
 fn p8_what_waits_behind_a_command_is_bounded_whatever_it_is() {
     // Data without bytes cost no window.
@@ -515,7 +517,7 @@ fn p8_what_waits_behind_a_command_is_bounded_whatever_it_is() {
         conversation.agent(data(T, None, b"").into()).expect("nothing");
     }
     assert!(conversation.channels.values().all(|channel| channel.deferred.is_empty()));
-    let floods: [(&dyn Fn(&mut Conversation) -> Result<(), Violation>, usize); 3] = [
+    let floods: [(Flood<'_>, usize); 3] = [
         (&|one| one.agent(variable("LC_A", &"x".repeat(30_000))), 40),
         (&|one| one.agent(request("keepalive@openssh.com", true, b"")), 20_000),
         (&|one| one.agent(of_channel(EOF, T).into()), 20_000),
@@ -539,7 +541,7 @@ fn p8_what_waits_behind_a_command_is_bounded_whatever_it_is() {
     listen.put_u32(80);
     let mut conversation = started();
     conversation.agent(global("tcpip-forward", &listen)).expect("asked");
-    let flood = |one: &mut Conversation| one.agent(global("x@example", &[0; 30_000]));
+    let flood = |one: &mut Conversation| one.agent(global("x@example", &vec![0; 30_000]));
     let count = (0..40).take_while(|_| flood(&mut conversation).is_ok()).count();
     assert!(count > 10 && count < 40, "{count}");
     let mut conversation = started();
@@ -600,7 +602,7 @@ fn p8_no_end_is_granted_more_than_may_wait_here() {
     let [Action::ToAgent(said)] = &conversation.actions()[..] else { panic!("an agreement") };
     assert_eq!(window_of(said, 9), super::WINDOW);
     // What goes on is granted anew, now and then; what waits is not.
-    let piece = Bytes::from(data(T, None, &[0; 40_000]));
+    let piece = Bytes::from(data(T, None, &vec![0; 40_000]));
     let mut granted = 0;
     for _ in 0..200 {
         conversation.agent(piece.clone()).expect("granted");

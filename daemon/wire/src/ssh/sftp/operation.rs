@@ -228,7 +228,7 @@ mod tests {
         let open = |permissions, size| Operation::Open {
             path: b"/x".to_vec(),
             flags: OpenFlags { write: true, create: true, ..OpenFlags::default() },
-            attributes: Attributes { permissions, size, ..Attributes::default() },
+            attributes: Attributes { size, permissions, ..Attributes::default() },
         };
         assert_eq!(open(Some(0o755), Some(7)).rung().0, Rung::Write);
         assert_eq!(open(Some(0o4755), None).rung().0, Rung::Destructive);
