@@ -17,6 +17,27 @@ use crate::masks::Found;
 pub(super) const OF_TERMINALS: Duration = Duration::from_millis(25);
 pub(super) const OF_PROGRAMS: Duration = Duration::from_secs(1);
 
+/// Whether nothing came because nothing was said: while the target is not read, which its reader can
+/// bring about, it may have said something long ago.
+#[derive(Debug, Default)]
+pub(super) struct Silence {
+    unread: [bool; 2],
+}
+
+impl Silence {
+    /// It goes on, and the target is read meanwhile, or not.
+    pub(super) fn goes_on(&mut self, is_read: bool) {
+        if !is_read {
+            self.unread = [true; 2];
+        }
+    }
+
+    /// Whether it was one, since this was asked last of terminals, or of other programs.
+    pub(super) fn counts(&mut self, of_terminals: bool) -> bool {
+        !self.unread.get_mut(usize::from(of_terminals)).is_some_and(std::mem::take)
+    }
+}
+
 /// How much each mask has masked of a command, by its way.
 pub(super) type Counts = Rc<RefCell<BTreeMap<u16, u64>>>;
 
@@ -71,5 +92,22 @@ impl Filter for Masking {
 
     fn waiting(&self) -> usize {
         self.scanners.waiting()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Silence;
+
+    #[test]
+    fn p5_time_in_which_the_target_was_not_read_is_no_silence() {
+        let mut silence = Silence::default();
+        silence.goes_on(true);
+        assert!(silence.counts(false));
+        silence.goes_on(false);
+        silence.goes_on(true);
+        assert!(!silence.counts(false) && !silence.counts(true));
+        silence.goes_on(true);
+        assert!(silence.counts(false) && silence.counts(true));
     }
 }

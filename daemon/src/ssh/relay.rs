@@ -187,8 +187,7 @@ impl<'a> Relay<'a> {
         };
         let (mut of_terminals, mut of_programs) =
             (every(masking::OF_TERMINALS), every(masking::OF_PROGRAMS));
-        // Whether the target was not read, so that what it says next may be what it said long ago.
-        let mut unread = [false; 2];
+        let mut silence = masking::Silence::default();
         let mut of_parts = every(PART_WAITS);
         let mut of_keys = every(shared.config.daemon.ssh_rekey);
         // The first is at once.
@@ -204,9 +203,7 @@ impl<'a> Relay<'a> {
             let room = has_room(up, down) && self.waiting.len() < WAITING;
             let reads_agent = reads(agent_keys, target_keys, room);
             let reads_target = reads(target_keys, agent_keys, has_room(down, up));
-            if !reads_target {
-                unread = [true; 2];
-            }
+            silence.goes_on(reads_target);
             begun = (agent_keys || target_keys).then(|| begun.unwrap_or_else(Instant::now));
             let late = sleep_until(begun.unwrap_or(start) + EXCHANGE);
             self.agent.input.reserve(READ);
@@ -282,7 +279,7 @@ impl<'a> Relay<'a> {
                 }
                 Ok(Next::Keys) => self.rekey(),
                 Ok(Next::Idle(of_terminals)) => {
-                    if !std::mem::take(&mut unread[usize::from(of_terminals)]) {
+                    if silence.counts(of_terminals) {
                         self.conversation.idle(of_terminals);
                     }
                     self.act_all()
