@@ -87,7 +87,13 @@ impl Machine {
         };
         let qemu = starting.0.take().context("QEMU is not there")?;
         let mut machine = Self { qemu, channel, folder, keep: images.keep.clone(), end };
-        machine.wait_for_agent(BOOT)?;
+        if let Err(error) = machine.wait_for_agent(BOOT) {
+            let kept = machine.keep_console().map(|path| path.display().to_string());
+            return Err(error.context(format!(
+                "the guest did not come up, the whole console is in {}",
+                kept.as_deref().unwrap_or("no place")
+            )));
+        }
         Ok(machine)
     }
 
