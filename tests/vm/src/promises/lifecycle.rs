@@ -101,6 +101,8 @@ pub(crate) fn rebooted(guest: &mut Guest) -> Result<()> {
 /// its record was on the disk. (One that only reads is sent when it is committed, and a power cut may
 /// lose it.)
 pub(crate) fn power_cut(guest: &mut Guest) -> Result<()> {
+    // What was set up is on the disk, as it is on a host that has run for a while.
+    guest.ok("sync")?;
     let before = scene::came_past(guest)?;
     guest.ok("systemd-run -q --wait --pipe --collect --unit=unit-agent.service --uid=svc-unit \
          /bin/sh -c 'exec /usr/lib/postgresql/*/bin/psql -X -q -h 127.0.0.2 -U direct -d work \
