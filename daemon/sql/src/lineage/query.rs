@@ -160,15 +160,7 @@ impl Walk<'_> {
             self.values(values_lists)
         };
         for node in group_clause {
-            let origin = self.key(node, outs.as_deref(), target_list);
-            self.used(&origin, How::Group);
-            // A name is one of FROM before it is one of the result.
-            if let Some(NodeEnum::ColumnRef(column)) = &node.node
-                && let [name] = names::parts(&column.fields).as_slice()
-                && let Some(origin) = self.found(&names::cut(name))
-            {
-                self.used(&origin, How::Group);
-            }
+            self.group_key(node, outs.as_deref(), target_list);
         }
         if let Some(condition) = having_clause {
             self.condition(condition);
@@ -249,12 +241,32 @@ impl Walk<'_> {
                     made([&of_result, &other])
                 }
             }
-            Some(NodeEnum::GroupingSet(set)) => {
-                let origins: Vec<_> =
-                    set.content.iter().map(|node| self.key(node, outs, targets)).collect();
-                made(&origins)
-            }
             _ => self.expression(node),
+        }
+    }
+
+    /// By what rows are put together. The server takes sets and rows apart, so that places and names
+    /// within them count as they do alone (`flatten_grouping_sets`, `parse_clause.c`).
+    fn group_key(&mut self, node: &Node, outs: Option<&[Out]>, targets: &[Node]) {
+        let parts = match &node.node {
+            Some(NodeEnum::GroupingSet(set)) => &set.content,
+            Some(NodeEnum::RowExpr(row)) => &row.args,
+            Some(NodeEnum::List(list)) => &list.items,
+            _ => {
+                let origin = self.key(node, outs, targets);
+                self.used(&origin, How::Group);
+                // A name is one of FROM before it is one of the result.
+                if let Some(NodeEnum::ColumnRef(column)) = &node.node
+                    && let [name] = names::parts(&column.fields).as_slice()
+                    && let Some(origin) = self.found(&names::cut(name))
+                {
+                    self.used(&origin, How::Group);
+                }
+                return;
+            }
+        };
+        for part in parts {
+            self.group_key(part, outs, targets);
         }
     }
 
