@@ -35,9 +35,15 @@ impl Walk<'_> {
                 if let Some(relation) = &sample.relation {
                     self.source(relation);
                 }
+                // Nothing else of the same FROM is seen there (`transformRangeTableSample`,
+                // `parse_clause.c`).
+                let hidden = self.levels.last_mut().map(std::mem::take);
                 for node in sample.args.iter().chain(sample.repeatable.as_deref()) {
                     let origin = self.expression(node);
                     self.used(&origin, How::Condition);
+                }
+                if let (Some(hidden), Some(level)) = (hidden, self.levels.last_mut()) {
+                    *level = hidden;
                 }
             }
             _ => {
