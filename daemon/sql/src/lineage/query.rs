@@ -67,6 +67,10 @@ impl Walk<'_> {
             Some(node) => self.change(node),
             None => None,
         };
+        if cte.cycle_clause.is_some() {
+            // Its rows are compared with each other.
+            self.grouped(outs.as_deref());
+        }
         outs.and_then(|outs| called(cte, outs))
     }
 

@@ -200,6 +200,22 @@ fn p5_what_is_done_with_masked_columns_is_told() {
         ("SELECT mail FROM people ORDER BY 1", "m O"),
         ("SELECT row_number() OVER (ORDER BY mail) FROM people", ". O"),
         ("SELECT count(*) FROM people GROUP BY mail", ". G"),
+        (
+            "SELECT (SELECT count(*) FROM (SELECT '' AS mail) x, orders TABLESAMPLE BERNOULLI (CASE WHEN mail > 'a' THEN 9 ELSE 1 END)) FROM people",
+            ". C",
+        ),
+        (
+            "SELECT (SELECT count(*) FROM (SELECT 1 AS pan) x, orders TABLESAMPLE SYSTEM (9) REPEATABLE (pan)) FROM people",
+            ". C",
+        ),
+        (
+            "WITH RECURSIVE r(e) AS (SELECT note FROM people UNION ALL SELECT left(c.mail, 1) FROM r, people c) CYCLE e SET y USING p SELECT count(*) FROM r",
+            ". G",
+        ),
+        (
+            "WITH RECURSIVE r(e) AS (SELECT id FROM people UNION ALL SELECT id FROM orders) CYCLE e SET y USING p SELECT count(*) FROM r",
+            ".",
+        ),
         ("SELECT note AS mail FROM people GROUP BY mail", ". G"),
         ("SELECT left(mail, 1), count(*) FROM people GROUP BY (1, 2)", "+. G"),
         ("SELECT e, max(g) FROM (SELECT mail, 1 FROM people) x(e, g) GROUP BY (1), ROLLUP((1))", "m. G"),
