@@ -35,6 +35,8 @@ mod statement;
 mod utility;
 mod walk;
 
+pub(crate) use statement::makes_table;
+
 #[cfg(test)]
 mod named;
 #[cfg(test)]

@@ -31,13 +31,17 @@ impl Sight {
             self.version += 1;
         }
         let sets = SETS.contains(&statement.kind.as_str()) && statement.rung >= Rung::Destructive;
-        if self.lost || !(sets || changes_schema(statement)) {
+        if !(sets || changes_schema(statement)) {
+            return;
+        }
+        let names_all = makes_only_what_it_names(&statement.kind);
+        if statement.opaque || statement.cascade || !names_all {
+            if !self.lost {
+                self.lose();
+            }
             return;
         }
         self.version += 1;
-        if statement.opaque || statement.cascade || !makes_only_what_it_names(&statement.kind) {
-            return self.lose();
-        }
         let of = |access| statement.relations.iter().filter(move |one| one.access == access);
         for made in of(Access::Write) {
             let behind = self.made.entry(made.name.name.clone()).or_default();
@@ -46,14 +50,16 @@ impl Sight {
             behind.dedup();
         }
         if self.made.len() > MADE || self.made.values().any(|behind| behind.len() > MADE) {
+            self.made.clear();
             self.lose();
         }
     }
 
-    /// No name without a schema is sure any more.
+    /// No name without a schema is sure any more. What it made before and makes from here on is still
+    /// known to be its own.
     fn lose(&mut self) {
-        let (moved, version) = (self.moved, self.version + 1);
-        *self = Self { lost: true, moved, made: HashMap::new(), version };
+        self.lost = true;
+        self.version += 1;
     }
 
     /// Something is sent on of which nothing was read.
@@ -169,6 +175,11 @@ mod tests {
         assert_eq!((sight.made("x"), sight.version()), (None, 1));
         sight.learn(&statement("ALTER TABLE", Rung::Destructive, &[("copy", Access::Write)]));
         assert!(sight.is_lost(), "it may have been renamed");
+        let version = sight.version();
+        let makes = [("later", Access::Write), ("customers", Access::Read)];
+        sight.learn(&statement("SELECT INTO", Rung::Destructive, &makes));
+        assert!(sight.made("copy").is_some() && sight.made("later").is_some());
+        assert!(sight.version() > version);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use pg_query::{
 };
 
 use super::{Named, Out, Walk, either, is_masked, made};
-use crate::read::names;
+use crate::read::{makes_table, names};
 
 impl Walk<'_> {
     /// The columns of a query's result; `None` where they cannot be told.
@@ -22,7 +22,7 @@ impl Walk<'_> {
         let outs = self.body(select);
         self.levels.pop();
         self.queries.truncate(before);
-        if select.into_clause.is_some() {
+        if makes_table(select) {
             self.copied(outs.as_deref());
         }
         outs

@@ -4,14 +4,14 @@ use chaperone_model::{Copies, How, Origin, Outputs};
 use pg_query::{Node, NodeEnum, protobuf::ExplainStmt};
 
 use super::{Walk, outputs};
-use crate::read::names;
+use crate::read::{makes_table, names};
 
 impl Walk<'_> {
     pub(super) fn statement(&mut self, node: &NodeEnum) -> (Outputs, Copies) {
         let found = match node {
             NodeEnum::SelectStmt(select) => {
                 let outs = self.select(select);
-                if select.into_clause.is_some() { Outputs::None } else { outputs(outs) }
+                if makes_table(select) { Outputs::None } else { outputs(outs) }
             }
             NodeEnum::InsertStmt(_) | NodeEnum::UpdateStmt(_) | NodeEnum::DeleteStmt(_) => {
                 self.changed(node)

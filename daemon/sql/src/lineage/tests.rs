@@ -264,6 +264,11 @@ fn p5_what_is_done_with_masked_columns_is_told() {
         ),
         ("CREATE TABLE t AS SELECT mail FROM people", "- P"),
         ("SELECT mail INTO t FROM people", "- P"),
+        ("SELECT '' AS x INTO t UNION ALL SELECT mail FROM people", "- P"),
+        (
+            "SELECT 1 AS x INTO t UNION ALL SELECT 2 UNION ALL (SELECT id FROM orders EXCEPT ALL SELECT pan FROM people)",
+            "- GP",
+        ),
         ("CREATE VIEW v AS SELECT mail FROM people", "- P"),
         ("INSERT INTO orders SELECT id, id, mail FROM people", "- P"),
         ("UPDATE people SET note = mail", "- P"),

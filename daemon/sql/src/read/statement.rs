@@ -53,8 +53,8 @@ impl Walk {
     }
 }
 
-/// `INTO` stands in the leftmost part.
-fn makes_table(select: &SelectStmt) -> bool {
+/// Whether a query writes its rows into a new table: `INTO` stands in the leftmost part.
+pub(crate) fn makes_table(select: &SelectStmt) -> bool {
     let mut select = select;
     while let Some(left) = select.larg.as_deref() {
         if select.into_clause.is_some() {
