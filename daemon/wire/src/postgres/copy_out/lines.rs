@@ -179,7 +179,7 @@ pub(super) fn csv(
         match became {
             Became::Same => out.extend_from_slice(raw),
             Became::Null => out.extend_from_slice(layout.null.as_bytes()),
-            Became::Value => quote(layout, &with, was_quoted || columns == 1, out),
+            Became::Value => quote(layout, &with, out),
         }
         column += 1;
         match line.get(at) {
@@ -220,14 +220,9 @@ fn quoted(
     }
 }
 
-/// What needs none may have quotes: it is the same.
-fn quote(layout: &CopyLayout, value: &[u8], always: bool, out: &mut Vec<u8>) {
-    let special = |byte: &u8| {
-        [layout.delimiter, layout.quote, layout.escape, b'\n', b'\r', b' '].contains(byte)
-    };
-    if !always && value != layout.null.as_bytes() && !value.iter().any(special) {
-        return out.extend_from_slice(value);
-    }
+/// With quotes, whether it needs them or not: what the server wrote has them by its own value, which
+/// may be what the statement compares with.
+fn quote(layout: &CopyLayout, value: &[u8], out: &mut Vec<u8>) {
     out.push(layout.quote);
     for byte in value {
         if [layout.quote, layout.escape].contains(byte) {

@@ -81,6 +81,15 @@ fn p5_csv() {
     );
 }
 
+/// The statement says what stands for NULL and between values: it may be a guess.
+#[test]
+fn p5_quotes_of_csv_say_nothing_of_the_value_that_was_there() {
+    let guess = CopyLayout { null: "secret1".into(), ..CopyLayout::usual(CopyFormat::Csv) };
+    becomes(&guess, 2, b"1,\"secret1\"\n", b"1,\"1\"\n");
+    becomes(&guess, 2, b"1,secret2\n", b"1,\"2\"\n");
+    becomes(&CopyLayout { delimiter: b'z', ..guess }, 2, b"1zsecret2\n", b"1z\"2\"\n");
+}
+
 fn row(values: &[Option<&[u8]>]) -> Vec<u8> {
     let mut row = u16::try_from(values.len()).expect("few").to_be_bytes().to_vec();
     for value in values {
