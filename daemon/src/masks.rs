@@ -390,6 +390,7 @@ impl OfSession {
                 // A view's columns are followed to where they come from.
                 masked: masked.contains_key(&(*oid, column.name.as_str())),
                 generated: column.generated,
+                type_oid: column.type_oid,
             };
             schema.tables.push(Table {
                 schema: relation.name.schema.clone().unwrap_or_default(),

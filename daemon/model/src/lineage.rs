@@ -46,6 +46,8 @@ pub struct TableColumn {
     pub masked: bool,
     /// It is computed of the others: COPY leaves it out where it is not named.
     pub generated: bool,
+    /// The type of its values (`pg_type.oid`); of a domain, what it is a domain of.
+    pub type_oid: u32,
 }
 
 /// What was found of one statement of a text.

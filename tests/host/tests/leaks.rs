@@ -311,6 +311,11 @@ fn p5_guesses_are_refused_and_comparisons_are_counted() -> Result<()> {
         "SELECT generate_series(1, ascii(email)) FROM customers",
         "SELECT pg_sleep(ascii(email) / 1000) FROM customers",
         "SELECT id FROM customers LIMIT (SELECT ascii(email) FROM customers WHERE id = 1)",
+        "SELECT split_part('a', 'b', strpos('abcdefghijklm', left(email, 1))) FROM customers",
+        "SELECT length('x'::bytea, btrim('utf8zz', left(email, 1))) FROM customers WHERE id = 1",
+        "SELECT length(raw, 'UTF8') FROM customers",
+        "SELECT to_jsonb(plain) FROM customers",
+        "SELECT tags || ARRAY[['a', 'b']] FROM customers",
     ] {
         let out = host.psql(&[guess])?;
         assert!(out.err.contains("masked column"), "{guess}: {}", out.err);

@@ -10,7 +10,8 @@ use super::{Item, Walk, is_masked, made};
 use crate::read::{functions, names};
 
 /// Functions that fail for no value that they are given, and give one value for one: what is made by
-/// them of a masked column is not shown, and tells nothing else.
+/// them of a masked column is not shown, and tells nothing else. Some do so on a condition
+/// ([`Walk::is_total`]).
 const TOTAL: &[&str] = &[
     "array_agg",
     "array_to_json",
@@ -79,6 +80,19 @@ const JOINING: [&str; 5] = ["array_agg", "concat", "concat_ws", "json_agg", "str
 
 /// Columns that every table has, and of which none is masked (ddl-system-columns).
 const SYSTEM: [&str; 6] = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"];
+
+/// Types of one value, which neither holds others nor is made of parts (`pg_type.dat`): joining them
+/// fails for none.
+const PLAIN: [u32; 25] = [
+    16, 17, 18, 19, 20, 21, 23, 25, 26, 650, 700, 701, 790, 829, 869, 1042, 1043, 1082, 1083, 1114,
+    1184, 1186, 1266, 1700, 2950,
+];
+/// `jsonb` (`pg_type.dat`).
+const JSONB: u32 = 3802;
+/// Types that have JSON as it was written, which `jsonb` may not take: `json`, `json[]` and rows.
+const WRITTEN_JSON: [u32; 4] = [114, 199, 2249, 2287];
+/// The first type that is not PostgreSQL's own (`FirstNormalObjectId`, `transam.h`): it may be a row.
+const FIRST_OF_USERS: u32 = 16_384;
 
 impl Walk<'_> {
     /// Which rows come depends on it.
@@ -226,6 +240,7 @@ impl Walk<'_> {
         } else if operator == "||"
             && parts.len() == 1
             && ![lexpr, rexpr].into_iter().flatten().any(|node| may_be_long(node))
+            && self.are(&origin, |of| PLAIN.contains(&of))
         {
             None
         } else {
@@ -296,10 +311,44 @@ impl Walk<'_> {
         if own && function.name == "count" && plain && !agg_distinct {
             return Origin::Clear;
         }
-        if !own || !TOTAL.contains(&function.name.as_str()) {
+        if !own || !self.is_total(&function.name, &origins) {
             self.used(&origin, How::Computed);
         }
         origin
+    }
+
+    /// Whether a function of PostgreSQL's fails for no values of these origins.
+    fn is_total(&self, name: &str, origins: &[Origin]) -> bool {
+        let clear = |at: usize| origins.get(at).is_none_or(|origin| !is_masked(origin));
+        let are = |is: &dyn Fn(u32) -> bool| origins.iter().all(|origin| self.are(origin, is));
+        TOTAL.contains(&name)
+            && match name {
+                // Which one there is none of.
+                "nth_value" => clear(1),
+                "split_part" => clear(2),
+                // The other argument is an encoding, in which the first may not be.
+                "length" => origins.len() == 1,
+                // Arrays must be of the same size.
+                "array_agg" => are(&|of| PLAIN.contains(&of) || of == JSONB),
+                "jsonb_agg" | "jsonb_build_array" | "to_jsonb" => {
+                    are(&|of| of != 0 && of < FIRST_OF_USERS && !WRITTEN_JSON.contains(&of))
+                }
+                _ => true,
+            }
+    }
+
+    /// Whether the masked columns that something is made of are known, and all of such types.
+    fn are(&self, origin: &Origin, is: impl Fn(u32) -> bool) -> bool {
+        let of = |column: &chaperone_model::ColumnRef| {
+            let table = self.schema.tables.get(usize::try_from(column.table).ok()?)?;
+            Some(table.columns.get(usize::try_from(column.column).ok()?)?.type_oid)
+        };
+        match origin {
+            Origin::Clear => true,
+            Origin::Column(column) => of(column).is_some_and(is),
+            Origin::Made(columns) => columns.iter().all(|column| of(column).is_some_and(&is)),
+            Origin::Unknown => false,
+        }
     }
 
     pub(super) fn window(&mut self, window: &WindowDef) {
