@@ -267,6 +267,10 @@ impl OfSession {
             if resolved.opaque && !self.lets_code_run() {
                 return Some(format!("it may run code that nobody reads: {}", resolved.reason));
             }
+            if read.makes_code && !self.lets_code_run() {
+                // What runs it need not say so: a cast, a trigger, an operator.
+                return Some("it makes code that nobody reads when it runs".into());
+            }
             if read.relations.iter().any(|one| keeps_values(&one.name)) {
                 return Some("it names what the server keeps long values in".into());
             }
@@ -383,6 +387,10 @@ impl OfSession {
         schema.path = path_is_known.then(|| known.path.clone());
         schema.view_path.clone_from(&known.path);
         (schema.moved, schema.code_shows) = (sight.has_moved(), self.lets_code_run());
+        // Temporary types come before all others, and a table is one as well.
+        schema.text_is_own = path_is_known
+            && known.path.first().is_some_and(|first| first == "pg_catalog")
+            && sight.made("text").is_none();
         for oid in family {
             let Some(relation) = known.relation(*oid) else { continue };
             let column = |column: &Attribute| TableColumn {

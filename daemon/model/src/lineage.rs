@@ -18,6 +18,8 @@ pub struct Schema {
     pub moved: bool,
     /// What code that nobody reads gives counts as made of what it is given, and of nothing else.
     pub code_shows: bool,
+    /// `text` without a schema is PostgreSQL's own type, and not one that the session made.
+    pub text_is_own: bool,
     /// The relations, those behind views as well.
     pub tables: Vec<Table>,
 }

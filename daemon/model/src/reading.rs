@@ -104,6 +104,9 @@ pub struct Statement {
     pub cascade: bool,
     /// It runs code that its text does not show.
     pub opaque: bool,
+    /// It makes or renames code that other statements may run without naming it: functions, casts,
+    /// operators, triggers, rules.
+    pub makes_code: bool,
     /// The prepared statement or cursor that it makes or uses.
     pub name: Option<NameUse>,
     /// The schema that it gives another name, and that name.
@@ -131,6 +134,7 @@ impl Statement {
             operators: Vec::new(),
             cascade: false,
             opaque: false,
+            makes_code: false,
             name: None,
             renames: None,
             catalog: Vec::new(),

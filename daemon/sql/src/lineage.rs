@@ -266,7 +266,7 @@ impl<'a> Walk<'a> {
         let Some(NodeEnum::SelectStmt(select)) = &raw.stmt.as_ref()?.node else { return None };
         let path = Some(self.schema.view_path.clone());
         // The server has its names by their numbers.
-        let schema = Schema { path, moved: false, ..self.schema.clone() };
+        let schema = Schema { path, moved: false, text_is_own: true, ..self.schema.clone() };
         Walk::new(&schema, self.depth + 1).select(select)
     }
 

@@ -345,3 +345,30 @@ fn p5_a_name_that_a_text_of_several_statements_makes_stands_for_its_own() -> Res
     assert_eq!(secrets(&shown), [""; 0], "{shown}");
     Ok(())
 }
+
+#[test]
+fn p5_a_type_that_a_session_calls_text_is_not_taken_for_text() -> Result<()> {
+    let host = masked(MASKS)?;
+    let domain = "CREATE DOMAIN pg_temp.text AS pg_catalog.text CHECK (value < 'm')";
+    for made in [domain, "CREATE TEMP TABLE text (a int)", "CREATE TYPE pg_temp.text AS (a int)"] {
+        let out = host.psql(&[made, "SELECT email::text FROM customers WHERE id = 1"])?;
+        assert!(out.err.contains("computes with a masked column"), "{made}: {}", out.err);
+    }
+    let plain = psql(&host, &["SELECT id, email::text FROM customers WHERE id = 1"])?;
+    assert!(plain.starts_with("1|p-"), "{plain}");
+    Ok(())
+}
+
+/// What is not refused for all, by casts, triggers and operators that a statement does not name.
+#[test]
+fn p5_code_is_made_where_all_masks_let_it_run_and_nowhere_else() -> Result<()> {
+    let make = "CREATE FUNCTION public.one() RETURNS int LANGUAGE sql AS 'SELECT 1'";
+    let host = masked(MASKS)?;
+    let out = host.psql(&[make])?;
+    assert!(out.err.contains("it makes code that nobody reads"), "{}", out.err);
+    for lets in [MASKS.replace("with =", "unread = \"allow\"\nwith ="), String::new()] {
+        let host = masked(&lets)?;
+        psql(&host, &[make, "SELECT one()"])?;
+    }
+    Ok(())
+}

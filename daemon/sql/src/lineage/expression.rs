@@ -209,7 +209,8 @@ impl Walk<'_> {
         let name = to.map(|to| names::parts(&to.names)).unwrap_or_default();
         let array = to.is_some_and(|to| !to.array_bounds.is_empty());
         let is_text = match name.as_slice() {
-            ["text"] | ["pg_catalog", "text" | "varchar" | "bpchar"] => !array,
+            ["text"] => self.schema.text_is_own && !array,
+            ["pg_catalog", "text" | "varchar" | "bpchar"] => !array,
             _ => false,
         };
         if is_text || !is_masked(origin) {

@@ -31,6 +31,7 @@ fn schema() -> Schema {
         view_path: path,
         moved: false,
         code_shows: false,
+        text_is_own: true,
         tables: vec![
             table("people", &["id", "note", "mail", "pan"], &["mail", "pan"], None),
             table("orders", &["id", "person", "what"], &[], None),
@@ -261,6 +262,7 @@ fn p5_what_is_done_with_masked_columns_is_told() {
         ("SELECT repeat('x', 9) || mail FROM people", "+ X"),
         ("SELECT replace(mail, 'a', repeat('b', 9)) FROM people", "+ X"),
         ("SELECT mail::int FROM people", "+ X"),
+        ("SELECT mail::text FROM people", "+"),
         ("SELECT 1 / (length(mail) - 3) FROM people", "+ X"),
         ("SELECT generate_series(1, length(mail)) FROM people", "+ X"),
         ("SELECT app.other(mail) FROM people", "? X"),
@@ -365,6 +367,20 @@ fn p5_code_that_may_show_what_it_reads_still_shows_nothing_that_it_is_given() {
         ("SELECT app.other(p) FROM people p", "? X"),
         ("SELECT note FROM people WHERE app.other(mail)", ". CX"),
         ("SELECT note FROM people WHERE app.other(id)", "."),
+    ];
+    for (text, expected) in cases {
+        let found = lineage(text, &schema).expect("it can be read");
+        assert_eq!(short(&found[0]), expected, "{text}: {found:?}");
+    }
+}
+
+#[test]
+fn p5_what_a_session_may_have_made_is_not_taken_for_text() {
+    let schema = Schema { text_is_own: false, ..schema() };
+    let cases = [
+        ("SELECT mail::text FROM people", "+ X"),
+        ("SELECT mail::pg_catalog.text, mail::varchar FROM people", "++"),
+        ("SELECT note::text FROM people", "."),
     ];
     for (text, expected) in cases {
         let found = lineage(text, &schema).expect("it can be read");

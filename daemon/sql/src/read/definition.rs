@@ -14,6 +14,7 @@ use super::{kinds, names, scope::Item, utility::string, walk::Walk};
 
 impl Walk {
     pub(super) fn definition(&mut self, statement: &NodeEnum) -> String {
+        self.statement.makes_code |= kinds::makes_code(statement);
         if let Some((kind, rung)) = kinds::plain(statement) {
             self.defines();
             self.raise(rung, "it reaches beyond the database, or lets others do so");

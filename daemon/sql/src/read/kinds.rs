@@ -127,3 +127,42 @@ pub(super) fn plain(statement: &NodeEnum) -> Option<(&'static str, Rung)> {
         _ => None,
     }
 }
+
+/// Whether a statement makes code, or gives it another name: what runs it need not name it.
+pub(super) fn makes_code(statement: &NodeEnum) -> bool {
+    let is_code = |kind: i32| {
+        matches!(
+            ObjectType::try_from(kind),
+            Ok(ObjectType::ObjectAggregate
+                | ObjectType::ObjectFunction
+                | ObjectType::ObjectOpclass
+                | ObjectType::ObjectOperator
+                | ObjectType::ObjectOpfamily
+                | ObjectType::ObjectProcedure
+                | ObjectType::ObjectRoutine)
+        )
+    };
+    match statement {
+        NodeEnum::CreateFunctionStmt(_)
+        | NodeEnum::AlterFunctionStmt(_)
+        | NodeEnum::CreateCastStmt(_)
+        | NodeEnum::CreateOpClassStmt(_)
+        | NodeEnum::CreateOpFamilyStmt(_)
+        | NodeEnum::AlterOpFamilyStmt(_)
+        | NodeEnum::AlterOperatorStmt(_)
+        | NodeEnum::CreateTrigStmt(_)
+        | NodeEnum::CreateEventTrigStmt(_)
+        | NodeEnum::AlterEventTrigStmt(_)
+        | NodeEnum::RuleStmt(_)
+        | NodeEnum::CreateTransformStmt(_)
+        | NodeEnum::CreateConversionStmt(_)
+        | NodeEnum::CreatePlangStmt(_)
+        | NodeEnum::CreateAmStmt(_) => true,
+        NodeEnum::DefineStmt(define) => {
+            is_code(define.kind) || define.kind == ObjectType::ObjectType as i32
+        }
+        NodeEnum::RenameStmt(rename) => is_code(rename.rename_type),
+        NodeEnum::AlterObjectSchemaStmt(alter) => is_code(alter.object_type),
+        _ => false,
+    }
+}

@@ -371,6 +371,39 @@ fn p2_sessions_are_kept_as_they_are() {
 }
 
 #[test]
+fn p5_what_makes_code_is_told() {
+    for text in [
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE OR REPLACE PROCEDURE p() LANGUAGE sql BEGIN ATOMIC SELECT 1; END",
+        "ALTER FUNCTION f() STABLE",
+        "ALTER FUNCTION f() RENAME TO lower",
+        "ALTER ROUTINE f() SET SCHEMA s",
+        "CREATE CAST (int AS t) WITH FUNCTION f(int)",
+        "CREATE OPERATOR === (FUNCTION = f, LEFTARG = int, RIGHTARG = int)",
+        "ALTER OPERATOR === (int, int) SET SCHEMA s",
+        "CREATE OPERATOR CLASS c FOR TYPE int USING btree AS FUNCTION 1 f(int, int)",
+        "CREATE AGGREGATE a (int) (SFUNC = f, STYPE = int)",
+        "CREATE TYPE t (INPUT = f, OUTPUT = g)",
+        "CREATE TRIGGER g BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION f()",
+        "CREATE EVENT TRIGGER g ON ddl_command_end EXECUTE FUNCTION f()",
+        "CREATE RULE r AS ON INSERT TO t DO ALSO SELECT 1",
+        "CREATE SCHEMA s CREATE TABLE t (a int) CREATE TRIGGER g BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION f()",
+    ] {
+        assert!(one(text).makes_code, "{text}");
+    }
+    for text in [
+        "CREATE TABLE t (a int)",
+        "CREATE TYPE t AS ENUM ('a')",
+        "CREATE DOMAIN d AS int CHECK (value > 0)",
+        "DROP FUNCTION f()",
+        "ALTER TABLE t RENAME TO u",
+        "SELECT f()",
+    ] {
+        assert!(!one(text).makes_code, "{text}");
+    }
+}
+
+#[test]
 fn a_schema_with_another_name_is_told() {
     let renames = |text: &str| one(text).renames;
     let both = |from: &str, to: &str| Some((from.to_owned(), to.to_owned()));
