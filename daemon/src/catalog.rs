@@ -302,7 +302,11 @@ pub(crate) async fn ask_once(
 pub(crate) fn asked_about(reading: &Reading) -> Option<BTreeSet<String>> {
     let statements = &reading.statements;
     let depends = statements.iter().any(|one| {
-        !one.relations.is_empty() || !one.functions.is_empty() || !one.operators.is_empty()
+        // A column may be a function of a row.
+        !one.relations.is_empty()
+            || !one.functions.is_empty()
+            || !one.operators.is_empty()
+            || !one.columns.is_empty()
     });
     let relations = || statements.iter().flat_map(|one| &one.relations);
     depends.then(|| relations().map(|relation| relation.name.name.clone()).collect())

@@ -25,8 +25,8 @@ use crate::{
 const DEPTH: usize = 16;
 /// What is looked at behind the names of one statement.
 const BEHIND: usize = 1024;
-/// Others' functions or operators with the names of PostgreSQL's own, and schemas' relations of the
-/// names of one statement: where there are more, nothing is known.
+/// Others' functions with the names of PostgreSQL's own or of a row, others' operators, and schemas'
+/// relations of the names of one statement: where there are more, nothing is known.
 const OTHERS: usize = 2000;
 /// The first identifier that is not PostgreSQL's own (`FirstNormalObjectId`,
 /// src/include/access/transam.h).
@@ -117,8 +117,8 @@ async fn of_names(
     names: &BTreeSet<String>,
     known: &mut Known,
 ) -> Result<bool, String> {
-    known.functions = others(&asking.ask(&shadowing("proc", "pro")).await?)?;
-    known.operators = others(&asking.ask(&shadowing("operator", "opr")).await?)?;
+    known.functions = others(&asking.ask(&shadowing()).await?)?;
+    known.operators = others(&asking.ask(&operators()).await?)?;
     known.of_rows = others(&asking.ask(&of_rows()).await?)?;
 
     let new: Vec<&String> = names.iter().filter(|name| !known.names.contains_key(*name)).collect();
@@ -311,28 +311,46 @@ fn column(row: &Row) -> Option<(Oid, Attribute)> {
     Some((of.parse().ok()?, attribute))
 }
 
-/// Functions or operators of others that have a name of PostgreSQL's own. Those of extensions are
-/// left out: only who may create extensions could put one there, which is forbidden to agents.
-fn shadowing(table: &str, prefix: &str) -> String {
+/// Functions of others that have a name of PostgreSQL's own: what has another is not known to be
+/// harmless anyway. Those of extensions are left out: only who may create extensions could put one
+/// there, which is forbidden to agents.
+fn shadowing() -> String {
     format!(
-        "SELECT DISTINCT n.nspname, p.{prefix}name FROM pg_{table} p
-                JOIN pg_namespace n ON n.oid = p.{prefix}namespace
+        "SELECT DISTINCT n.nspname, p.proname FROM pg_proc p
+                JOIN pg_namespace n ON n.oid = p.pronamespace
          WHERE p.oid >= {FIRST_OF_USERS} AND n.nspname !~ '^pg_(temp|toast)'
-               AND EXISTS (SELECT FROM pg_{table} o WHERE o.{prefix}name = p.{prefix}name
-                           AND o.oid < {FIRST_OF_USERS})
-               AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_{table}'::regclass
+               AND EXISTS (SELECT FROM pg_proc o
+                           WHERE o.proname = p.proname AND o.oid < {FIRST_OF_USERS})
+               AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass
                                AND d.objid = p.oid AND d.deptype = 'e') LIMIT {OTHERS}"
     )
 }
 
-/// Functions of one row, where the row has no column of that name.
+/// Operators of others, whatever their names: each calls a function.
+fn operators() -> String {
+    format!(
+        "SELECT DISTINCT n.nspname, p.oprname FROM pg_operator p
+                JOIN pg_namespace n ON n.oid = p.oprnamespace
+         WHERE p.oid >= {FIRST_OF_USERS} AND n.nspname !~ '^pg_(temp|toast)'
+               AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_operator'::regclass
+                               AND d.objid = p.oid AND d.deptype = 'e') LIMIT {OTHERS}"
+    )
+}
+
+/// Functions of one row, where the row has no column of that name. A row may be given to a domain
+/// over it, and as the first of any number.
 fn of_rows() -> String {
     format!(
         "SELECT DISTINCT n.nspname, p.proname FROM pg_proc p
                 JOIN pg_namespace n ON n.oid = p.pronamespace
-                JOIN pg_type t ON t.oid = p.proargtypes[0]
+                JOIN pg_type t ON t.oid = CASE WHEN p.provariadic <> 0 AND p.pronargs = 1
+                                               THEN p.provariadic ELSE p.proargtypes[0] END
          WHERE p.oid >= {FIRST_OF_USERS} AND p.pronargs - p.pronargdefaults <= 1
-               AND (t.typtype = 'c' OR t.typname IN ('record', 'anyelement', 'anycompatible', 'any'))
+               AND (t.typtype = 'c'
+                    OR t.typname IN ('record', 'any', 'anyelement', 'anynonarray',
+                                     'anycompatible', 'anycompatiblenonarray')
+                    OR t.typtype = 'd' AND EXISTS (SELECT FROM pg_type b WHERE b.oid = t.typbasetype
+                                                   AND b.typtype IN ('c', 'd')))
                AND NOT EXISTS (SELECT FROM pg_attribute a
                                WHERE a.attrelid = t.typrelid AND a.attname = p.proname)
                AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass
@@ -349,7 +367,7 @@ fn list<T: std::fmt::Display>(of: impl IntoIterator<Item = T>) -> String {
 
 fn others(rows: &[Row]) -> Result<Others, String> {
     if rows.len() >= OTHERS {
-        return Err("too many functions have a name of PostgreSQL's own".into());
+        return Err("others have too many functions or operators that a statement may mean".into());
     }
     let mut found = Others::new();
     for row in rows {

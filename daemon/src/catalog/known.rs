@@ -32,7 +32,7 @@ pub(crate) struct Known {
     pub(super) functions: Others,
     /// Functions that can be written like a column of a row.
     pub(super) of_rows: Others,
-    /// Operators, as functions.
+    /// Operators that are not PostgreSQL's own and no extension's.
     pub(super) operators: Others,
     /// Relations of each name that was asked for, in any schema.
     pub(super) names: HashMap<String, Vec<Oid>>,

@@ -376,9 +376,20 @@ fn p2_a_function_or_operator_of_others_with_a_known_name_is_not_taken_for_it() -
          CREATE FUNCTION public.lower(int) RETURNS text LANGUAGE sql AS 'SELECT ''x'''; \
          CREATE FUNCTION public.eq(int, text) RETURNS bool LANGUAGE sql AS 'SELECT true'; \
          CREATE OPERATOR public.= (LEFTARG = int, RIGHTARG = text, FUNCTION = public.eq); \
-         CREATE FUNCTION public.gone(t) RETURNS text LANGUAGE sql AS 'SELECT ''x'''",
+         CREATE OPERATOR public.=== (LEFTARG = int, RIGHTARG = text, FUNCTION = public.eq); \
+         CREATE FUNCTION public.gone(t) RETURNS text LANGUAGE sql AS 'SELECT ''x'''; \
+         CREATE FUNCTION public.many(VARIADIC t[]) RETURNS text LANGUAGE sql AS 'SELECT ''x'''; \
+         CREATE FUNCTION public.whole(anynonarray) RETURNS text LANGUAGE sql AS 'SELECT ''x'''; \
+         CREATE DOMAIN public.td AS t; \
+         CREATE FUNCTION public.dom(td) RETURNS text LANGUAGE sql AS 'SELECT ''x'''",
     )?;
     for statement in [
+        "SELECT (x).gone FROM t x",
+        "SELECT (ROW(1, 'x')::t).gone",
+        "SELECT (x).many FROM t x",
+        "SELECT x.whole FROM t x",
+        "SELECT (x).dom FROM t x",
+        "SELECT 1 === 'x'",
         "SELECT lower(a) FROM t",
         "SELECT * FROM t WHERE a = b",
         "SELECT * FROM t WHERE a IN (SELECT b FROM t)",
@@ -391,6 +402,7 @@ fn p2_a_function_or_operator_of_others_with_a_known_name_is_not_taken_for_it() -
         "SELECT upper(b) FROM t",
         "SELECT pg_catalog.lower(b) FROM t",
         "SELECT a FROM t WHERE a > 1",
+        "SELECT (x).a FROM t x",
     ] {
         assert!(!denied(&host, &[statement])?, "{statement}");
     }

@@ -226,7 +226,10 @@ fn p5_what_is_done_with_masked_columns_is_told() {
         ),
         ("SELECT note AS mail FROM people GROUP BY mail", ". G"),
         ("SELECT left(mail, 1), count(*) FROM people GROUP BY (1, 2)", "+. G"),
-        ("SELECT e, max(g) FROM (SELECT mail, 1 FROM people) x(e, g) GROUP BY (1), ROLLUP((1))", "m. G"),
+        (
+            "SELECT e, max(g) FROM (SELECT mail, 1 FROM people) x(e, g) GROUP BY (1), ROLLUP((1))",
+            "m. G",
+        ),
         ("SELECT note AS mail FROM people GROUP BY (mail, id)", ". G"),
         ("SELECT note AS mail FROM people GROUP BY ROLLUP(mail)", ". G"),
         ("SELECT note AS mail FROM people GROUP BY GROUPING SETS ((mail, id), CUBE(id))", ". G"),
@@ -271,7 +274,10 @@ fn p5_what_is_done_with_masked_columns_is_told() {
         ("SELECT split_part(mail, '@', 1), nth_value(mail, 2) OVER () FROM people", "++"),
         ("SELECT nth_value(1, strpos(mail, 'z')) OVER () FROM people", "+ X"),
         ("SELECT length('x'::bytea, btrim('utf8zz', left(mail, 1))) FROM people", "+ X"),
-        ("SELECT length(mail), array_agg(mail), jsonb_agg(pan), to_jsonb(mail) FROM people", "++++"),
+        (
+            "SELECT length(mail), array_agg(mail), jsonb_agg(pan), to_jsonb(mail) FROM people",
+            "++++",
+        ),
         ("SELECT array_agg(tags) FROM many", "+ X"),
         ("SELECT tags || ARRAY[['a', 'b']] FROM many", "+ X"),
         ("SELECT doc || '1' FROM many", "+ X"),

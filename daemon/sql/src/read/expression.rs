@@ -324,7 +324,10 @@ impl Walk {
     pub(super) fn indirection(&mut self, steps: &[Node]) {
         for step in steps {
             match names::text(step) {
-                Some(name) => self.field(name),
+                Some(name) => {
+                    self.field(name);
+                    self.column(None, name, Access::Read);
+                }
                 None => self.expression(step),
             }
         }

@@ -457,6 +457,10 @@ fn relations_and_columns_are_told() {
         ["a.*!", "a.x", "a.y", "a.y!"]
     );
     assert_eq!(columns("COPY a (x) TO STDOUT"), ["a.x"]);
+    assert_eq!(
+        columns("SELECT (c).x, (f()).y, (c.z)[1].w FROM a c"),
+        ["?.w", "?.x", "?.y", "a.*", "a.c", "a.z"]
+    );
 }
 
 #[test]

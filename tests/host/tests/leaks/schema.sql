@@ -24,4 +24,7 @@ CREATE TABLE public.parted_1 PARTITION OF public.parted FOR VALUES FROM (0) TO (
 INSERT INTO public.parted VALUES (1, 'zq7secretmail@leak.example');
 CREATE FUNCTION public.mail_of(int) RETURNS text LANGUAGE sql AS 'SELECT email FROM public.customers WHERE id = $1';
 CREATE FUNCTION public.all_of() RETURNS SETOF public.customers LANGUAGE sql SECURITY DEFINER AS 'SELECT * FROM public.customers';
+CREATE FUNCTION public.peek(public.orders) RETURNS text LANGUAGE sql AS 'SELECT email FROM public.customers WHERE id = $1.customer';
+CREATE FUNCTION public.leak(int, int) RETURNS text LANGUAGE sql AS 'SELECT email FROM public.customers WHERE id = $1';
+CREATE OPERATOR public.=== (FUNCTION = public.leak, LEFTARG = int, RIGHTARG = int);
 ANALYZE;
