@@ -227,14 +227,21 @@ fn explained(
         }
         Guesses::Held(_) => {}
     }
-    if let Some((most, mask)) = traced.equality() {
+    if let Some((most, mask, times)) = traced.equality() {
         let mask = mask.as_deref().unwrap_or("masks");
-        if most == 0 && tested.outcome != "refused" {
+        if times > most && tested.outcome != "refused" {
             tested.outcome = "refused";
-            tested.why = vec![format!("it compares a masked column with a value: mask {mask}")];
+            tested.why = vec![if most == 0 {
+                format!("it compares a masked column with a value: mask {mask}")
+            } else {
+                format!(
+                    "it compares a masked column with {times} values, and {most} a minute may be: mask {mask}"
+                )
+            }];
         } else {
             let counted = format!(
-                "it compares a masked column with a value, which may be done {most} times a minute: mask {mask}"
+                "it compares a masked column with {}, and {most} a minute may be: mask {mask}",
+                if times == 1 { "a value".into() } else { format!("{times} values") },
             );
             tested.why.push(counted);
         }

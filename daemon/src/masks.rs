@@ -398,6 +398,7 @@ impl OfSession {
                 // A view's columns are followed to where they come from.
                 masked: masked.contains_key(&(*oid, column.name.as_str())),
                 generated: column.generated,
+                checked: column.checked,
                 type_oid: column.type_oid,
             };
             schema.tables.push(Table {

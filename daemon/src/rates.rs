@@ -29,27 +29,29 @@ impl Rates {
         Self { start: Instant::now(), windows: Mutex::default() }
     }
 
-    /// Counts one more. Answers how many there were in the last minute, with this one.
-    pub(crate) fn count(&self, agent: &AgentName, target: &TargetName) -> u64 {
+    /// Counts so many more. Answers how many there were in the last minute, with these.
+    pub(crate) fn count(&self, agent: &AgentName, target: &TargetName, times: u64) -> u64 {
         let second = self.start.elapsed().as_secs();
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         windows
             .entry((agent.clone(), target.clone()))
             .or_insert(Window { counts: [0; WINDOW], total: 0, last: second })
-            .count(second)
+            .count(second, times)
     }
 }
 
 impl Window {
-    fn count(&mut self, second: u64) -> u64 {
+    fn count(&mut self, second: u64, times: u64) -> u64 {
         let passed = second.saturating_sub(self.last).min(WINDOW as u64);
         for step in 1..=passed {
             let slot = &mut self.counts[slot(second - passed + step)];
             self.total -= std::mem::take(slot);
         }
         self.last = self.last.max(second);
-        self.counts[slot(self.last)] += 1;
-        self.total += 1;
+        // What fits in no number is as good as the most that do.
+        let times = times.min(u64::MAX - self.total);
+        self.counts[slot(self.last)] += times;
+        self.total += times;
         self.total
     }
 }
@@ -65,9 +67,11 @@ mod tests {
     #[test]
     fn what_is_older_than_a_minute_does_not_count() {
         let mut window = Window { counts: [0; WINDOW], total: 0, last: 0 };
-        assert_eq!((window.count(0), window.count(0), window.count(59)), (1, 2, 3));
-        assert_eq!(window.count(60), 2, "the first second is gone");
-        assert_eq!(window.count(1000), 1);
-        assert_eq!(window.count(999), 2, "a second that is late counts as the last");
+        assert_eq!((window.count(0, 1), window.count(0, 1), window.count(59, 1)), (1, 2, 3));
+        assert_eq!(window.count(60, 1), 2, "the first second is gone");
+        assert_eq!(window.count(1000, 1), 1);
+        assert_eq!(window.count(999, 5), 6, "a second that is late counts as the last");
+        assert_eq!(window.count(1000, u64::MAX), u64::MAX);
+        assert_eq!(window.count(2000, 1), 1);
     }
 }

@@ -48,6 +48,8 @@ pub struct TableColumn {
     pub masked: bool,
     /// It is computed of the others: COPY leaves it out where it is not named.
     pub generated: bool,
+    /// What is written into it is compared with other values: whether that fails tells of them.
+    pub checked: bool,
     /// The type of its values (`pg_type.oid`); of a domain, what it is a domain of.
     pub type_oid: u32,
 }
@@ -59,6 +61,8 @@ pub struct Lineage {
     pub outputs: Outputs,
     /// What it does with masked columns, but for giving them out.
     pub uses: Vec<MaskedUse>,
+    /// With how many values it compares them, where that is one of its uses.
+    pub compared: u64,
     /// Whether it copies its result out (`COPY … TO`).
     pub copies: Copies,
 }
@@ -171,7 +175,7 @@ pub struct MaskedUse {
 pub enum How {
     /// A value is written into it: it tells nothing.
     Written,
-    /// It is compared with one constant or parameter by `=`.
+    /// It is compared with constants or parameters by `=`, or with what is inserted.
     Equality,
     /// A condition depends on it in another way: what comes, or whether something comes, tells.
     Condition,

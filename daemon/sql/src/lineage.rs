@@ -7,7 +7,9 @@
 
 use std::{collections::BTreeSet, rc::Rc};
 
-use chaperone_model::{ColumnRef, How, Lineage, MaskedUse, Origin, Outputs, Schema, Table};
+use chaperone_model::{
+    ColumnRef, How, Lineage, MaskedUse, Origin, Outputs, Schema, Table, TableColumn,
+};
 use pg_query::{Node, NodeEnum, protobuf::RangeVar};
 
 use crate::read;
@@ -119,6 +121,10 @@ struct Walk<'a> {
     /// How many views deep.
     depth: usize,
     uses: BTreeSet<MaskedUse>,
+    /// With how many values masked columns are compared.
+    compared: u64,
+    /// A value is written where others are looked for that are the same.
+    checked: bool,
     /// It reads a masked column, whatever comes of it.
     reads: bool,
     queries: Vec<Named>,
@@ -129,12 +135,15 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn new(schema: &'a Schema, depth: usize) -> Self {
         let (uses, queries, levels) = (BTreeSet::new(), Vec::new(), Vec::new());
-        Self { schema, depth, uses, reads: false, queries, levels }
+        let (compared, checked, reads) = (0, false, false);
+        Self { schema, depth, uses, compared, checked, reads, queries, levels }
     }
 
     fn all(mut self, node: &NodeEnum) -> Lineage {
         let (outputs, copies) = self.statement(node);
-        Lineage { outputs, uses: self.uses.into_iter().collect(), copies }
+        // Whether a statement fails by what it writes is one answer.
+        let compared = self.compared.max(u64::from(self.checked));
+        Lineage { outputs, uses: self.uses.into_iter().collect(), compared, copies }
     }
 
     /// What has this origin is used so.
@@ -152,6 +161,26 @@ impl<'a> Walk<'a> {
             Origin::Unknown => {
                 self.uses.insert(MaskedUse { column: None, how });
             }
+        }
+    }
+
+    /// Values are written into what has this origin.
+    fn written(&mut self, origin: &Origin) {
+        self.used(origin, How::Written);
+        self.checked |= is_masked(origin) && !self.are(origin, |column| !column.checked);
+    }
+
+    /// Whether the masked columns that something is made of are known, and all of them such.
+    fn are(&self, origin: &Origin, is: impl Fn(&TableColumn) -> bool) -> bool {
+        let of = |column: &ColumnRef| {
+            let table = self.schema.tables.get(usize::try_from(column.table).ok()?)?;
+            table.columns.get(usize::try_from(column.column).ok()?)
+        };
+        match origin {
+            Origin::Clear => true,
+            Origin::Column(column) => of(column).is_some_and(is),
+            Origin::Made(columns) => columns.iter().all(|column| of(column).is_some_and(&is)),
+            Origin::Unknown => false,
         }
     }
 

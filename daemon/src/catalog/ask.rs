@@ -289,7 +289,12 @@ fn edges(from: &[Oid]) -> String {
 fn columns(of: &[Oid]) -> String {
     format!(
         "SELECT a.attrelid, a.attnum, a.attname,
-                CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE a.atttypid END, a.attgenerated <> ''
+                CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE a.atttypid END, a.attgenerated <> '',
+                EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid
+                        AND (i.indisunique OR i.indisexclusion)
+                        AND (a.attnum = ANY (i.indkey) OR i.indexprs IS NOT NULL))
+                OR EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = a.attrelid
+                           AND k.contype = 'f' AND a.attnum = ANY (k.conkey))
          FROM pg_attribute a LEFT JOIN pg_type t ON t.oid = a.atttypid
          WHERE a.attrelid IN ({}) AND a.attnum > 0 AND NOT a.attisdropped
          ORDER BY a.attrelid, a.attnum",
@@ -298,7 +303,8 @@ fn columns(of: &[Oid]) -> String {
 }
 
 fn column(row: &Row) -> Option<(Oid, Attribute)> {
-    let [Some(of), Some(number), Some(name), Some(type_oid), Some(generated)] = row.as_slice()
+    let [Some(of), Some(number), Some(name), Some(type_oid), Some(generated), Some(checked)] =
+        row.as_slice()
     else {
         return None;
     };
@@ -307,6 +313,7 @@ fn column(row: &Row) -> Option<(Oid, Attribute)> {
         name: name.clone(),
         type_oid: type_oid.parse().ok()?,
         generated: generated == "t",
+        checked: checked == "t",
     };
     Some((of.parse().ok()?, attribute))
 }

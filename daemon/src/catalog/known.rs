@@ -71,6 +71,8 @@ pub(crate) struct Attribute {
     pub(crate) type_oid: Oid,
     /// It is computed of the others.
     pub(crate) generated: bool,
+    /// A unique index, an exclusion or a foreign key is of it: what is written is compared.
+    pub(crate) checked: bool,
 }
 
 /// What a statement on a relation does beyond it.

@@ -2,7 +2,9 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use chaperone_model::{ColumnRef, CopyFormat, CopyLayout, How, Lineage, Origin, Outputs, Table};
+use chaperone_model::{
+    ColumnRef, CopyFormat, CopyLayout, How, Lineage, MaskedUse, Origin, Outputs, Table, TableColumn,
+};
 use chaperone_policy::{
     Terms,
     mask::{Format, Masked},
@@ -136,18 +138,26 @@ impl Traced {
         Guesses::Held(held)
     }
 
-    /// How many statements a minute may compare a masked column with a value, where this does.
-    pub(crate) fn equality(&self) -> Option<(u64, Option<Arc<str>>)> {
+    /// With how many values a minute a masked column may be compared, and with how many this does,
+    /// where it does.
+    pub(crate) fn equality(&self) -> Option<(u64, Option<Arc<str>>, u64)> {
         let uses = self.lineage.iter().flat_map(|lineage| &lineage.uses);
-        let equal = uses.filter(|one| {
-            one.how == How::Equality && !one.column.is_some_and(|column| self.lifts(column))
-        });
+        let compares = |one: &&MaskedUse| match (one.how, one.column) {
+            (How::Equality, column) => !column.is_some_and(|column| self.lifts(column)),
+            (How::Written, Some(column)) => self.checks(column) && !self.lifts(column),
+            _ => false,
+        };
+        let equal = uses.filter(compares);
         let most = equal.map(|one| one.column.and_then(|column| self.mask_of(column)));
         most.map(|loaded| match loaded {
             Some(loaded) => (loaded.mask.equality, Some(loaded.mask.name.clone())),
             None => (0, None),
         })
         .min_by_key(|(most, _)| *most)
+        .map(|(most, mask)| {
+            let compared = self.lineage.iter().map(|lineage| lineage.compared);
+            (most, mask, compared.fold(0, u64::saturating_add).max(1))
+        })
     }
 
     /// Whether masked columns were looked for in it, and not only how it copies.
@@ -195,9 +205,18 @@ impl Traced {
 
     /// A column, as people call it.
     pub(super) fn name_of(&self, column: ColumnRef) -> Option<String> {
+        let (table, column) = self.known(column)?;
+        Some(format!("{}.{}.{}", table.schema, table.name, column.name))
+    }
+
+    /// Whether what is written into a column is compared with what is there.
+    fn checks(&self, column: ColumnRef) -> bool {
+        self.known(column).is_some_and(|(_, column)| column.checked)
+    }
+
+    fn known(&self, column: ColumnRef) -> Option<(&Table, &TableColumn)> {
         let table = self.columns.schema.tables.get(usize::try_from(column.table).ok()?)?;
-        let name = &table.columns.get(usize::try_from(column.column).ok()?)?.name;
-        Some(format!("{}.{}.{name}", table.schema, table.name))
+        Some((table, table.columns.get(usize::try_from(column.column).ok()?)?))
     }
 
     /// What is done with a column, by what the server says of it and by what the text says: it passes

@@ -300,7 +300,7 @@ impl Relay<'_> {
         let policy = &session.shared.config.policy;
         let account = &self.deciding.account;
         let rate = if policy.needs_rate() {
-            session.shared.rates.count(&session.identity.agent, &session.target)
+            session.shared.rates.count(&session.identity.agent, &session.target, 1)
         } else {
             0
         };

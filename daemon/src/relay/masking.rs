@@ -347,16 +347,16 @@ impl Relay<'_> {
         }
     }
 
-    /// Counts a comparison with a masked column.
+    /// Counts comparisons with a masked column.
     fn too_often(&self, traced: &Traced) -> Option<(Arc<str>, Refusal)> {
-        let (most, mask) = traced.equality()?;
+        let (most, mask, times) = traced.equality()?;
         let session = self.session;
         let equalities = &session.shared.masks.equalities;
-        let count = equalities.count(&session.identity.agent, &session.target);
+        let count = equalities.count(&session.identity.agent, &session.target, times);
         (count > most).then(|| {
             let what = "compares a masked column with a value too often";
             let (rule, refusal) = guessed(Guess { mask, what, column: None });
-            (rule, refusal.hint(format!("{most} such statements may run in a minute.")))
+            (rule, refusal.hint(format!("It may be compared with {most} values in a minute.")))
         })
     }
 }

@@ -104,7 +104,7 @@ pub(super) async fn decide(
 fn asked(session: &Session, account: &Account, command: &Command) -> Decision {
     let policy = &session.shared.config.policy;
     let rate = if policy.needs_rate() {
-        session.shared.rates.count(&session.identity.agent, &session.target)
+        session.shared.rates.count(&session.identity.agent, &session.target, 1)
     } else {
         0
     };

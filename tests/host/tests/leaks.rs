@@ -328,6 +328,26 @@ fn p5_guesses_are_refused_and_comparisons_are_counted() -> Result<()> {
 }
 
 #[test]
+fn p5_each_value_counts_that_a_statement_compares_with_and_what_it_writes_where_others_are_looked_for()
+-> Result<()> {
+    let host = masked(&MASKS.replace("prefix = \"p-\"", "prefix = \"p-\"\nequality = 3"))?;
+    let many = "INSERT INTO customers (id, email) SELECT 1000 + n, 'u' || n FROM generate_series(1, 9) n \
+                ON CONFLICT (email) DO NOTHING RETURNING id";
+    let out = host.psql(&[many])?;
+    assert!(out.err.contains("lets a masked column decide"), "{}", out.err);
+    psql(&host, &["INSERT INTO customers (id, email, phone) VALUES (70, 'a@b', '1')"])?;
+    psql(&host, &["UPDATE customers SET email = 'c@d' WHERE id = 70"])?;
+    // Nothing is looked for there.
+    for _ in 0..4 {
+        psql(&host, &["UPDATE customers SET phone = '2', note = 'n' WHERE id = 70"])?;
+    }
+    let two = "SELECT CASE WHEN email = 'a' THEN 1 WHEN email = 'b' THEN 2 END FROM customers";
+    let out = host.psql(&[two])?;
+    assert!(out.err.contains("too often"), "{}", out.err);
+    Ok(())
+}
+
+#[test]
 fn p5_masks_count_for_a_target_that_is_only_observed() -> Result<()> {
     let target = "credential = { user = \"postgres\" }\nmode = \"observe\"";
     let host = masked_at(MASKS, target)?;

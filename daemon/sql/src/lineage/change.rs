@@ -8,7 +8,7 @@ use pg_query::{
     },
 };
 
-use super::{Item, Out, Walk};
+use super::{Item, Out, Walk, expression::is_constant, is_masked};
 use crate::read::names;
 
 impl Walk<'_> {
@@ -40,13 +40,13 @@ impl Walk<'_> {
     }
 
     /// A value is written into a column.
-    fn written(&mut self, target: &Item, name: &str) {
+    fn written_into(&mut self, target: &Item, name: &str) {
         if target.unknown {
-            return self.used(&Origin::Unknown, How::Written);
+            return self.written(&Origin::Unknown);
         }
         let name = names::cut(name);
         for column in target.columns.iter().filter(|column| column.name == name) {
-            self.used(&column.origin, How::Written);
+            self.written(&column.origin);
         }
     }
 
@@ -57,7 +57,7 @@ impl Walk<'_> {
                 self.lost();
                 continue;
             };
-            self.written(target, &one.name);
+            self.written_into(target, &one.name);
             self.place(one);
             let Some(value) = &one.val else { continue };
             let origin = match &value.node {
@@ -97,12 +97,12 @@ impl Walk<'_> {
         let target = self.target(relation.as_ref());
         if cols.is_empty() {
             let whole = target.whole();
-            self.used(&whole, How::Written);
+            self.written(&whole);
         }
         for node in cols {
             match &node.node {
                 Some(NodeEnum::ResTarget(column)) => {
-                    self.written(&target, &column.name);
+                    self.written_into(&target, &column.name);
                     self.place(column);
                 }
                 _ => {
@@ -115,23 +115,23 @@ impl Walk<'_> {
             self.copied(outs.as_deref());
         }
         if let Some(conflict) = on_conflict_clause {
-            self.on_conflict(&target, conflict);
+            self.on_conflict(&target, conflict, rows(select_stmt.as_deref()));
         }
         self.add(target.clone());
         self.returning(&target, returning_clause.as_ref())
     }
 
-    fn on_conflict(&mut self, target: &Item, conflict: &OnConflictClause) {
+    /// `rows`: how many rows it inserts, where its text says that.
+    fn on_conflict(&mut self, target: &Item, conflict: &OnConflictClause, rows: Option<u64>) {
         let OnConflictClause { action: _, infer, target_list, where_clause, location: _ } =
             conflict;
         // What was to be inserted is the agent's own word.
         let excluded = Item::open("excluded");
         self.levels.push(vec![target.clone(), excluded]);
+        let mut compared = Vec::new();
         // Which columns are compared is not said.
         if infer.as_ref().is_none_or(|infer| infer.index_elems.is_empty()) {
-            for column in &target.columns {
-                self.used(&column.origin, How::Equality);
-            }
+            compared.extend(target.columns.iter().map(|column| column.origin.clone()));
         }
         if let Some(infer) = infer {
             for node in &infer.index_elems {
@@ -139,10 +139,7 @@ impl Walk<'_> {
                     Some(NodeEnum::IndexElem(element)) if element.expr.is_none() => {
                         let name = names::cut(&element.name);
                         let of = target.columns.iter().filter(|column| column.name == name);
-                        let origins: Vec<_> = of.map(|column| column.origin.clone()).collect();
-                        for origin in origins {
-                            self.used(&origin, How::Equality);
-                        }
+                        compared.extend(of.map(|column| column.origin.clone()));
                     }
                     _ => {
                         self.lost();
@@ -152,6 +149,13 @@ impl Walk<'_> {
             if let Some(condition) = &infer.where_clause {
                 self.condition(condition);
             }
+        }
+        // Each row tells whether its values are there. What a query gives may be any number.
+        for origin in &compared {
+            self.used(origin, if rows.is_some() { How::Equality } else { How::Condition });
+        }
+        if compared.iter().any(is_masked) {
+            self.compared += rows.unwrap_or(1);
         }
         self.set(target, target_list);
         if let Some(condition) = where_clause {
@@ -215,4 +219,41 @@ impl Walk<'_> {
             Some(clause) => self.targets(&clause.exprs),
         }
     }
+}
+
+/// How many rows are inserted; `None` where that is not told by the text: a function in `VALUES` may
+/// give several.
+fn rows(values: Option<&Node>) -> Option<u64> {
+    // `DEFAULT VALUES`.
+    let Some(node) = values else { return Some(1) };
+    let Some(NodeEnum::SelectStmt(select)) = &node.node else { return None };
+    let one = |node: &Node| {
+        is_constant(node)
+            || matches!(&node.node, Some(NodeEnum::SetToDefault(_) | NodeEnum::SqlvalueFunction(_)))
+            || gives_one(node)
+    };
+    let is_plain =
+        |row: &Node| matches!(&row.node, Some(NodeEnum::List(list)) if list.items.iter().all(one));
+    let all = !select.values_lists.is_empty() && select.values_lists.iter().all(is_plain);
+    u64::try_from(select.values_lists.len()).ok().filter(|_| all)
+}
+
+/// The usual functions that give one value for none or for constants.
+fn gives_one(node: &Node) -> bool {
+    const ONE: [&str; 8] = [
+        "now",
+        "clock_timestamp",
+        "statement_timestamp",
+        "transaction_timestamp",
+        "nextval",
+        "gen_random_uuid",
+        "lower",
+        "upper",
+    ];
+    let Some(NodeEnum::FuncCall(call)) = &node.node else { return false };
+    let function = names::qualified(&names::parts(&call.funcname));
+    function.is_some_and(|function| {
+        function.schema.as_deref().is_none_or(|schema| schema == "pg_catalog")
+            && ONE.contains(&function.name.as_str())
+    }) && call.args.iter().all(is_constant)
 }

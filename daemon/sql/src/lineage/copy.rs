@@ -1,6 +1,6 @@
 //! COPY: what is copied out, and how it is written.
 
-use chaperone_model::{Copies, CopyFormat, CopyLayout, How, Origin, Outputs};
+use chaperone_model::{Copies, CopyFormat, CopyLayout, Origin, Outputs};
 use pg_query::{
     Node, NodeEnum,
     protobuf::{CopyStmt, DefElem},
@@ -59,10 +59,10 @@ impl Walk<'_> {
         if *is_from {
             let is_meant = |out: &&Out| named.is_empty() || named.contains(&out.name.as_str());
             for column in item.columns.iter().filter(is_meant).cloned().collect::<Vec<_>>() {
-                self.used(&column.origin, How::Written);
+                self.written(&column.origin);
             }
             if item.unknown {
-                self.used(&Origin::Unknown, How::Written);
+                self.written(&Origin::Unknown);
             }
             self.levels.push(vec![item]);
             if let Some(condition) = where_clause {

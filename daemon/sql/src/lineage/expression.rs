@@ -241,7 +241,7 @@ impl Walk<'_> {
         } else if operator == "||"
             && parts.len() == 1
             && ![lexpr, rexpr].into_iter().flatten().any(|node| may_be_long(node))
-            && self.are(&origin, |of| PLAIN.contains(&of))
+            && self.are(&origin, |column| PLAIN.contains(&column.type_oid))
         {
             None
         } else {
@@ -249,6 +249,7 @@ impl Walk<'_> {
         };
         if let Some(how) = how {
             self.used(&origin, how);
+            self.compared += u64::from(how == How::Equality);
         }
         origin
     }
@@ -321,7 +322,9 @@ impl Walk<'_> {
     /// Whether a function of PostgreSQL's fails for no values of these origins.
     fn is_total(&self, name: &str, origins: &[Origin]) -> bool {
         let clear = |at: usize| origins.get(at).is_none_or(|origin| !is_masked(origin));
-        let are = |is: &dyn Fn(u32) -> bool| origins.iter().all(|origin| self.are(origin, is));
+        let are = |is: &dyn Fn(u32) -> bool| {
+            origins.iter().all(|origin| self.are(origin, |column| is(column.type_oid)))
+        };
         TOTAL.contains(&name)
             && match name {
                 // Which one there is none of.
@@ -336,20 +339,6 @@ impl Walk<'_> {
                 }
                 _ => true,
             }
-    }
-
-    /// Whether the masked columns that something is made of are known, and all of such types.
-    fn are(&self, origin: &Origin, is: impl Fn(u32) -> bool) -> bool {
-        let of = |column: &chaperone_model::ColumnRef| {
-            let table = self.schema.tables.get(usize::try_from(column.table).ok()?)?;
-            Some(table.columns.get(usize::try_from(column.column).ok()?)?.type_oid)
-        };
-        match origin {
-            Origin::Clear => true,
-            Origin::Column(column) => of(column).is_some_and(is),
-            Origin::Made(columns) => columns.iter().all(|column| of(column).is_some_and(&is)),
-            Origin::Unknown => false,
-        }
     }
 
     pub(super) fn window(&mut self, window: &WindowDef) {
@@ -521,7 +510,7 @@ fn is_column(node: &Node) -> bool {
 }
 
 /// A literal or a parameter, perhaps cast.
-fn is_constant(node: &Node) -> bool {
+pub(super) fn is_constant(node: &Node) -> bool {
     match &node.node {
         Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_)) => true,
         Some(NodeEnum::TypeCast(cast)) => cast.arg.as_ref().is_some_and(|arg| is_constant(arg)),

@@ -8,6 +8,7 @@ fn table(name: &str, columns: &[&str], masked: &[&str], query: Option<&str>) -> 
         name: (*name).into(),
         masked: masked.contains(name),
         generated: name.starts_with("made"),
+        checked: *name == "mail",
         type_oid: match *name {
             "tags" => 1009,
             "plain" => 114,
@@ -258,6 +259,19 @@ fn p5_what_is_done_with_masked_columns_is_told() {
         ("UPDATE orders SET what[p.mail] = '1' FROM people p RETURNING what", ". P"),
         ("INSERT INTO people (id) VALUES (1) ON CONFLICT DO NOTHING", "- E"),
         ("INSERT INTO people (id) VALUES (1) ON CONFLICT (id) DO NOTHING", "-"),
+        ("INSERT INTO people (id, mail) VALUES (1, 'a') ON CONFLICT (mail) DO NOTHING", "- EW"),
+        (
+            "INSERT INTO people (id, mail) VALUES (1, lower($1)) ON CONFLICT (mail) DO NOTHING",
+            "- EW",
+        ),
+        (
+            "INSERT INTO people (id, mail) SELECT n, 'u' || n FROM generate_series(1, 9) n ON CONFLICT (mail) DO NOTHING RETURNING id",
+            ". CW",
+        ),
+        (
+            "INSERT INTO people (id, mail) VALUES (1, regexp_split_to_table('a b', ' ')) ON CONFLICT (mail) DO NOTHING",
+            "- CW",
+        ),
         ("EXPLAIN ANALYZE SELECT mail FROM people", "?? X"),
         ("EXPLAIN (ANALYZE, SERIALIZE) SELECT count(left(mail, 1)) FROM people", "?? X"),
         ("EXPLAIN ANALYZE SELECT id FROM people", "."),
@@ -377,6 +391,33 @@ fn p5_code_that_may_show_what_it_reads_still_shows_nothing_that_it_is_given() {
     for (text, expected) in cases {
         let found = lineage(text, &schema).expect("it can be read");
         assert_eq!(short(&found[0]), expected, "{text}: {found:?}");
+    }
+}
+
+#[test]
+fn p5_each_value_that_masked_columns_are_compared_with_is_counted() {
+    let cases = [
+        ("SELECT id FROM people WHERE mail = $1", 1),
+        ("SELECT id FROM people WHERE mail = 'a' OR mail = 'b' OR note = 'c' OR pan = $1", 3),
+        (
+            "SELECT CASE WHEN pan = '1' THEN 1 WHEN pan = '2' THEN 2 WHEN pan = '3' THEN 3 END FROM people",
+            3,
+        ),
+        ("SELECT id FROM people WHERE id = 1", 0),
+        ("INSERT INTO people (id, mail) VALUES (1, 'a'), (2, $1) ON CONFLICT (mail) DO NOTHING", 2),
+        ("INSERT INTO people DEFAULT VALUES ON CONFLICT DO NOTHING", 1),
+        // What is there once, or refers to something.
+        ("INSERT INTO people (id, mail) VALUES (1, 'a'), (2, 'b')", 1),
+        ("INSERT INTO people SELECT * FROM orders", 1),
+        ("UPDATE people SET mail = 'a' WHERE id = 1", 1),
+        ("COPY people FROM STDIN", 1),
+        ("INSERT INTO people (id, pan) VALUES (1, 'a')", 0),
+        ("UPDATE people SET pan = 'a' WHERE id = 1", 0),
+        ("INSERT INTO people (id, mail) VALUES (1, 'a') ON CONFLICT (id) DO NOTHING", 1),
+    ];
+    for (text, expected) in cases {
+        let found = lineage(text, &schema()).expect("it can be read");
+        assert_eq!(found[0].compared, expected, "{text}: {found:?}");
     }
 }
 
