@@ -120,7 +120,10 @@ impl Relay<'_> {
                         false
                     }
                     Poll::Ready(found) => {
-                        pending.followed = Followed::Found(columns, found);
+                        pending.followed = match columns {
+                            Some(columns) => Followed::Found(columns, found),
+                            None => Followed::Refused(found),
+                        };
                         self.deciding.turn = Turn::Read(pending);
                         true
                     }

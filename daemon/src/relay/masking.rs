@@ -24,7 +24,7 @@ const WEIGHED: usize = 64;
 const COPY: &str = "COPY";
 
 /// What stands in the log for a text whose values cannot be left out.
-const WITHHELD: &str = "(withheld: it holds values for masked columns)";
+const WITHHELD: &str = "(withheld: it may hold values for masked columns)";
 
 /// What a session's masks need to know of it.
 #[derive(Default)]
@@ -58,6 +58,8 @@ pub(super) enum Followed {
     No,
     /// The columns of its text were looked for.
     Found(Arc<Columns>, Followup),
+    /// It is refused, as nothing could be looked for.
+    Refused(Followup),
     /// It is done.
     Done,
 }
@@ -162,6 +164,11 @@ impl Relay<'_> {
                 self.found(&mut pending, &of, columns, found);
                 return Some(pending);
             }
+            Followed::Refused(found) => {
+                pending.followed = Followed::Done;
+                withhold(&mut pending, found.without_values);
+                return Some(pending);
+            }
             Followed::No => {}
         }
         let concern = if of.has_columns() { self.concern(&pending, &of) } else { Concern::None };
@@ -180,7 +187,20 @@ impl Relay<'_> {
             Concern::Unclear(why) => {
                 pending.followed = Followed::Done;
                 pending.said.refusal = Some(unclear(&why));
-                return Some(pending);
+                let text = pending.original.as_ref().or(pending.command.text.as_ref());
+                let Some(text) = text.cloned() else {
+                    withhold_parameters(&mut pending);
+                    return Some(pending);
+                };
+                // It may be about any column.
+                let local = self.session.local.clone();
+                let agent = self.session.identity.agent.clone();
+                let withholding = async move {
+                    let without_values = local.readers.without_values(&text, &agent.0).await;
+                    Followup { lineage: None, without_values }
+                };
+                self.deciding.turn = Turn::Following(pending, None, Box::pin(withholding));
+                return None;
             }
             Concern::Follow(columns) => columns,
         };
@@ -201,7 +221,7 @@ impl Relay<'_> {
                 if holds { local.readers.without_values(&text, &agent.0).await } else { None };
             Followup { lineage, without_values }
         };
-        self.deciding.turn = Turn::Following(pending, columns, Box::pin(following));
+        self.deciding.turn = Turn::Following(pending, Some(columns), Box::pin(following));
         None
     }
 
@@ -312,11 +332,13 @@ impl Relay<'_> {
     /// A prepared statement runs, which may be about masked columns.
     fn runs_again(&mut self, pending: &mut Pending, of: &OfSession, columns: &Arc<Columns>) {
         let Some(traced) = pending.prepared.take() else {
+            withhold_parameters(pending);
             let why = "which statement it is, is not known here: prepare it again";
             pending.said.refusal = Some(unclear(why));
             return;
         };
         if *traced.columns != **columns {
+            withhold_parameters(pending);
             // The server binds names when it prepares, and may bind them anew.
             let why = "its names may stand for something else by now: prepare it again";
             pending.said.refusal = Some(unclear(why));

@@ -25,8 +25,8 @@ pub(super) enum Turn {
     Reading(Pending, Pin<Box<dyn Future<Output = Arc<Reading>>>>),
     /// For the target's catalog to say what it names.
     Looking(Pending, Pin<Box<dyn Future<Output = Option<Arc<Known>>>>>),
-    /// For where its columns come from.
-    Following(Pending, Arc<Columns>, Pin<Box<dyn Future<Output = Followup>>>),
+    /// For where its columns come from; where it is refused already, for its text without values.
+    Following(Pending, Option<Arc<Columns>>, Pin<Box<dyn Future<Output = Followup>>>),
     /// It has been read.
     Read(Pending),
     /// To be recorded as held, then for a person.

@@ -294,6 +294,46 @@ fn p5_what_was_masked_stands_in_the_log_and_nothing_else() -> Result<()> {
     Ok(())
 }
 
+/// What is refused before its columns are followed may hold values for them all the same.
+#[test]
+fn p5_what_cannot_be_followed_is_recorded_without_values() -> Result<()> {
+    let host = masked(MASKS)?;
+    let both = "UPDATE customers SET email = 'newsecretmail' WHERE id = 1; SELECT mail_of(1)";
+    assert!(host.psql(&[both])?.err.contains("nobody reads"));
+    let made = [
+        "CREATE TEMP TABLE mine (id int)",
+        "UPDATE customers SET email = 'newsecretmail' FROM mine WHERE mine.id = customers.id",
+    ];
+    let out = host.psql(&made)?;
+    assert!(out.err.contains("this session itself made"), "{}", out.err);
+    let again = r#"
+import psycopg
+c = psycopg.connect("", autocommit=True)
+for before in ("SELECT 1", "SET search_path = public"):
+    c.execute(before)
+    try:
+        c.execute("UPDATE customers SET email = %s WHERE id = 7", ("newsecretmail",), prepare=True)
+        print("ran")
+    except psycopg.Error as e:
+        print(e.sqlstate)
+"#;
+    assert_eq!(host.agent("/usr/bin/python3", &["-c", again])?.ok()?.trim(), "ran\n42501");
+    let commands = host.commands()?;
+    let texts: Vec<_> = commands.iter().map(|command| command["statement"].to_string()).collect();
+    let is_there = |text: &str| texts.iter().any(|other| other.contains(text));
+    assert!(
+        is_there("UPDATE customers SET email = $1 WHERE id = $2; SELECT mail_of($3)"),
+        "{texts:?}"
+    );
+    assert!(is_there("UPDATE customers SET email = $1 FROM mine"), "{texts:?}");
+    for command in commands {
+        // The session has the programs' own words.
+        let parts = host.command(&command["id"])?["parts"].to_string();
+        assert!(parts.contains("statement") && !parts.contains("newsecretmail"), "{parts}");
+    }
+    Ok(())
+}
+
 #[test]
 fn p5_guesses_are_refused_and_comparisons_are_counted() -> Result<()> {
     let host = masked(&MASKS.replace("prefix = \"p-\"", "prefix = \"p-\"\nequality = 3"))?;
