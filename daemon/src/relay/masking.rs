@@ -26,6 +26,10 @@ const COPY: &str = "COPY";
 /// What stands in the log for a text whose values cannot be left out.
 const WITHHELD: &str = "(withheld: it may hold values for masked columns)";
 
+/// Why a prepared statement does not run: the server binds names when it prepares, and may bind them
+/// anew.
+const BOUND_ANEW: &str = "its names may stand for something else by now: prepare it again";
+
 /// What a session's masks need to know of it.
 #[derive(Default)]
 pub(super) struct Masking {
@@ -282,6 +286,13 @@ impl Relay<'_> {
                 withhold(pending, without_values);
                 return;
             };
+            // A cursor keeps what it was declared with.
+            let executes = matches!(names.first(), Some(Some(NameUse::Executes(_))));
+            if executes && known.columns != traced.columns {
+                pending.said.refusal = Some(unclear(BOUND_ANEW));
+                withhold(pending, without_values);
+                return;
+            }
             traced = Traced::clone(&known);
         } else {
             for (place, name) in names.iter().enumerate() {
@@ -339,9 +350,7 @@ impl Relay<'_> {
         };
         if *traced.columns != **columns {
             withhold_parameters(pending);
-            // The server binds names when it prepares, and may bind them anew.
-            let why = "its names may stand for something else by now: prepare it again";
-            pending.said.refusal = Some(unclear(why));
+            pending.said.refusal = Some(unclear(BOUND_ANEW));
             return;
         }
         let lift = self.lift(of);

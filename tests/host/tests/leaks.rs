@@ -335,6 +335,25 @@ for before in ("SELECT 1", "SET search_path = public"):
 }
 
 #[test]
+fn p5_what_sql_prepared_does_not_run_once_its_names_may_stand_for_something_else() -> Result<()> {
+    let host = masked(MASKS)?;
+    let prepare = "PREPARE p AS SELECT note, email FROM customers WHERE id = 1";
+    let shown = psql(&host, &[prepare, "EXECUTE p", "EXECUTE p"])?;
+    assert_eq!(shown.matches("first note|p-").count(), 2, "{shown}");
+    let out = host.psql(&[prepare, "SET search_path = public", "EXECUTE p", "SELECT 7"])?;
+    assert!(out.err.contains("something else by now"), "{}", out.err);
+    assert!(out.out.ends_with("7\n") && !out.out.contains("note"), "{}", out.out);
+    let cursor = [
+        "BEGIN",
+        "DECLARE c CURSOR FOR SELECT note FROM customers WHERE id = 1",
+        "SET search_path = public",
+        "FETCH c",
+    ];
+    assert_eq!(psql(&host, &cursor)?, "first note");
+    Ok(())
+}
+
+#[test]
 fn p5_guesses_are_refused_and_comparisons_are_counted() -> Result<()> {
     let host = masked(&MASKS.replace("prefix = \"p-\"", "prefix = \"p-\"\nequality = 3"))?;
     for guess in [
