@@ -307,6 +307,7 @@ pub(crate) fn asked_about(reading: &Reading) -> Option<BTreeSet<String>> {
             || !one.functions.is_empty()
             || !one.operators.is_empty()
             || !one.columns.is_empty()
+            || !one.types.is_empty()
     });
     let relations = || statements.iter().flat_map(|one| &one.relations);
     depends.then(|| relations().map(|relation| relation.name.name.clone()).collect())

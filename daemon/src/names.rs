@@ -109,6 +109,9 @@ pub(crate) fn add(to: &mut Statement, other: &Statement, reason: String) {
     to.columns.dedup();
     to.functions.sort();
     to.functions.dedup();
+    to.types.extend(other.types.iter().cloned());
+    to.types.sort();
+    to.types.dedup();
     to.selective = match (to.selective, other.selective) {
         (Some(a), Some(b)) => Some(a && b),
         (a, b) => a.or(b),

@@ -91,6 +91,9 @@ pub struct Statement {
     pub program: Option<Box<ProgramUse>>,
     /// The functions that it calls by name.
     pub functions: Vec<QualifiedName>,
+    /// The types that it names, where they may be others than PostgreSQL's own: a cast to one may call
+    /// a function.
+    pub types: Vec<QualifiedName>,
     /// Of what updates or deletes rows: whether each such part names which, by comparing a column
     /// with a value.
     pub selective: Option<bool>,
@@ -128,6 +131,7 @@ impl Statement {
             other_files: None,
             program: None,
             functions: Vec::new(),
+            types: Vec::new(),
             selective: None,
             deletes: false,
             updates: false,

@@ -119,6 +119,7 @@ async fn of_names(
 ) -> Result<bool, String> {
     known.functions = others(&asking.ask(&shadowing()).await?)?;
     known.operators = others(&asking.ask(&operators()).await?)?;
+    known.casts = others(&asking.ask(&casts()).await?)?;
     known.of_rows = others(&asking.ask(&of_rows()).await?)?;
 
     let new: Vec<&String> = names.iter().filter(|name| !known.names.contains_key(*name)).collect();
@@ -341,6 +342,19 @@ fn operators() -> String {
          WHERE p.oid >= {FIRST_OF_USERS} AND n.nspname !~ '^pg_(temp|toast)'
                AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_operator'::regclass
                                AND d.objid = p.oid AND d.deptype = 'e') LIMIT {OTHERS}"
+    )
+}
+
+/// Types of others, arrays of them and domains over them, to which a cast calls a function of others.
+/// Casts to PostgreSQL's own types stand in too many statements to be told by their names.
+fn casts() -> String {
+    format!(
+        "SELECT DISTINCT n.nspname, t.typname FROM pg_cast c
+                JOIN pg_type t ON c.casttarget IN (t.oid, t.typelem, t.typbasetype)
+                JOIN pg_namespace n ON n.oid = t.typnamespace
+         WHERE c.castfunc >= {FIRST_OF_USERS} AND t.oid >= {FIRST_OF_USERS}
+               AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_cast'::regclass
+                               AND d.objid = c.oid AND d.deptype = 'e') LIMIT {OTHERS}"
     )
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct Known {
     pub(super) of_rows: Others,
     /// Operators that are not PostgreSQL's own and no extension's.
     pub(super) operators: Others,
+    /// Types to which a cast calls a function that is not PostgreSQL's own and no extension's.
+    pub(super) casts: Others,
     /// Relations of each name that was asked for, in any schema.
     pub(super) names: HashMap<String, Vec<Oid>>,
     pub(super) relations: HashMap<Oid, Node>,
@@ -122,6 +124,7 @@ impl Known {
             functions: Others::new(),
             of_rows: Others::new(),
             operators: Others::new(),
+            casts: Others::new(),
             names: HashMap::new(),
             relations: HashMap::new(),
         }

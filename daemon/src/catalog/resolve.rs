@@ -245,6 +245,18 @@ impl Resolving<'_> {
             let (schema, name) = statement.operators.iter().find_map(of)?;
             Some(format!("it may use the operator {schema}.{name}"))
         };
+        let types = || {
+            let is_it = |of: &QualifiedName| {
+                let schemas = known.casts.get(&of.name)?;
+                let schema = match &of.schema {
+                    Some(schema) => schemas.contains(schema).then(|| schema.clone()),
+                    None => found(&known.casts, &of.name),
+                };
+                Some((schema?, of.name.clone()))
+            };
+            let (schema, name) = statement.types.iter().find_map(is_it)?;
+            Some(format!("it may call the function of a cast to {schema}.{name}"))
+        };
         let columns = || {
             let read = statement.columns.iter().filter(|column| column.access == Access::Read);
             let of =
@@ -252,7 +264,7 @@ impl Resolving<'_> {
             let (schema, name) = read.into_iter().find_map(of)?;
             Some(format!("it may call {schema}.{name} of a row"))
         };
-        if let Some(what) = functions.or_else(operators).or_else(columns) {
+        if let Some(what) = functions.or_else(operators).or_else(types).or_else(columns) {
             raise(statement, format!("{what}, which is not known to be harmless"));
         }
     }
@@ -274,6 +286,7 @@ fn query_of(statement: &mut Statement, view: &QualifiedName, query: &Reading) {
     for one in &query.statements {
         statement.functions.extend(one.functions.iter().cloned());
         statement.operators.extend(one.operators.iter().cloned());
+        statement.types.extend(one.types.iter().cloned());
         if one.rung > Rung::Read {
             statement.opaque |= one.opaque;
             if one.rung > statement.rung {

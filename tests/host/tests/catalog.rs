@@ -381,7 +381,11 @@ fn p2_a_function_or_operator_of_others_with_a_known_name_is_not_taken_for_it() -
          CREATE FUNCTION public.many(VARIADIC t[]) RETURNS text LANGUAGE sql AS 'SELECT ''x'''; \
          CREATE FUNCTION public.whole(anynonarray) RETURNS text LANGUAGE sql AS 'SELECT ''x'''; \
          CREATE DOMAIN public.td AS t; \
-         CREATE FUNCTION public.dom(td) RETURNS text LANGUAGE sql AS 'SELECT ''x'''",
+         CREATE FUNCTION public.dom(td) RETURNS text LANGUAGE sql AS 'SELECT ''x'''; \
+         CREATE TYPE public.tag AS (a text); CREATE DOMAIN public.tags AS tag; \
+         CREATE FUNCTION public.tagged(int) RETURNS tag LANGUAGE sql AS 'SELECT ROW(''x'')::tag'; \
+         CREATE CAST (int AS tag) WITH FUNCTION public.tagged(int); \
+         CREATE TYPE public.plain AS (a text)",
     )?;
     for statement in [
         "SELECT (x).gone FROM t x",
@@ -390,6 +394,9 @@ fn p2_a_function_or_operator_of_others_with_a_known_name_is_not_taken_for_it() -
         "SELECT x.whole FROM t x",
         "SELECT (x).dom FROM t x",
         "SELECT 1 === 'x'",
+        "SELECT 1::tag",
+        "SELECT ARRAY[1]::public.tag[]",
+        "SELECT CAST(1 AS tags)",
         "SELECT lower(a) FROM t",
         "SELECT * FROM t WHERE a = b",
         "SELECT * FROM t WHERE a IN (SELECT b FROM t)",
@@ -403,6 +410,7 @@ fn p2_a_function_or_operator_of_others_with_a_known_name_is_not_taken_for_it() -
         "SELECT pg_catalog.lower(b) FROM t",
         "SELECT a FROM t WHERE a > 1",
         "SELECT (x).a FROM t x",
+        "SELECT ROW('x')::plain, '2'::int::text",
     ] {
         assert!(!denied(&host, &[statement])?, "{statement}");
     }

@@ -51,7 +51,7 @@ impl Walk {
             NodeEnum::SubLink(link) => self.sub_link(link),
             NodeEnum::TypeCast(cast) => {
                 let TypeCast { arg, type_name, location: _ } = &**cast;
-                // Casts are the schema owner's, as operators are.
+                // What function a cast calls, the catalog says.
                 self.maybe(arg.as_deref());
                 self.type_name(type_name.as_ref());
             }
@@ -285,9 +285,14 @@ impl Walk {
     }
 
     pub(super) fn type_name(&mut self, name: Option<&TypeName>) {
+        /// Those that come before others' of the name, and are written without a schema.
+        const OWN: [&str; 12] = [
+            "bytea", "date", "inet", "json", "jsonb", "name", "oid", "regclass", "text",
+            "tsvector", "uuid", "xml",
+        ];
         let Some(name) = name else { return };
         let TypeName {
-            names: _,
+            names,
             type_oid: _,
             setof: _,
             pct_type: _,
@@ -296,6 +301,12 @@ impl Walk {
             array_bounds,
             location: _,
         } = name;
+        if let Some(of) = names::qualified(&names::parts(names))
+            && of.schema.as_deref() != Some("pg_catalog")
+            && !(of.schema.is_none() && OWN.contains(&of.name.as_str()))
+        {
+            self.statement.types.push(of);
+        }
         self.expressions(typmods);
         self.expressions(array_bounds);
     }

@@ -153,6 +153,12 @@ fn p2_others_code_under_a_known_name_counts_as_unknown() {
     assert_eq!(all(&known, vec![calls("lower")], true)[0].rung, Rung::Destructive);
     assert_eq!(all(&known, vec![calls("pg_catalog.lower")], true)[0].rung, Rung::Read);
     assert_eq!(all(&known, vec![calls("upper")], true)[0].rung, Rung::Read);
+    known.casts.insert("label".into(), vec!["public".into()]);
+    let casts = |name: &str| Statement { types: vec![named(name)], ..select("t") };
+    assert_eq!(all(&known, vec![casts("label")], true)[0].rung, Rung::Destructive);
+    assert_eq!(all(&known, vec![casts("public.label")], true)[0].rung, Rung::Destructive);
+    assert_eq!(all(&known, vec![casts("far.label")], true)[0].rung, Rung::Read);
+    assert_eq!(all(&known, vec![casts("other")], true)[0].rung, Rung::Read);
     // Not on the path; but where is the path?
     assert_eq!(all(&known, vec![uses()], true)[0].rung, Rung::Read);
     assert_eq!(all(&known, vec![uses()], false)[0].rung, Rung::Destructive);

@@ -27,4 +27,7 @@ CREATE FUNCTION public.all_of() RETURNS SETOF public.customers LANGUAGE sql SECU
 CREATE FUNCTION public.peek(public.orders) RETURNS text LANGUAGE sql AS 'SELECT email FROM public.customers WHERE id = $1.customer';
 CREATE FUNCTION public.leak(int, int) RETURNS text LANGUAGE sql AS 'SELECT email FROM public.customers WHERE id = $1';
 CREATE OPERATOR public.=== (FUNCTION = public.leak, LEFTARG = int, RIGHTARG = int);
+CREATE TYPE public.told AS (e text);
+CREATE FUNCTION public.tell(int) RETURNS public.told LANGUAGE sql AS 'SELECT ROW(email)::public.told FROM public.customers WHERE id = $1';
+CREATE CAST (int AS public.told) WITH FUNCTION public.tell(int);
 ANALYZE;
