@@ -41,9 +41,15 @@ struct Out {
     /// Empty where it is not told here what the server calls it: it may be any.
     name: String,
     origin: Origin,
+    /// Its values may be as long as the statement likes.
+    long: bool,
 }
 
 impl Out {
+    fn new(name: impl Into<String>, origin: Origin) -> Self {
+        Self { name: name.into(), origin, long: false }
+    }
+
     fn may_be(&self, name: &str) -> bool {
         self.name == name || self.name.is_empty()
     }
@@ -63,6 +69,8 @@ struct Item {
     maybe: bool,
     /// It goes by a relation's name and not by an alias, and of which schema that is is not sure.
     loose: bool,
+    /// It is a relation, and neither made by the statement nor given by a function.
+    is_table: bool,
     /// Its columns are found by its name alone.
     by_name: bool,
     /// Any of it may be masked.
@@ -82,6 +90,7 @@ impl Item {
             open: false,
             maybe: false,
             loose: false,
+            is_table: false,
             by_name: false,
             unknown: false,
             joined: false,
@@ -125,6 +134,10 @@ struct Walk<'a> {
     compared: u64,
     /// A value is written where others are looked for that are the same.
     checked: bool,
+    /// Masked columns that are put together over all rows.
+    gathered: Vec<Origin>,
+    /// There are as many rows as the statement likes.
+    grows: bool,
     /// It reads a masked column, whatever comes of it.
     reads: bool,
     queries: Vec<Named>,
@@ -135,15 +148,26 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn new(schema: &'a Schema, depth: usize) -> Self {
         let (uses, queries, levels) = (BTreeSet::new(), Vec::new(), Vec::new());
-        let (compared, checked, reads) = (0, false, false);
-        Self { schema, depth, uses, compared, checked, reads, queries, levels }
+        let (compared, checked, grows, reads) = (0, false, false, false);
+        let gathered = Vec::new();
+        Self { schema, depth, uses, compared, checked, gathered, grows, reads, queries, levels }
     }
 
     fn all(mut self, node: &NodeEnum) -> Lineage {
         let (outputs, copies) = self.statement(node);
+        self.overflow();
         // Whether a statement fails by what it writes is one answer.
         let compared = self.compared.max(u64::from(self.checked));
         Lineage { outputs, uses: self.uses.into_iter().collect(), compared, copies }
+    }
+
+    /// What is put together of as many rows as the statement likes fails by how long each value is.
+    fn overflow(&mut self) {
+        for origin in std::mem::take(&mut self.gathered) {
+            if self.grows {
+                self.used(&origin, How::Computed);
+            }
+        }
     }
 
     /// What has this origin is used so.
@@ -230,6 +254,7 @@ impl<'a> Walk<'a> {
             // The first may be gone when the server looks.
             several => self.any_of(several, name),
         };
+        item.is_table = true;
         item.loose = range.alias.is_none() && item.table.is_none();
         if let Some(alias) = &range.alias {
             rename(&mut item, &read::names::parts(&alias.colnames));
@@ -278,7 +303,7 @@ impl<'a> Walk<'a> {
                     Some(_) => Origin::Unknown,
                 }
             };
-            columns.push(Out { name: column.name.clone(), origin });
+            columns.push(Out::new(&column.name, origin));
         }
         let generated = table.columns.iter().filter(|column| column.generated);
         let generated = generated.map(|column| column.name.clone()).collect();

@@ -78,6 +78,9 @@ const TOTAL: &[&str] = &[
 /// Those of them that put values together, and fail where that is too long.
 const JOINING: [&str; 5] = ["array_agg", "concat", "concat_ws", "json_agg", "string_agg"];
 
+/// Those that put the values of all rows together.
+const GATHERING: [&str; 4] = ["array_agg", "json_agg", "jsonb_agg", "string_agg"];
+
 /// Columns that every table has, and of which none is masked (ddl-system-columns).
 const SYSTEM: [&str; 6] = ["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"];
 
@@ -240,7 +243,7 @@ impl Walk<'_> {
             Some(How::Condition)
         } else if operator == "||"
             && parts.len() == 1
-            && ![lexpr, rexpr].into_iter().flatten().any(|node| may_be_long(node))
+            && ![lexpr, rexpr].into_iter().flatten().any(|node| self.may_be_long(node, false))
             && self.are(&origin, |column| PLAIN.contains(&column.type_oid))
         {
             None
@@ -295,6 +298,7 @@ impl Walk<'_> {
         }
         let parts = names::parts(funcname);
         let Some(function) = names::qualified(&parts) else { return self.lost() };
+        self.grows |= gives_rows(&function.name);
         let harmless = functions::rung(&function) == Some(Rung::Read);
         if !harmless {
             self.used(&origin, How::Computed);
@@ -306,8 +310,13 @@ impl Walk<'_> {
             return Origin::Clear;
         }
         let own = function.schema.as_deref().is_none_or(|schema| schema == "pg_catalog");
-        if JOINING.contains(&function.name.as_str()) && args.iter().any(may_be_long) {
+        if JOINING.contains(&function.name.as_str())
+            && args.iter().any(|node| self.may_be_long(node, false))
+        {
             self.used(&origin, How::Computed);
+        }
+        if GATHERING.contains(&function.name.as_str()) {
+            self.gathered.push(origin.clone());
         }
         let plain = matches!(origins.as_slice(), [Origin::Column(_)]);
         if own && function.name == "count" && plain && !agg_distinct {
@@ -464,6 +473,82 @@ impl Walk<'_> {
         }
     }
 
+    /// Whether a value may be made as long as values can be, so that joining it to another fails by the
+    /// length of that. `joined`: what is joined of several may be joined again.
+    pub(super) fn may_be_long(&self, node: &Node, joined: bool) -> bool {
+        let any = |nodes: &[Node]| nodes.iter().any(|node| self.may_be_long(node, joined));
+        let one = |node: Option<&Node>| node.is_some_and(|node| self.may_be_long(node, joined));
+        let Some(node) = &node.node else { return false };
+        match node {
+            NodeEnum::AConst(_)
+            | NodeEnum::ParamRef(_)
+            | NodeEnum::SetToDefault(_)
+            | NodeEnum::SqlvalueFunction(_)
+            | NodeEnum::GroupingFunc(_)
+            | NodeEnum::BoolExpr(_)
+            | NodeEnum::NullTest(_)
+            | NodeEnum::BooleanTest(_) => false,
+            NodeEnum::ColumnRef(column) => self.is_long(column),
+            NodeEnum::List(list) => any(&list.items),
+            NodeEnum::TypeCast(cast) => one(cast.arg.as_deref()),
+            NodeEnum::CollateClause(clause) => one(clause.arg.as_deref()),
+            NodeEnum::NamedArgExpr(named) => one(named.arg.as_deref()),
+            NodeEnum::CoalesceExpr(all) => any(&all.args),
+            NodeEnum::MinMaxExpr(all) => any(&all.args),
+            NodeEnum::AArrayExpr(array) => any(&array.elements),
+            NodeEnum::RowExpr(row) => any(&row.args),
+            NodeEnum::AIndirection(indirection) => one(indirection.arg.as_deref()),
+            NodeEnum::CaseExpr(case) => {
+                one(case.defresult.as_deref())
+                    || case.args.iter().any(|node| match &node.node {
+                        Some(NodeEnum::CaseWhen(when)) => one(when.result.as_deref()),
+                        _ => true,
+                    })
+            }
+            NodeEnum::AExpr(expression) => {
+                let is_joined = names::parts(&expression.name).last() == Some(&"||");
+                joined && is_joined
+                    || one(expression.lexpr.as_deref())
+                    || one(expression.rexpr.as_deref())
+            }
+            NodeEnum::FuncCall(call) => {
+                let name = names::parts(&call.funcname).last().copied().unwrap_or_default();
+                !TOTAL.contains(&name)
+                    || GATHERING.contains(&name)
+                    || joined && JOINING.contains(&name)
+                    || any(&call.args)
+            }
+            // What a query gives is not looked into.
+            _ => true,
+        }
+    }
+
+    /// Whether a column is, or may be, one that the statement makes as long as it likes.
+    fn is_long(&self, column: &ColumnRef) -> bool {
+        let path: Vec<String> = names::parts(&column.fields).into_iter().map(names::cut).collect();
+        let Some((name, of)) = path.split_last() else { return true };
+        let of: Vec<&str> = of.iter().map(String::as_str).collect();
+        let is_long = |item: &Item| {
+            let found: Vec<_> = item.columns.iter().filter(|column| column.may_be(name)).collect();
+            // What a function gives has no columns that are known.
+            if found.is_empty() { !item.is_table } else { found.iter().any(|column| column.long) }
+        };
+        if of.is_empty() {
+            let has = |item: &&Item| {
+                item.open || item.unknown || item.columns.iter().any(|column| column.may_be(name))
+            };
+            let level = self.levels.iter().rev().find(|level| level.iter().any(|item| has(&item)));
+            let Some(level) = level else { return true };
+            let is_of = |item: &&Item| item.columns.iter().any(|column| column.name == *name);
+            return if level.iter().any(|item| is_of(&item)) {
+                level.iter().filter(is_of).any(is_long)
+            } else {
+                level.iter().filter(has).any(is_long)
+            };
+        }
+        self.item(&of).as_ref().is_none_or(is_long)
+    }
+
     /// What goes by a name. A name with a schema is of what has no alias
     /// (`scanNameSpaceForRelid`, `parse_relation.c`).
     pub(super) fn item(&self, path: &[&str]) -> Option<Item> {
@@ -497,12 +582,11 @@ fn is_equality(expression: &AExpr) -> bool {
         && (is_column(left) && is_constant(right) || is_constant(left) && is_column(right))
 }
 
-/// Whether a value may be made as long as values can be, so that joining it to another fails by the
-/// length of that.
-fn may_be_long(node: &Node) -> bool {
-    let Some(NodeEnum::FuncCall(call)) = &node.node else { return false };
-    let name = names::parts(&call.funcname).last().copied().unwrap_or_default();
-    !TOTAL.contains(&name) || call.args.iter().any(may_be_long)
+/// Whether a function of PostgreSQL's may give any number of rows.
+fn gives_rows(name: &str) -> bool {
+    const ENDS: [&str; 6] =
+        ["_series", "_to_table", "_elements", "_elements_text", "_each", "_each_text"];
+    ENDS.iter().any(|end| name.ends_with(end)) || ["unnest", "generate_subscripts"].contains(&name)
 }
 
 fn is_column(node: &Node) -> bool {

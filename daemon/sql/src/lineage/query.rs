@@ -93,6 +93,9 @@ impl Walk<'_> {
         let Some(mut known) = first.and_then(|outs| called(cte, outs)) else {
             return self.named(cte);
         };
+        // It may be longer, and there may be more of it, with each round.
+        self.grows = true;
+        known = Rc::new(known.iter().map(|out| Out { long: true, ..out.clone() }).collect());
         // Each round adds a masked column to one that it gives, or is the last.
         loop {
             self.queries.push(Named { name: name.clone(), columns: Some(known.clone()) });
@@ -103,7 +106,11 @@ impl Walk<'_> {
             };
             let both = known.iter().zip(&*found);
             let grown: Vec<Out> = both
-                .map(|(a, b)| Out { name: a.name.clone(), origin: either(&a.origin, &b.origin) })
+                .map(|(a, b)| Out {
+                    name: a.name.clone(),
+                    origin: either(&a.origin, &b.origin),
+                    long: true,
+                })
                 .collect();
             if grown.iter().zip(&*known).all(|(a, b)| a.origin == b.origin) {
                 return Some(known);
@@ -143,6 +150,7 @@ impl Walk<'_> {
                     let out = |(a, b): (Out, Out)| Out {
                         name: a.name,
                         origin: either(&a.origin, &b.origin),
+                        long: a.long || b.long,
                     };
                     Some(both.map(out).collect::<Vec<_>>())
                 }
@@ -281,18 +289,23 @@ impl Walk<'_> {
                 self.lost();
                 return None;
             };
-            let row: Vec<_> = list.items.iter().map(|node| self.expression(node)).collect();
+            let value = |node: &Node| (self.expression(node), self.may_be_long(node, true));
+            let row: Vec<_> = list.items.iter().map(value).collect();
             outs = Some(match outs {
                 None => {
                     let named = row.into_iter().enumerate();
-                    let out = |(at, origin)| Out { name: format!("column{}", at + 1), origin };
+                    let out = |(at, (origin, long))| {
+                        let name = format!("column{}", at + 1);
+                        Out { name, origin, long }
+                    };
                     named.map(out).collect()
                 }
                 Some(outs) if outs.len() == row.len() => {
                     let both = outs.into_iter().zip(row);
-                    let out = |(out, origin): (Out, Origin)| Out {
+                    let out = |(out, (origin, long)): (Out, (Origin, bool))| Out {
+                        name: out.name,
                         origin: either(&out.origin, &origin),
-                        ..out
+                        long: out.long || long,
                     };
                     both.map(out).collect()
                 }
@@ -328,7 +341,7 @@ impl Walk<'_> {
             let name =
                 if target.name.is_empty() { figure(value).0 } else { names::cut(&target.name) };
             if let Some(outs) = &mut outs {
-                outs.push(Out { name, origin });
+                outs.push(Out { name, origin, long: self.may_be_long(value, true) });
             }
         }
         outs
