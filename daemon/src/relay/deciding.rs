@@ -362,9 +362,9 @@ impl Relay<'_> {
             None if runs => self.deciding.names.lose(),
             _ => {}
         }
-        let (reading, masks) = (kept.cloned(), pending.said.masks());
+        let (mut reading, masks) = (kept.cloned(), pending.said.masks());
         if command.kind == CommandKind::Prepare {
-            self.deciding.masking.prepared(reading.as_ref(), &pending.said);
+            reading = self.deciding.masking.prepared(reading, &pending.said);
         }
         self.conversation.allowed(Allowed { reading, masks, ..allowed });
         self.up.scan_command(pending.length, permit);

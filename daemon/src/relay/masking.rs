@@ -124,14 +124,27 @@ impl Masking {
         Some(traced.clone())
     }
 
-    /// A statement is prepared, which is known by this reading from here on.
-    pub(super) fn prepared(&mut self, reading: Option<&Arc<Reading>>, said: &Said) {
-        let (Some(reading), Some(traced)) = (reading, &said.masks) else { return };
+    /// A statement is prepared. Answers the reading by which it is known from here on: texts that differ
+    /// in their literals alone share one, of which not all may come to the same.
+    pub(super) fn prepared(
+        &mut self,
+        reading: Option<Arc<Reading>>,
+        said: &Said,
+    ) -> Option<Arc<Reading>> {
+        let (mut reading, traced) = match (reading, &said.masks) {
+            (Some(reading), Some(traced)) => (reading, traced),
+            (reading, _) => return reading,
+        };
+        let known = self.prepared.get(&address(&reading));
+        if known.is_some_and(|(_, known)| !known.is_like(traced)) {
+            reading = Arc::new(Reading::clone(&reading));
+        }
         if self.prepared.len() >= REMEMBERED {
             // What runs of those is refused, and can be prepared again.
             self.prepared.clear();
         }
-        self.prepared.insert(address(reading), (reading.clone(), traced.clone()));
+        self.prepared.insert(address(&reading), (reading.clone(), traced.clone()));
+        Some(reading)
     }
 
     fn name(&mut self, name: &str, traced: &Rc<Traced>) {
@@ -447,4 +460,33 @@ fn guessed(Guess { mask, what, column: _ }: Guess) -> (Arc<str>, Refusal) {
 
 fn address(reading: &Arc<Reading>) -> usize {
     Arc::as_ptr(reading) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p5_prepared_statements_that_share_a_reading_are_told_apart() {
+        let mut masking = Masking::new(None);
+        let reading = Arc::new(Reading::default());
+        let mut prepare = |compared: u64| {
+            let lineage = Arc::new(vec![Lineage { compared, ..Lineage::default() }]);
+            let traced = Traced::new(Arc::default(), Arc::default(), lineage);
+            let said = Said { masks: Some(Rc::new(traced)), ..Said::default() };
+            let known_by = masking.prepared(Some(reading.clone()), &said);
+            let found = |masking: &Masking, by: &Arc<Reading>| {
+                masking.of_prepared(Some(by)).map(|traced| traced.lineage[0].compared)
+            };
+            let by = known_by.expect("it has one");
+            assert_eq!(found(&masking, &by), Some(compared));
+            (by, found(&masking, &reading))
+        };
+        let (first, of_reading) = prepare(1);
+        assert!(Arc::ptr_eq(&first, &reading) && of_reading == Some(1));
+        let (second, of_reading) = prepare(2);
+        assert!(!Arc::ptr_eq(&second, &reading) && of_reading == Some(1));
+        let (again, _) = prepare(1);
+        assert!(Arc::ptr_eq(&again, &reading));
+    }
 }
