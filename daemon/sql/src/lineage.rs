@@ -15,11 +15,14 @@ use pg_query::{Node, NodeEnum, protobuf::RangeVar};
 use crate::read;
 
 mod change;
+mod column;
 mod copy;
 mod expression;
+mod figure;
 mod query;
 mod source;
 mod statement;
+mod total;
 
 #[cfg(test)]
 mod tests;
