@@ -155,8 +155,8 @@ impl Traced {
         })
         .min_by_key(|(most, _)| *most)
         .map(|(most, mask)| {
-            let compared = self.lineage.iter().map(|lineage| lineage.compared);
-            (most, mask, compared.fold(0, u64::saturating_add).max(1))
+            let values = self.lineage.iter().map(|lineage| lineage.compared);
+            (most, mask, values.fold(0, u64::saturating_add).max(1))
         })
     }
 
