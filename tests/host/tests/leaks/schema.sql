@@ -30,4 +30,7 @@ CREATE OPERATOR public.=== (FUNCTION = public.leak, LEFTARG = int, RIGHTARG = in
 CREATE TYPE public.told AS (e text);
 CREATE FUNCTION public.tell(int) RETURNS public.told LANGUAGE sql AS 'SELECT ROW(email)::public.told FROM public.customers WHERE id = $1';
 CREATE CAST (int AS public.told) WITH FUNCTION public.tell(int);
+CREATE TYPE public.kind AS (id int, email text);
+CREATE TABLE public.typed OF public.kind;
+INSERT INTO public.typed VALUES (1, 'zq7secretmail@leak.example');
 ANALYZE;
