@@ -316,7 +316,7 @@ impl OfSession {
         if columns.tables.len() > TABLES {
             return Concern::Unclear("it names more relations than are followed".into());
         }
-        if let Some(name) = names.iter().find(|name| sight.made(name).is_some()) {
+        if let Some(name) = names.iter().find(|name| sight.made(name, known.has(name)).is_some()) {
             // It may be its own, or the one that others see.
             return Concern::Unclear(format!("this session itself made or dropped {name}"));
         }
@@ -393,7 +393,7 @@ impl OfSession {
         // Temporary types come before all others, and a table is one as well.
         schema.text_is_own = path_is_known
             && known.path.first().is_some_and(|first| first == "pg_catalog")
-            && sight.made("text").is_none();
+            && sight.made("text", false).is_none();
         for oid in family {
             let Some(relation) = known.relation(*oid) else { continue };
             let column = |column: &Attribute| TableColumn {

@@ -184,6 +184,11 @@ impl Known {
         })
     }
 
+    /// Whether there is a relation of a name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.of_name(name).next().is_some()
+    }
+
     /// The relations of a name.
     pub(super) fn of_name(&self, name: &str) -> impl Iterator<Item = (Oid, &Node)> {
         let oids = self.names.get(name).into_iter().flatten();

@@ -130,7 +130,7 @@ impl Resolving<'_> {
         let schema = |node: &Node| node.name.schema.clone().unwrap_or_default();
         let mut found: Vec<(Oid, String)> =
             self.known.of_name(&name.name).map(|(oid, node)| (oid, schema(node))).collect();
-        if let Some(behind) = self.sight.made(&name.name).map(<[Relation]>::to_vec) {
+        if let Some(behind) = self.sight.made(&name.name, !found.is_empty()).map(<[_]>::to_vec) {
             // Its own, or the one that others see.
             for one in behind {
                 let sentence = format!("this session made {name} from {}", one.name);

@@ -55,8 +55,8 @@ impl Sight {
         }
     }
 
-    /// No name without a schema is sure any more. What it made before and makes from here on is still
-    /// known to be its own.
+    /// No name without a schema is sure any more. What it made and makes from here on is still known
+    /// where others do not see it.
     fn lose(&mut self) {
         self.lost = true;
         self.version += 1;
@@ -87,8 +87,12 @@ impl Sight {
         self.lost
     }
 
-    /// What stands behind a name that the session made itself.
-    pub(crate) fn made(&self, name: &str) -> Option<&[Relation]> {
+    /// What stands behind a name that the session made itself. `known`: others see a relation of that
+    /// name; where no name is sure, that is what it may be, as any other may.
+    pub(crate) fn made(&self, name: &str, known: bool) -> Option<&[Relation]> {
+        if self.lost && known {
+            return None;
+        }
         self.made.get(name).map(Vec::as_slice)
     }
 
@@ -169,16 +173,18 @@ mod tests {
         let mut sight = Sight::default();
         let makes = [("copy", Access::Write), ("customers", Access::Read)];
         sight.learn(&statement("CREATE TABLE AS", Rung::Destructive, &makes));
-        assert_eq!(sight.made("copy").map(<[_]>::len), Some(1));
-        assert_eq!((sight.made("customers"), sight.is_lost()), (None, false));
+        assert_eq!(sight.made("copy", true).map(<[_]>::len), Some(1));
+        assert_eq!((sight.made("customers", true), sight.is_lost()), (None, false));
         sight.learn(&statement("DELETE", Rung::Destructive, &[("x", Access::Write)]));
-        assert_eq!((sight.made("x"), sight.version()), (None, 1));
+        assert_eq!((sight.made("x", false), sight.version()), (None, 1));
         sight.learn(&statement("ALTER TABLE", Rung::Destructive, &[("copy", Access::Write)]));
         assert!(sight.is_lost(), "it may have been renamed");
         let version = sight.version();
         let makes = [("later", Access::Write), ("customers", Access::Read)];
         sight.learn(&statement("SELECT INTO", Rung::Destructive, &makes));
-        assert!(sight.made("copy").is_some() && sight.made("later").is_some());
+        for name in ["copy", "later"] {
+            assert!(sight.made(name, false).is_some() && sight.made(name, true).is_none());
+        }
         assert!(sight.version() > version);
     }
 
