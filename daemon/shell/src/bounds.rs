@@ -19,6 +19,10 @@ pub(crate) fn refused(text: &str) -> Option<String> {
     if text.len() > LONGEST {
         return Some(format!("it is longer than {} KiB", LONGEST >> 10));
     }
+    // The grammar takes these for `$'`, which they are not.
+    if text.contains("\\$'") || text.contains("$$'") {
+        return Some("a quote stands behind a dollar sign that is one itself".into());
+    }
     if opens_twice(text.as_bytes()) {
         return Some(
             "a parenthesis opens right behind another, which shells read differently".into(),
@@ -81,12 +85,19 @@ fn continues_oddly(text: &str) -> bool {
 /// by the shell, opens something, or goes on in the next.
 fn documents_are_plain(text: &str) -> bool {
     let mut rest = text;
+    let mut begins = 0;
     while let Some(at) = rest.find("<<") {
+        begins += at;
         rest = rest.get(at + 2..).unwrap_or_default();
         if let Some(behind) = rest.strip_prefix('<') {
-            rest = behind;
+            (rest, begins) = (behind, begins + 3);
             continue;
         }
+        // In `${…}` it is none; and lines of a document may be joined before its mark is looked for.
+        if text.get(..begins).is_none_or(|before| before.contains("${")) || text.contains("\\\n") {
+            return false;
+        }
+        begins += 2;
         let line = rest.split('\n').next().unwrap_or_default();
         let line = line.strip_prefix('-').unwrap_or(line).trim_start_matches([' ', '\t']);
         let (mark, behind) = match line.chars().next() {
@@ -152,6 +163,10 @@ mod tests {
             "cat <<E <<F\n",
             "cat <<E \\\n",
             "cat <<",
+            "cat <<E\na\\\nE\necho '\nE\ntouch p\n#'",
+            "echo ${x:-<<E }\ntouch p\nE\n: }",
+            "echo \\$'\\'; touch p",
+            "echo $$'\\'; touch p",
         ] {
             assert!(refused(line).is_some(), "{line}");
         }

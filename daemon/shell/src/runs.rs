@@ -30,6 +30,8 @@ pub(crate) struct Setting {
     pub(crate) input: Input,
     pub(crate) redirects: Vec<ShellRedirect>,
     pub(crate) assignments: Vec<(String, ShellWord)>,
+    /// The shell runs it, and no other program: it may be a function.
+    pub(crate) direct: bool,
 }
 
 impl Trace {
@@ -63,7 +65,7 @@ impl Trace {
             return self.add(command);
         };
         base(written).clone_into(&mut command.program);
-        if self.functions.contains(written) {
+        if setting.direct && self.functions.contains(written) {
             command.reason = "it is a function, whose commands count".into();
             redirected(&mut command);
             return self.add(command);
@@ -99,8 +101,19 @@ impl Trace {
                     };
                     self.run(&words, inner);
                 }
-                Then::Line(text) => self.line(&text, &context),
-                Then::Sets(name) => self.variable(&name),
+                Then::Line(text) => {
+                    // Another shell has none of them.
+                    let functions = std::mem::take(&mut self.functions);
+                    self.line(&text, &context);
+                    self.functions = functions;
+                }
+                Then::Sets(name, _) if self.functions.contains(&name) => {
+                    self.raise(format!("`{program}` may take the function `{name}` away"));
+                }
+                Then::Sets(name, value) => match value {
+                    Some(value) => self.set(&name, &value),
+                    None => self.variable(&name),
+                },
                 Then::Defines(name) => self.raise(format!("`{program}` changes what `{name}` is")),
             }
         }
@@ -126,6 +139,11 @@ fn redirected(command: &mut ShellCommand) {
         let path = redirect.path.text.as_str();
         let (rung, reason) = if !redirect.path.literal {
             match redirect.kind {
+                // It may name a connection: bash knows files for them.
+                ShellRedirectKind::Read if path.starts_with(['$', '`']) => (
+                    Rung::Destructive,
+                    "the file that it reads may be a connection to another host",
+                ),
                 ShellRedirectKind::Read => continue,
                 _ => (Rung::Destructive, "the file that it writes to is not literal"),
             }

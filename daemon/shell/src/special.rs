@@ -106,14 +106,16 @@ fn rsync(words: &[Word]) -> Option<(Special, Rung, &'static str)> {
                 deletes = true;
             }
             // Letters of one word, of which `e.` brings versions.
-            _ if word.starts_with('-') && !word.starts_with("--") => {}
+            _ if word.starts_with('-') && !word.starts_with("--") && plain_letters(word) => {}
             _ if HARMLESS.contains(&word) => {}
             _ if VALUED.iter().any(|name| word.starts_with(name)) => {}
             _ => return None,
         }
     }
     let rest = words.get(at..)?;
-    if rest.is_empty() || rest.iter().any(|word| word.trouble.is_some()) {
+    // It takes options behind its paths, too.
+    let odd = |word: &Word| word.trouble.is_some() || word.open || word.text.starts_with('-');
+    if rest.is_empty() || rest.iter().any(odd) {
         return None;
     }
     let paths = rest.iter().map(|word| word.text.clone()).collect();
@@ -127,6 +129,15 @@ fn rsync(words: &[Word]) -> Option<(Special, Rung, &'static str)> {
         ),
         (false, true) => (Special::RsyncReceiver { paths, deletes }, Rung::Destructive, DELETES),
     })
+}
+
+/// Letters that say how files are carried, and neither whose options and paths count nor where else is
+/// written to.
+fn plain_letters(word: &str) -> bool {
+    let letters = word.get(1..).unwrap_or_default();
+    let (before, versions) = letters.split_once('e').unwrap_or((letters, "."));
+    let known = "vqnlLkKWHogDtpErcSCuIxzRdOJbNUyAXmi8";
+    before.chars().all(|letter| known.contains(letter)) && versions.starts_with('.')
 }
 
 fn git(name: &str, words: &[Word]) -> Option<(Special, Rung, &'static str)> {
@@ -163,9 +174,7 @@ fn scp(words: &[Word]) -> Option<(Special, Rung, &'static str)> {
     }
     let rest = words.get(at..)?;
     // The shell may put an option where a path should be.
-    if rest.iter().any(|word| {
-        word.trouble.is_some() || word.open && !word.literal && word.text.starts_with('$')
-    }) {
+    if rest.iter().any(|word| word.trouble.is_some() || word.open) {
         return None;
     }
     let paths: Vec<String> = rest.iter().map(|word| word.text.clone()).collect();

@@ -38,6 +38,8 @@ pub(crate) struct Trace {
     /// Names of functions that the line defines.
     pub(crate) functions: BTreeSet<String>,
     depth: usize,
+    /// Whether what is walked through is run once, whatever else happens, and by the line's own shell.
+    pub(crate) certain: bool,
     /// Whether there is more than simple commands in a row: then the line is nothing special.
     pub(crate) compound: bool,
 }
@@ -51,6 +53,7 @@ impl Default for Trace {
             unread: None,
             functions: BTreeSet::new(),
             depth: 0,
+            certain: false,
             compound: false,
         }
     }
@@ -70,7 +73,9 @@ impl Trace {
         match parsed {
             Ok(program) => {
                 self.depth += 1;
+                let certain = std::mem::take(&mut self.certain);
                 self.program(&program, context);
+                self.certain = certain;
                 self.depth -= 1;
             }
             Err(error) => {

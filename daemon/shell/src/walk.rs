@@ -2,9 +2,9 @@
 
 use brush_parser::ast::{
     AndOr, AssignmentName, AssignmentValue, BinaryPredicate, Command, CommandPrefixOrSuffixItem,
-    CompoundCommand, CompoundList, ExtendedTestExpr, IoFileRedirectKind, IoFileRedirectTarget,
-    IoRedirect, Pipeline, ProcessSubstitutionKind, Program, RedirectList, SimpleCommand,
-    SubshellCommand, UnaryPredicate,
+    CompoundCommand, CompoundList, CompoundListItem, ExtendedTestExpr, IoFileRedirectKind,
+    IoFileRedirectTarget, IoRedirect, Pipeline, ProcessSubstitutionKind, Program, RedirectList,
+    SeparatorOperator, SimpleCommand, SubshellCommand, UnaryPredicate,
 };
 use chaperone_model::{ShellRedirect, ShellRedirectKind, ShellWord};
 
@@ -19,17 +19,28 @@ const DIFFERENT: &str = "shells read a part of it differently";
 impl Trace {
     pub(crate) fn program(&mut self, program: &Program, context: &[String]) {
         for list in &program.complete_commands {
-            self.list(list, context, &Input::Inherited);
+            for item in &list.0 {
+                self.certain = context.is_empty()
+                    && matches!(item.1, SeparatorOperator::Sequence)
+                    && item.0.additional.is_empty()
+                    && matches!(item.0.first.seq.as_slice(), [Command::Function(_)]);
+                self.and_or(item, context, &Input::Inherited);
+                self.certain = false;
+            }
         }
     }
 
     fn list(&mut self, list: &CompoundList, context: &[String], input: &Input) {
         for item in &list.0 {
-            self.pipeline(&item.0.first, context, input);
-            for next in &item.0.additional {
-                let (AndOr::And(pipeline) | AndOr::Or(pipeline)) = next;
-                self.pipeline(pipeline, context, input);
-            }
+            self.and_or(item, context, input);
+        }
+    }
+
+    fn and_or(&mut self, item: &CompoundListItem, context: &[String], input: &Input) {
+        self.pipeline(&item.0.first, context, input);
+        for next in &item.0.additional {
+            let (AndOr::And(pipeline) | AndOr::Or(pipeline)) = next;
+            self.pipeline(pipeline, context, input);
         }
     }
 
@@ -45,16 +56,20 @@ impl Trace {
             Command::Simple(simple) => self.simple(simple, context, input),
             Command::Compound(compound, redirects) => {
                 let input = self.redirected(redirects.as_ref(), context, input);
+                // Each of its commands takes a part.
+                let input = if matches!(input, Input::Text(_)) { Input::Pipe } else { input };
                 self.compound(compound, context, &input);
             }
             Command::Function(function) => {
                 self.compound = true;
-                let name = words::word(&function.fname.value);
-                match name.known() {
-                    Some(name) if !crate::programs::is_known(name) => {
-                        self.functions.insert(name.to_owned());
-                    }
-                    _ => self.raise("it defines a function by the name of a program"),
+                let name = function.fname.value.as_str();
+                let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+                if !plain || name.starts_with(|c: char| c.is_ascii_digit()) {
+                    self.raise("it defines a function whose name shells read differently");
+                } else if crate::programs::is_known(name) {
+                    self.raise("it defines a function by the name of a program");
+                } else if std::mem::take(&mut self.certain) {
+                    self.functions.insert(name.to_owned());
                 }
                 let input = self.redirected(function.body.1.as_ref(), context, &Input::Inherited);
                 self.compound(&function.body.0, &inside(context, "function"), &input);
@@ -207,6 +222,7 @@ impl Trace {
                 }
             }
         }
+        setting.direct = true;
         self.run(&found, setting);
     }
 
@@ -218,8 +234,8 @@ impl Trace {
             // To other shells this is the name of a program.
             return self.raise(DIFFERENT);
         };
-        self.variable(name);
         let value = words::value(&value.value);
+        self.set(name, &value);
         self.inner(&value, &context);
         setting.assignments.push((name.clone(), shown(&value)));
     }
@@ -228,6 +244,16 @@ impl Trace {
     pub(crate) fn variable(&mut self, name: &str) {
         if !crate::programs::is_harmless_variable(name) {
             self.raise(format!("it sets the variable `{name}`, which may change what programs do"));
+        }
+    }
+
+    /// A variable is set to this.
+    pub(crate) fn set(&mut self, name: &str, value: &Word) {
+        self.variable(name);
+        if crate::programs::is_locale(name)
+            && !value.known().is_some_and(crate::programs::is_plain_locale)
+        {
+            self.raise(format!("it sets `{name}` to a locale in which texts may read differently"));
         }
     }
 

@@ -15,6 +15,8 @@ pub(crate) struct Word {
     /// It can come to be nothing, several words, or one that begins with a dash though its text does
     /// not.
     pub(crate) open: bool,
+    /// It can come to be several words.
+    pub(crate) many: bool,
     /// Commands whose output is put in.
     pub(crate) commands: Vec<String>,
     /// Why it is not understood, or not by all shells in the same way.
@@ -29,7 +31,7 @@ impl Word {
 
     /// A word of which nothing is known.
     pub(crate) fn unknown(text: impl Into<String>) -> Self {
-        Self { text: text.into(), literal: false, open: true, ..Self::default() }
+        Self { text: text.into(), literal: false, open: true, many: true, ..Self::default() }
     }
 
     /// The text, where it is what the program gets.
@@ -45,6 +47,7 @@ const UNFOLLOWED: Trouble = "a variable is expanded in a way that is not followe
 /// A word of a command.
 pub(crate) fn word(raw: &str) -> Word {
     let mut reader = Reader::new(raw);
+    reader.is_word = true;
     reader.unquoted();
     reader.finish()
 }
@@ -68,18 +71,22 @@ struct Reader {
     text: Vec<char>,
     at: usize,
     word: Word,
+    /// It is a word, and no part of an expansion: what ends a word is not in it.
+    is_word: bool,
 }
 
 impl Reader {
     fn new(raw: &str) -> Self {
         let word = Word { literal: true, ..Word::default() };
-        Self { text: raw.chars().collect(), at: 0, word }
+        Self { text: raw.chars().collect(), at: 0, word, is_word: false }
     }
 
     fn finish(mut self) -> Word {
         if self.word.text.chars().any(is_stand_in) {
             self.word.literal = false;
         }
+        // It may be an option, whatever else it says.
+        self.word.open |= !self.word.literal && self.word.text.starts_with('-');
         self.word
     }
 
@@ -89,6 +96,7 @@ impl Reader {
         }
         if braces(&self.text) {
             self.put_in(true);
+            self.word.many = true;
         }
         while let Some(c) = self.text.get(self.at).copied() {
             let first = self.at == 0;
@@ -134,9 +142,15 @@ impl Reader {
                     self.at += 1;
                 }
                 '$' | '`' => self.expansion(false),
+                // It ends nothing, and is not a pattern.
+                '[' if !self.text.get(self.at..).unwrap_or_default().contains(&']') => self.push(c),
                 '*' | '?' | '[' => {
                     self.put_in(first);
+                    self.word.many = true;
                     self.push(c);
+                }
+                ' ' | '\t' | '\n' | ';' | '&' | '|' | '<' | '>' if self.is_word => {
+                    return self.trouble("where a word of it ends is not sure");
                 }
                 '(' | ')' => return self.trouble("a parenthesis stands in a word"),
                 _ => self.push(c),
@@ -178,7 +192,13 @@ impl Reader {
         };
         match found {
             Ok(Some(end)) => {
-                self.put_in(!quoted);
+                let put = self.text.get(start..end).unwrap_or_default();
+                // Each of them is a word, also in quotes.
+                let all = put.get(1) == Some(&'@') || put.get(1..3) == Some(&['{', '@']);
+                // Numbers, without anything to cut them at.
+                let number = matches!(put, ['$', '#' | '?' | '$' | '!']);
+                self.put_in(!quoted || all);
+                self.word.many |= all || !quoted && !number;
                 self.word.text.extend(self.text.get(start..end).unwrap_or_default());
                 self.at = end;
             }
@@ -215,6 +235,16 @@ impl Reader {
             Some('(') if self.text.get(at + 1) == Some(&'(') => {
                 let end = scan::parenthesis(&self.text, at + 1)?;
                 let inner = self.text.get(at + 2..end).unwrap_or_default();
+                // Where the two do not end together it is a command.
+                let Some((')', body)) = inner.split_last() else { return Err(ARITHMETIC) };
+                let mut depth = 0_i32;
+                let balanced = body.iter().all(|c| {
+                    depth += i32::from(*c == '(') - i32::from(*c == ')');
+                    depth >= 0
+                });
+                if !balanced || depth != 0 {
+                    return Err(ARITHMETIC);
+                }
                 let plain = |c: &char| c.is_ascii_digit() || "+-*/% ()<>=!&|^~?:\n\t".contains(*c);
                 if inner.iter().all(plain) { Ok(Some(end + 1)) } else { Err(ARITHMETIC) }
             }
@@ -299,16 +329,19 @@ fn is_name(c: char) -> bool {
 /// Whether bash may make several words of it: `{a,b}`, `{1..3}`. Quotes are not looked at but for `{}`
 /// and `${`, which are something else.
 fn braces(text: &[char]) -> bool {
-    let opens = text
-        .iter()
-        .enumerate()
-        .filter(|(at, c)| **c == '{' && (*at == 0 || text.get(at - 1) != Some(&'$')));
+    let opens = text.iter().enumerate().filter(|(at, c)| **c == '{' && !expands(text, *at));
     opens.into_iter().any(|(at, _)| {
         let inside = text.get(at..).unwrap_or_default();
         let end = inside.iter().rposition(|c| *c == '}').unwrap_or(0);
         let inside = inside.get(..end).unwrap_or_default();
         inside.contains(&',') || inside.windows(2).any(|pair| pair == ['.', '.'])
     })
+}
+
+/// Whether a `{` belongs to a `$` before it: one that is neither quoted nor behind another.
+fn expands(text: &[char], at: usize) -> bool {
+    let before = |back: usize| at.checked_sub(back).and_then(|at| text.get(at));
+    before(1) == Some(&'$') && !matches!(before(2), Some('\\' | '$'))
 }
 
 /// What `$'…'` stands for in bash.
@@ -382,6 +415,12 @@ mod tests {
             ("{rm,-rf}", "{rm,-rf}", false, true),
             ("a{1..3}", "a{1..3}", false, true),
             ("$((1 + 2))", "$((1 + 2))", false, true),
+            ("-d*", "-d*", false, true),
+            ("\"-$x\"", "-$x", false, true),
+            ("\"v$@\"", "v$@", false, true),
+            ("\\${a,b}", "${a,b}", false, true),
+            ("[", "[", true, false),
+            ("a]", "a]", true, false),
         ];
         for (raw, text, literal, open) in cases {
             let read = word(raw);
@@ -416,6 +455,11 @@ mod tests {
     fn what_is_not_followed_is_trouble() {
         for raw in [
             "$((x))",
+            "$((:>2) )",
+            "$((1)+(2) )",
+            "a;b",
+            "a b",
+            "a>b",
             "$[x]",
             "${!x}",
             "${x@P}",

@@ -18,9 +18,9 @@ pub enum Opens {
 /// They touch no files by their words.
 const WITHOUT_FILES: &[&str] = &[
     ":", "arch", "break", "cal", "continue", "echo", "exit", "false", "free", "groups", "id",
-    "kill", "killall", "logname", "nproc", "pgrep", "pkill", "printenv", "printf", "ps", "pwd",
-    "return", "seq", "set", "sleep", "tr", "true", "tty", "ulimit", "umask", "uname", "uptime",
-    "users", "who", "whoami", "reboot", "shutdown", "poweroff", "halt",
+    "kill", "killall", "logname", "nproc", "pkill", "printenv", "printf", "ps", "pwd", "return",
+    "seq", "set", "sleep", "tr", "true", "tty", "ulimit", "umask", "uname", "uptime", "whoami",
+    "reboot", "shutdown", "poweroff", "halt",
 ];
 
 /// They work on their standard input where no word names a file.
@@ -65,6 +65,9 @@ const FILTERS: &[&str] = &[
     "lscpu",
     "systemctl",
     "journalctl",
+    "pgrep",
+    "users",
+    "who",
 ];
 
 /// No letter of theirs has a file's name glued to it.

@@ -64,6 +64,7 @@ const MORE: &[&str] = &[
     "--rebase",
     "--hard",
     "--recurse-submodules",
+    "--filters",
     "--set-upstream-to",
 ];
 

@@ -15,7 +15,10 @@ use chaperone_model::{Hides, Rung};
 use crate::{runs::Input, special, words::Word};
 
 pub use files::{Opens, has_plain_letters, opens};
-pub(crate) use table::{is_harmless_device, is_harmless_variable, is_known, is_of_the_system};
+pub use table::is_plain_locale;
+pub(crate) use table::{
+    is_harmless_device, is_harmless_variable, is_known, is_locale, is_of_the_system,
+};
 
 /// What a program does with its words.
 #[derive(Debug)]
@@ -37,10 +40,23 @@ pub(crate) enum Then {
     Run(Vec<Word>),
     /// It gives a line to a shell.
     Line(String),
-    /// It sets a variable.
-    Sets(String),
+    /// It sets a variable, to this where that is said.
+    Sets(String, Option<Word>),
     /// It says what a name is.
     Defines(String),
+}
+
+impl Then {
+    /// `NAME=value`, or a name alone.
+    fn sets(word: &Word) -> Self {
+        match word.text.split_once('=') {
+            Some((name, value)) => {
+                let value = Word { text: value.to_owned(), ..word.clone() };
+                Self::Sets(name.to_owned(), Some(value))
+            }
+            None => Self::Sets(word.text.clone(), None),
+        }
+    }
 }
 
 impl Judged {

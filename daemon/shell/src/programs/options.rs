@@ -31,7 +31,14 @@ impl Options {
             if !text.starts_with('-') || text == "-" {
                 return Ok(at);
             }
-            at += if text.starts_with("--") { self.long(text)? } else { self.short(text)? };
+            let takes = if text.starts_with("--") { self.long(text)? } else { self.short(text)? };
+            let value = words.get(at + 1).filter(|_| takes > 1);
+            if value.is_some_and(|value| value.open || value.many || value.trouble.is_some()) {
+                return Err(
+                    "a word that the shell puts in may be more than the value of an option".into(),
+                );
+            }
+            at += takes;
         }
         Ok(at)
     }

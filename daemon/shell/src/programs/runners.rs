@@ -97,7 +97,7 @@ fn sudo(words: &[Word]) -> Judged {
         Err(why) => return Judged::destroys(why),
     };
     let (skipped, inner) = words.split_at(at.min(words.len()));
-    let (sets, inner) = settings(inner);
+    let Some((sets, inner)) = settings(inner) else { return Judged::destroys(PUT_IN) };
     if inner.is_empty() {
         return Judged::destroys("it runs no program that it names");
     }
@@ -110,15 +110,19 @@ fn sudo(words: &[Word]) -> Judged {
 }
 
 /// Assignments in front of a program that are words: `env A=b prog`.
-fn settings(words: &[Word]) -> (Vec<Then>, &[Word]) {
+fn settings(words: &[Word]) -> Option<(Vec<Then>, &[Word])> {
     let count = words
         .iter()
         .take_while(|word| !word.text.starts_with(['=', '-']) && word.text.contains('='))
         .count();
     let (sets, rest) = words.split_at(count);
-    let name = |word: &Word| word.text.split('=').next().unwrap_or_default().to_owned();
-    (sets.iter().map(|word| Then::Sets(name(word))).collect(), rest)
+    if sets.iter().any(|word| word.open || word.many || word.trouble.is_some()) {
+        return None;
+    }
+    Some((sets.iter().map(Then::sets).collect(), rest))
 }
+
+const PUT_IN: &str = "a word that the shell puts in may be the program that it runs";
 
 fn env(words: &[Word]) -> Judged {
     let options = Options {
@@ -142,7 +146,7 @@ fn env(words: &[Word]) -> Judged {
     if inner.first().is_some_and(|word| word.open) {
         return Judged::destroys("a word that the shell puts in may be the program that it runs");
     }
-    let (sets, inner) = settings(inner);
+    let Some((sets, inner)) = settings(inner) else { return Judged::destroys(PUT_IN) };
     let mut judged = if inner.is_empty() {
         Judged::reads()
     } else {
@@ -176,15 +180,26 @@ fn xargs(words: &[Word]) -> Judged {
         return Judged::reads();
     }
     // The text that stands for what is read, which is `{}` as good as always.
-    let replaces = skipped
-        .iter()
-        .any(|word| word.text.starts_with("-I") || word.text.starts_with("--replace"));
-    if replaces
-        && !skipped
-            .iter()
-            .any(|word| ["{}", "-I{}", "--replace", "--replace={}"].contains(&word.text.as_str()))
-    {
-        return Judged::destroys("it puts what it reads in the place of a text of its own");
+    let (mut replaces, mut at) = (false, 0);
+    while let Some(word) = skipped.get(at) {
+        let text = word.text.as_str();
+        at += 1;
+        let stands = match (text.strip_prefix("-I"), text.strip_prefix("--replace")) {
+            (Some(""), _) => {
+                at += 1;
+                skipped.get(at - 1).map_or("", |word| word.text.as_str())
+            }
+            (Some(glued), _) => glued,
+            (_, Some("")) => "{}",
+            (_, Some(value)) => value.strip_prefix('=').unwrap_or_default(),
+            // Among other letters.
+            _ if text.starts_with('-') && !text.starts_with("--") && text.contains('I') => "",
+            _ => continue,
+        };
+        replaces = true;
+        if stands != "{}" {
+            return Judged::destroys("it puts what it reads in the place of a text of its own");
+        }
     }
     let mut inner: Vec<Word> = inner
         .iter()
@@ -220,9 +235,11 @@ fn flock(words: &[Word]) -> Judged {
                 |line| Judged::runs(Then::Line(line.to_owned()), "flock"),
             )
         }
-        [file, inner @ ..] if !file.open && !inner.is_empty() => {
-            Judged::runs(Then::Run(inner.to_vec()), "flock")
-        }
+        // It makes the file where it is not there.
+        [file, inner @ ..] if !file.open && !file.many && !inner.is_empty() => Judged {
+            rung: chaperone_model::Rung::Write,
+            ..Judged::runs(Then::Run(inner.to_vec()), "flock")
+        },
         _ => Judged::destroys("it runs no program that it names"),
     }
 }

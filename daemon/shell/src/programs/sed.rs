@@ -68,7 +68,15 @@ fn ending(text: &[char], start: usize, mark: char) -> Option<usize> {
             '\n' => return None,
             '\\' => at += 1,
             c if c == mark => return (!bracket).then_some(at + 1),
-            '[' => bracket = true,
+            '[' if bracket && matches!(text.get(at + 1), Some(':' | '.' | '=')) => return None,
+            '[' if !bracket => {
+                // One that begins with a bracket ends later than it seems.
+                let first = if text.get(at + 1) == Some(&'^') { at + 2 } else { at + 1 };
+                if text.get(first) == Some(&']') {
+                    return None;
+                }
+                bracket = true;
+            }
             ']' => bracket = false,
             _ => {}
         }
@@ -113,6 +121,9 @@ mod tests {
             "s/a/b",
             "ba",
             "s/[/]/e;s/x/b/",
+            "s/[]/A]/p /e;#/p",
+            "s/[^]/A]/p /w x/p",
+            "s/[[:alpha:]/A]/p /e;#/p",
             "y/a/b/",
             "s/a/b\n/e",
             "p}e rm",

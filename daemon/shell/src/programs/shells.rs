@@ -9,7 +9,7 @@ use crate::{runs::Input, words::Word};
 /// `None` where it is none of them.
 pub(super) fn judge(program: &str, words: &[Word], input: &Input) -> Option<Judged> {
     Some(match program {
-        "sh" | "bash" | "dash" | "ash" | "ksh" | "mksh" | "rbash" => shell(program, words, input),
+        "sh" | "bash" | "dash" | "ash" | "rbash" => shell(program, words, input),
         "eval" => eval(words),
         "trap" => trap(words),
         "ssh" => ssh(words, input),
@@ -17,7 +17,7 @@ pub(super) fn judge(program: &str, words: &[Word], input: &Input) -> Option<Judg
         "alias" => Judged { then: vec![Then::Defines("a name".into())], ..Judged::reads() },
         "parallel" => Judged::destroys("the line that it runs is put together from what it reads"),
         "source" | "." => Judged::runs_code("it runs a script whose content is not known"),
-        "zsh" | "fish" | "csh" | "tcsh" | "pwsh" | "nu" | "elvish" => {
+        "ksh" | "mksh" | "zsh" | "fish" | "csh" | "tcsh" | "pwsh" | "nu" | "elvish" => {
             Judged::destroys("it is a shell whose language is not read")
         }
         _ if is_interpreter(program) => interpreter(words),
@@ -69,12 +69,21 @@ fn shell(program: &str, words: &[Word], input: &Input) -> Judged {
         None if line => Judged::destroys("the line that it runs is not there"),
         Some(_) if !from_input => Judged::runs_code("it runs a script whose content is not known"),
         _ => match input {
-            Input::Text(word) => word.known().map_or_else(
-                || Judged::destroys("what it runs is put together by the shell"),
-                |text| Judged::runs(Then::Line(text.to_owned()), program),
-            ),
+            Input::Text(word) => script(word, program),
             _ => Judged::destroys(STDIN),
         },
+    }
+}
+
+/// What a shell gets over its standard input. Of several lines one could be taken by what one before runs,
+/// as its own input.
+fn script(word: &Word, label: impl Into<String>) -> Judged {
+    match word.known() {
+        None => Judged::destroys("what it runs is put together by the shell"),
+        Some(text) if text.trim_end_matches('\n').contains('\n') => Judged::destroys(
+            "what it runs has several lines, of which a program may take some for its input",
+        ),
+        Some(text) => Judged::runs(Then::Line(text.to_owned()), label),
     }
 }
 
@@ -128,11 +137,15 @@ fn ssh(words: &[Word], input: &Input) -> Judged {
     };
     let (skipped, rest) = words.split_at(at.min(words.len()));
     for (number, word) in skipped.iter().enumerate() {
-        let Some(inner) = word.text.strip_prefix("-o") else { continue };
-        let setting = if inner.is_empty() {
-            skipped.get(number + 1).map_or("", |word| word.text.as_str())
-        } else {
-            inner
+        let Some(letters) = word.text.strip_prefix('-') else { continue };
+        // The first letter that takes a value takes what is left, or the next word.
+        let Some(at) = letters.find(|c| OPTIONS.valued.contains(c)) else { continue };
+        if !letters.get(at..).unwrap_or_default().starts_with('o') {
+            continue;
+        }
+        let setting = match letters.get(at + 1..).unwrap_or_default() {
+            "" => skipped.get(number + 1).map_or("", |word| word.text.as_str()),
+            glued => glued,
         };
         let name = setting.split(['=', ' ']).next().unwrap_or_default().to_ascii_lowercase();
         if !HARMLESS.contains(&name.as_str()) {
@@ -150,10 +163,7 @@ fn ssh(words: &[Word], input: &Input) -> Judged {
     match (options::literal(line), input) {
         (None, _) => Judged::destroys("the line that it runs is not literal"),
         (Some(words), _) if !words.is_empty() => Judged::runs(Then::Line(words.join(" ")), label),
-        (Some(_), Input::Text(word)) => word.known().map_or_else(
-            || Judged::destroys("what it runs is put together by the shell"),
-            |text| Judged::runs(Then::Line(text.to_owned()), label),
-        ),
+        (Some(_), Input::Text(word)) => script(word, label),
         _ => Judged::destroys("it opens a shell on another host"),
     }
 }

@@ -114,7 +114,11 @@ const READERS: &[&str] = &[
 
 /// They only read, unless they are given one of these options.
 const READERS_UNLESS: &[(&str, &str, &[&str])] = &[
-    ("dmesg", "cCDEn", &["--clear", "--read-clear", "--console-off", "--console-on"]),
+    (
+        "dmesg",
+        "cCDEn",
+        &["--clear", "--read-clear", "--console-off", "--console-on", "--console-level"],
+    ),
     ("file", "C", &["--compile"]),
     ("fuser", "k", &["--kill"]),
     (
@@ -154,7 +158,7 @@ const WRITERS: &[(&str, &str, &[&str])] = &[
     ("touch", "", &[]),
     ("tee", "", &[]),
     ("ln", "", &[]),
-    ("install", "o", &["--strip-program", "--owner"]),
+    ("install", "om", &["--strip-program", "--owner", "--mode"]),
     ("mktemp", "", &[]),
     ("mkfifo", "", &[]),
     ("gzip", "", &[]),
@@ -270,7 +274,7 @@ pub(super) fn judge(program: &str, words: &[Word]) -> Option<Judged> {
         return Some(may_have(words, letters, names).map_or_else(Judged::reads, unless));
     }
     if let Some((_, letters, names)) = WRITERS.iter().find(|(name, ..)| *name == program) {
-        if words.iter().any(|word| word.literal && is_of_the_system(&word.text)) {
+        if words.iter().any(names_the_system) {
             return Some(Judged::destroys(
                 "it writes to a device or to what the system is made of",
             ));
@@ -295,6 +299,13 @@ pub(super) fn judge(program: &str, words: &[Word]) -> Option<Judged> {
     Some(Judged::of(Rung::Destructive, *reason).hiding(hides))
 }
 
+/// Whether a word names something of the system, or what is in a folder of it.
+pub(super) fn names_the_system(word: &Word) -> bool {
+    let glued = word.text.starts_with('-').then(|| word.text.find('/')).flatten().unwrap_or(0);
+    let path = word.text.get(glued..).unwrap_or_default();
+    is_of_the_system(path) || !path.is_empty() && is_of_the_system(&format!("{path}/"))
+}
+
 fn unless(why: impl std::fmt::Display) -> Judged {
     Judged::destroys(format!("{why} makes it more than that"))
 }
@@ -302,6 +313,7 @@ fn unless(why: impl std::fmt::Display) -> Judged {
 /// Whether it is the name of a program that this crate knows.
 pub(crate) fn is_known(program: &str) -> bool {
     READERS.contains(&program)
+        || program.starts_with("mkfs.")
         || READERS_UNLESS.iter().chain(WRITERS).any(|(name, ..)| *name == program)
         || DESTROYERS.iter().any(|(name, _)| *name == program)
         || super::tools::NAMES.contains(&program)
@@ -320,7 +332,11 @@ pub(crate) fn is_of_the_system(path: &str) -> bool {
     let below = ["/dev/", "/proc/", "/sys/", "/boot/"];
     // What is written with dots or with more strokes than it takes could lead anywhere.
     let plain = !path.starts_with('/') || !path.contains("//") && !path.contains("/.");
-    !is_harmless_device(path) && (below.iter().any(|folder| path.starts_with(folder)) || !plain)
+    // From wherever it begins, up to the root and down again.
+    let up =
+        path.starts_with("../") && below.iter().any(|folder| path.contains(&format!("..{folder}")));
+    up || !is_harmless_device(path)
+        && (below.iter().any(|folder| path.starts_with(folder)) || !plain)
 }
 
 /// Whether setting a variable changes nothing but texts, times and what the line itself reads of it.
@@ -341,5 +357,31 @@ pub(crate) fn is_harmless_variable(name: &str) -> bool {
         "PYTHONIOENCODING",
     ];
     let plain = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    plain || HARMLESS.contains(&name) || name.starts_with("LC_")
+    // To zsh these are lists of folders, and what else is in variables of capitals.
+    const TIED: &[&str] = &[
+        "path",
+        "fpath",
+        "cdpath",
+        "mailpath",
+        "manpath",
+        "module_path",
+        "psvar",
+        "fignore",
+        "watch",
+    ];
+    plain && !TIED.contains(&name) || HARMLESS.contains(&name) || name.starts_with("LC_")
+}
+
+/// Whether a variable says how texts are read.
+pub(crate) fn is_locale(name: &str) -> bool {
+    name == "LANG" || name.starts_with("LC_")
+}
+
+/// Whether in a locale each character that shells know is what it seems. In some a byte of another
+/// character can look like a backslash.
+pub fn is_plain_locale(value: &str) -> bool {
+    let name = value.split('@').next().unwrap_or_default().to_ascii_lowercase();
+    ["", "c", "posix"].contains(&name.as_str())
+        || name.ends_with(".utf-8")
+        || name.ends_with(".utf8")
 }

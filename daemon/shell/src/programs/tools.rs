@@ -131,10 +131,12 @@ fn by_words(program: &str, words: &[Word]) -> Option<Judged> {
                 "--early-input",
                 "--write-batch",
                 "--del",
+                "--remove-sent-files",
             ],
         ),
         "systemctl" => verb(
             words,
+            "HM",
             &[
                 "status",
                 "show",
@@ -166,18 +168,28 @@ fn by_words(program: &str, words: &[Word]) -> Option<Judged> {
             "it stops or changes services",
         ),
         "service" => match options::literal(words).as_deref() {
-            Some([_, "status"] | ["--status-all"]) => Judged::reads(),
+            Some(["--status-all"]) => Judged::reads(),
+            // With a path it runs what is there.
+            Some([name, _])
+                if name.starts_with('.')
+                    || !name.chars().all(|c| c.is_ascii_alphanumeric() || "@_.-".contains(c)) =>
+            {
+                Judged::runs_code("it may run a file that is no service's")
+            }
+            Some([_, "status"]) => Judged::reads(),
             Some([_, "start" | "restart" | "reload" | "force-reload"]) => Judged::writes(),
             _ => Judged::destroys("it stops or changes services"),
         },
         "docker" | "podman" => verb(
             words,
+            "H",
             &["ps", "images", "logs", "inspect", "version", "info", "top", "stats", "port", "diff"],
             &[],
             "it changes containers, or runs programs in them",
         ),
         "kubectl" => verb(
             words,
+            "s",
             &["get", "describe", "logs", "version", "explain", "top", "api-resources"],
             &[],
             "it changes a cluster, or runs programs in it",
@@ -201,18 +213,36 @@ fn by_words(program: &str, words: &[Word]) -> Option<Judged> {
             _ => Judged::destroys("it changes the host's name"),
         },
         "uniq" => {
-            let open = words.iter().any(|word| word.open);
-            let names = words.iter().filter(|word| !word.text.starts_with('-')).count();
-            if open || names > 1 { Judged::writes() } else { Judged::reads() }
+            let open = words.iter().any(|word| word.open || word.many);
+            let end = words.iter().position(|word| word.text == "--").unwrap_or(words.len());
+            let is_name = |(at, word): &(usize, &Word)| {
+                *at > end || !word.text.starts_with('-') || word.text == "-"
+            };
+            let names = words.iter().enumerate().filter(is_name).count();
+            match open || names > 1 {
+                true if words.iter().any(super::table::names_the_system) => {
+                    Judged::destroys("it writes to a device or to what the system is made of")
+                }
+                true => Judged::writes(),
+                false => Judged::reads(),
+            }
         }
         "chmod" => {
             let special = |word: &Word| {
+                let number = word.text.trim_start_matches(['+', '=', '-']);
                 word.text.contains('s') && word.text.contains(['+', '='])
-                    || word.text.len() > 3
-                        && word.text.trim_start_matches('0').len() > 3
-                        && word.text.bytes().all(|b| b.is_ascii_digit())
+                    || number.trim_start_matches('0').len() > 3
+                        && number.bytes().all(|b| b.is_ascii_digit())
             };
-            let mode = words.iter().find(|word| !word.text.starts_with('-') || word.text.len() < 2);
+            // A mode may begin with a dash.
+            let is_option = |text: &str| {
+                text.starts_with("--")
+                    || text.len() > 1
+                        && text.strip_prefix('-').is_some_and(|letters| {
+                            letters.chars().all(|letter| "cfvR".contains(letter))
+                        })
+            };
+            let mode = words.iter().find(|word| !is_option(&word.text));
             match mode {
                 Some(mode) if mode.known().is_some() && !special(mode) => return None,
                 _ => Judged::destroys("it may let a program run with its owner's rights"),
@@ -227,13 +257,8 @@ fn builtin(program: &str, words: &[Word]) -> Option<Judged> {
     Some(match program {
         "test" | "[" | "printf" => {
             // The name of a variable can hold a subscript, which is evaluated.
-            let evaluates = |word: &Word| {
-                word.text.starts_with("-v")
-                    || word.text == "-R"
-                    || !word.literal && word.open && program == "printf"
-            };
-            let first = if program == "printf" { words.get(..1) } else { Some(words) };
-            if first.unwrap_or_default().iter().any(evaluates) {
+            let evaluates = if program == "printf" { formats(words) } else { tests(words) };
+            if evaluates {
                 Judged::destroys("it evaluates the name of a variable")
             } else {
                 Judged::reads()
@@ -246,11 +271,14 @@ fn builtin(program: &str, words: &[Word]) -> Option<Judged> {
         "export" | "readonly" | "local" => {
             let mut judged = Judged::reads();
             for word in words {
+                if word.open || word.many {
+                    return Some(Judged::destroys("it evaluates what the shell puts in"));
+                }
                 let name = word.text.split('=').next().unwrap_or_default();
                 if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
                     return Some(Judged::destroys("it evaluates the name of a variable"));
                 }
-                judged.then.push(Then::Sets(name.to_owned()));
+                judged.then.push(Then::sets(word));
             }
             judged
         }
@@ -258,12 +286,12 @@ fn builtin(program: &str, words: &[Word]) -> Option<Judged> {
             let mut judged = Judged::reads();
             for word in words {
                 match word.known() {
-                    Some("-r" | "-s" | "-v" | "-f") => {}
+                    Some("-r" | "-s" | "-v") => {}
                     Some(name)
                         if !name.is_empty()
                             && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') =>
                     {
-                        judged.then.push(Then::Sets(name.to_owned()));
+                        judged.then.push(Then::Sets(name.to_owned(), None));
                     }
                     _ => return Some(Judged::destroys("it evaluates the name of a variable")),
                 }
@@ -276,6 +304,33 @@ fn builtin(program: &str, words: &[Word]) -> Option<Judged> {
     })
 }
 
+/// Whether `printf` may set a variable: `-v`, `%n`, or a format that is not known.
+fn formats(words: &[Word]) -> bool {
+    let words = match words.split_first() {
+        Some((first, rest)) if first.known() == Some("--") => rest,
+        _ => words,
+    };
+    let Some(first) = words.first() else { return false };
+    let Some(format) = first.known() else { return true };
+    let sets = |part: &str| {
+        let conversion =
+            part.trim_start_matches(|c: char| !c.is_ascii_alphabetic() || "hljztL".contains(c));
+        conversion.starts_with('n')
+    };
+    format.starts_with('-') && format.len() > 1 || format.split('%').skip(1).any(sets)
+}
+
+/// Whether `test` may be given the name of a variable to look at: by `-v`, by a word that may be that
+/// and the next, or by one that may be several.
+fn tests(words: &[Word]) -> bool {
+    let names = |word: &Word| !word.literal || word.text.contains('[');
+    words.iter().any(|word| word.text.starts_with("-v") || word.text == "-R" || word.many)
+        || words.windows(2).any(|pair| match pair {
+            [one, next] => !one.literal && names(next),
+            _ => false,
+        })
+}
+
 const SETTINGS: &[&str] = &[
     "-e", "-u", "-x", "-f", "-v", "-C", "-eu", "-ex", "-eux", "-ue", "-euo", "-euxo", "-o", "+e",
     "+u", "+x", "pipefail", "errexit", "nounset", "xtrace", "-n",
@@ -285,7 +340,7 @@ const SETTINGS: &[&str] = &[
 fn unless(words: &[Word], letters: &str, names: &[&str]) -> Judged {
     match may_have(words, letters, names) {
         Some(why) => Judged::destroys(format!("{why} makes it more than that")),
-        None if words.iter().any(|word| super::is_of_the_system(&word.text)) => {
+        None if words.iter().any(super::table::names_the_system) => {
             Judged::destroys("it writes to a device or to what the system is made of")
         }
         None => Judged::writes(),
@@ -293,7 +348,8 @@ fn unless(words: &[Word], letters: &str, names: &[&str]) -> Judged {
 }
 
 /// Programs whose first word that is no option says what they do.
-fn verb(words: &[Word], reads: &[&str], writes: &[&str], destroys: &str) -> Judged {
+fn verb(words: &[Word], letters: &str, reads: &[&str], writes: &[&str], destroys: &str) -> Judged {
+    let far = may_have(words, letters, FAR).is_some();
     let Some(words) = options::literal(words) else {
         return Judged::destroys("a word that the shell puts in may say what it does");
     };
@@ -302,20 +358,18 @@ fn verb(words: &[Word], reads: &[&str], writes: &[&str], destroys: &str) -> Judg
     let plain = ["--no-pager", "--user", "--system", "--quiet", "-q", "--all", "-a"];
     let known = before.clone().all(|word| plain.contains(word));
     let verb = words.get(before.count()).copied();
-    let far = |word: &str| {
-        ["-H", "-M", "--host", "--root", "--kubeconfig", "--server"]
-            .iter()
-            .any(|option| word.starts_with(option))
+    // A unit of systemd can be the one that stops the host.
+    let stops = |word: &str| {
+        let names =
+            ["reboot", "poweroff", "halt", "shutdown", "kexec", "exit", "rescue", "emergency"];
+        word.ends_with(".target")
+            || word.starts_with("--job-mode")
+            || names.iter().any(|name| word.contains(name))
     };
     match verb {
-        Some(verb) if known && reads.contains(&verb) && !words.iter().any(|word| far(word)) => {
-            Judged::reads()
-        }
-        // A target of systemd can be the one that stops the host.
+        Some(verb) if known && reads.contains(&verb) && !far => Judged::reads(),
         Some(verb)
-            if known
-                && writes.contains(&verb)
-                && !words.iter().any(|word| far(word) || word.ends_with(".target")) =>
+            if known && writes.contains(&verb) && !far && !words.iter().any(|word| stops(word)) =>
         {
             Judged::writes()
         }
@@ -324,13 +378,26 @@ fn verb(words: &[Word], reads: &[&str], writes: &[&str], destroys: &str) -> Judg
     }
 }
 
+/// They lead to another host, another root or another cluster, or write a file.
+const FAR: &[&str] =
+    &["--host", "--machine", "--root", "--image", "--kubeconfig", "--server", "--profile-output"];
+
 /// A word that is neither an option nor a format sets the clock.
 fn date(words: &[Word]) -> Judged {
+    // Their values are glued to them, or not there.
+    let is_format = |word: &Word| {
+        word.known().is_some_and(|text| {
+            let name = text.split('=').next().unwrap_or_default();
+            ["--iso-8601", "--rfc-3339"].contains(&name)
+        })
+    };
+    let rest: Vec<Word> = words.iter().filter(|word| !is_format(word)).cloned().collect();
+    let words = rest.as_slice();
     let options = options::Options {
         flags: "uIR",
         valued: "dr",
-        long: &["--utc", "--universal", "--iso-8601", "--rfc-email", "--rfc-3339"],
-        long_valued: &["--date", "--reference", "--iso-8601", "--rfc-3339"],
+        long: &["--utc", "--universal", "--rfc-email"],
+        long_valued: &["--date", "--reference"],
     };
     match words {
         [option, ..] if option.known().is_some_and(|text| text.starts_with("-I")) => {
@@ -355,7 +422,7 @@ fn ip(words: &[Word]) -> Judged {
     let object = rest.next().unwrap_or_default();
     let known = ["a", "addr", "address", "l", "link", "r", "route", "n", "neigh", "rule"];
     let verb = rest.next().unwrap_or("show");
-    if known.contains(&object) && ["show", "list", "ls", "get", "s"].contains(&verb) {
+    if known.contains(&object) && ["show", "list", "ls", "get"].contains(&verb) {
         Judged::reads()
     } else {
         Judged::destroys("it changes the network")
@@ -447,20 +514,22 @@ fn tar(words: &[Word]) -> Judged {
     if old && first.contains(['I', 'F', 'P', 'T', 'U']) {
         return Judged::destroys("its options make it more than that");
     }
-    let lists = if old {
-        first.contains('t')
-    } else {
-        first == "--list" || !first.starts_with("--") && first.contains('t')
-    };
-    let acts = words.iter().any(|word| {
+    // An archive's name may say on which host it is, which is reached by another program.
+    let far = |word: &Word| !word.text.starts_with('-') && word.text.contains(':');
+    if words.iter().any(|word| far(word) || super::table::names_the_system(word)) {
+        return Judged::destroys("it may be on another host, or a device");
+    }
+    // The letter with a value comes last among the first, and its value is the next word.
+    let letters = first.trim_start_matches('-');
+    let plain = letters.chars().all(|letter| "tvfzjJaZ".contains(letter))
+        && letters.find('f').is_none_or(|at| at + 1 == letters.len());
+    let harmless = |word: &Word| {
         let text = word.text.as_str();
-        let letters = old && word.text == first || text.starts_with('-') && !text.starts_with("--");
-        letters && text.contains(['x', 'c', 'r', 'u', 'A'])
-            || ["--ex", "--get", "--cr", "--app", "--up", "--cat", "--conc"]
-                .iter()
-                .any(|name| text.starts_with(name))
-    });
-    if lists && !acts {
+        !text.starts_with('-')
+            || ["--verbose", "--gzip", "--bzip2", "--xz", "--wildcards"].contains(&text)
+            || ["--exclude=", "--strip-components="].iter().any(|name| text.starts_with(name))
+    };
+    if letters.contains('t') && plain && words.iter().skip(1).all(harmless) {
         Judged::of(Rung::Read, "it only lists an archive")
     } else {
         Judged::writes()
