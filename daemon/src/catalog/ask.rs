@@ -266,6 +266,10 @@ fn edges(from: &[Oid]) -> String {
               WHERE r.ev_class IN ({from}) AND r.ev_enabled <> 'D'
          UNION SELECT inhparent, 'child', inhrelid, NULL FROM pg_inherits WHERE inhparent IN ({from})
          UNION SELECT inhrelid, 'parent', inhparent, NULL FROM pg_inherits WHERE inhrelid IN ({from})
+         UNION SELECT y.typrelid, 'child', c.oid, NULL FROM pg_class c
+               JOIN pg_type y ON y.oid = c.reloftype WHERE y.typrelid IN ({from})
+         UNION SELECT c.oid, 'parent', y.typrelid, NULL FROM pg_class c
+               JOIN pg_type y ON y.oid = c.reloftype WHERE c.oid IN ({from})
          UNION SELECT indexrelid, 'of', indrelid, NULL FROM pg_index WHERE indexrelid IN ({from})
          UNION SELECT confrelid, 'deletes', conrelid, confdeltype::text FROM pg_constraint
               WHERE contype = 'f' AND confdeltype IN ('c', 'n', 'd') AND confrelid IN ({from})

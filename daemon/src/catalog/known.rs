@@ -84,7 +84,7 @@ pub(super) enum Edge {
     Reads(Oid),
     /// A rule makes something else of a change, perhaps with that one.
     Rule(Option<Oid>),
-    /// A part: an inheriting table, or a partition.
+    /// A part: an inheriting table, a partition, or a table of a type.
     Child(Oid),
     /// What it is a part of.
     Parent(Oid),

@@ -201,14 +201,14 @@ fn p5_what_is_copied_out_is_masked_for_the_client_and_the_log() {
     }
     let expected = [
         message(b'H', &[0, 0, 2, 0, 0, 0, 0]),
-        message(b'd', b"1,***\n"),
+        message(b'd', b"1,\"***\"\n"),
         message(b'd', b"2,\n"),
-        message(b'd', b"3,***\n"),
-        message(b'd', b"4,***\n"),
+        message(b'd', b"3,\"***\"\n"),
+        message(b'd', b"4,\"***\"\n"),
         message(b'c', b""),
     ];
     assert!(has(&talk.to_client, &String::from_utf8_lossy(&expected.concat())));
-    let logged = r#"["1,***\n","2,\n","3,***\n","4,***\n"]"#;
+    let logged = r#"["1,\"***\"\n","2,\n","3,\"***\"\n","4,\"***\"\n"]"#;
     let expected = [(Some(logged.to_owned()), Some(r#"{"way 1":3}"#.to_owned()))];
     assert_eq!(responses(&mut talk), expected);
 }
