@@ -25,7 +25,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use chaperone_model::ShellReading;
 
 pub use bounds::LONGEST;
-pub use programs::{Opens, has_plain_letters, opens};
+pub use programs::{Opens, has_plain_letters, is_plain_locale, opens};
 
 /// Reads a command line, as SSH's `exec` brings it. It never panics.
 pub fn read(line: &[u8]) -> ShellReading {

@@ -547,3 +547,142 @@ proptest! {
         read(parts.concat().as_bytes());
     }
 }
+
+#[test]
+fn p1_lines_of_an_attacker_are_not_taken_for_less_than_they_are() {
+    let destructive = [
+        // The grammar's mistakes.
+        "echo \\$'\\'; touch p; echo \"'\"'\"'\\'",
+        "echo $$'\\'; touch p; echo \"'\"'\"'\\'",
+        "cat <<E\na\\\nE\necho '\nE\ntouch p\n#'",
+        "echo ${x:-<<E }\ntouch p\nE\n: }",
+        "echo ${x#<<E }\ntouch p\nE\n: }",
+        "echo $((:>2) )",
+        "echo $((~/1) )",
+        // Who reads a script.
+        "bash <<'E'\nread x\necho '\ntouch p\n#'\nE",
+        "{ read x; bash; } <<'E'\necho '\ntouch p\n#'\nE",
+        "while read x; do bash; done <<'E'\ntouch p\nE",
+        "ssh h <<'E'\nread x\necho '\ntouch p\n#'\nE",
+        // Functions that are none.
+        "setpriv() { :; }; command setpriv touch p",
+        "setpriv() { :; }; xargs setpriv touch p",
+        "x=$(setarch() { :; }); setarch -R touch p",
+        "setarch() { :; } | cat; setarch -R touch p",
+        "false && frob() { :; }; frob",
+        "./frob() { :; }; ./frob",
+        "bash -c 'frob() { :; }'; frob",
+        "frob() { :; }; bash -c frob",
+        "set\\arch() { :; }; setarch -R touch p",
+        "frob(){ :; }; unset -f frob; frob",
+        "frob(){ :; }; unset frob; frob",
+        "/bin/rm() { :; }; env /bin/rm victim",
+        "mkfs.ext4() { :; }; command mkfs.ext4",
+        // What the shell puts in.
+        "x=\"A touch p\"; env -u $x ls",
+        "x='1 touch'; echo f | xargs -n $x cat",
+        "xargs -a ./f* cat",
+        "x='22 -oProxyCommand=touch${IFS}p'; ssh -p $x 127.0.0.1 ls",
+        "x='. -c core.fsmonitor=touch'; git -C $x status",
+        "x=': BEGIN{system(1)}'; awk -F $x 1",
+        "x='root touch p'; sudo -u $x ls",
+        "b=\"1 touch p\"; env x=1 a=$b ls",
+        "b='1 PATH=/tmp/x'; \\export a=$b; ls",
+        "x=delete; find victim \"-$x\"",
+        "find victim \"-${x:-delete}\"",
+        "find . -d*e",
+        "x=oout; sort \"-$x\" f",
+        "y='Ish -c \"touch p;cat\"'; tar tf t \"-$y\"",
+        "x=-output=o; git diff --no-index \"-$x\" a b",
+        "x=-delete; rsync -a s/ d/ \"-$x\"",
+        "x=R; chmod 700 d \"-$x\"",
+        "x=-v; test $x 'a[$(touch p)]'",
+        "test \"-$y\" 'a[$(touch p)]'",
+        "test \"$x\" \"$y\"",
+        "x=v; printf -\"$x\" 'a[$(touch p)]' 1",
+        "printf %n PATH; ls",
+        "printf '%-5ln' PATH; ls",
+        "flock ./a* ls",
+        "flock ./\\${a,b} ls",
+        // Programs.
+        "ssh -To ProxyCommand='touch p' 127.0.0.1 ls",
+        "ssh -ToProxyCommand='touch p' 127.0.0.1 ls",
+        "rsync --server --sender -re.LsfxCIvu . src/ --remove-source-files",
+        "rsync --server --sender -rse.LsfxCIvu . /srv/public",
+        "rsync --server -rTe.LsfxCIvu . x /srv/public",
+        "rsync -a --remove-sent-files a/ b/",
+        "echo touch q/ | sed 's/[]/A]/p /e;#/p'",
+        "sed 's/[^]/A]/p /w x/p' f",
+        "echo ';touch p' | xargs -I % -E {} sh -c 'ls %'",
+        "xargs -0I % sh -c 'ls %'",
+        "service ../../tmp/evil status",
+        "git cat-file --filters HEAD:f",
+        "tar tf nosuch.invalid:x",
+        "tar cf /dev/sda x",
+        "uniq a /dev/sda",
+        "ip link s lo down",
+        "date --iso-8601 01010000",
+        "dmesg --console-level 1",
+        "systemctl status -lHnosuch.invalid x",
+        "systemctl status --hos=x y",
+        "systemctl start systemd-reboot.service",
+        "systemctl start --job-mode=isolate x",
+        "kubectl get pods -s https://evil",
+        "chmod -w,u+s f",
+        "chmod =4755 f",
+        "chmod +4000 f",
+        "install -m 4755 f g",
+        "x=/dev/tcp/127.0.0.1/9; cat < $x",
+        "echo hi > ../../../../proc/self/comm",
+        "cp -t/dev/ x",
+        "cp f /boot",
+        "LC_ALL=zh_TW.BIG5; echo x",
+        "env LC_ALL=zh_TW.BIG5 ls",
+        "path=/tmp/x; ls",
+        "ksh -c 'test 1 -eq 0'",
+        "scp -t {-f,f}",
+    ];
+    let writes = [
+        "uniq a*",
+        "uniq \\${a,b}",
+        "uniq - out",
+        "uniq -- -in -out",
+        "uniq \"-$y\" out",
+        "flock out ls",
+        "tar -ft --ge",
+        "tar tvf t --index-file=out",
+        "tar tMf t --volno-file=out",
+    ];
+    let wrong = |lines: &[&'static str], least: char| -> Vec<(&str, char)> {
+        let found = lines.iter().map(|line| (*line, said(line).1));
+        found.filter(|(_, rung)| *rung == 'r' || least == 'd' && *rung == 'w').collect()
+    };
+    assert_eq!((wrong(&destructive, 'd'), wrong(&writes, 'w')), (vec![], vec![]));
+}
+
+#[test]
+fn ordinary_lines_stay_what_they_are() {
+    check(&[
+        ("[ -f x ] && cat x", "[ cat", 'r'),
+        ("if [ \"$x\" = \"$y\" ]; then ls; fi", "[ ls", 'r'),
+        ("test $# -gt 0 && ls", "test ls", 'r'),
+        ("printf '%s\\n' \"$x\"", "printf", 'r'),
+        ("env LC_ALL=C sort x", "env sort", 'r'),
+        ("LC_ALL=en_US.UTF-8 sort x", "sort", 'r'),
+        ("tar tzf x.tgz", "tar", 'r'),
+        ("tar -tvf x.tar", "tar", 'r'),
+        ("f() { ls; }; f; f", "ls f f", 'r'),
+        ("echo 'costs 5$'", "echo", 'r'),
+        ("uniq -c", "uniq", 'r'),
+        ("date --iso-8601=seconds", "date", 'r'),
+        ("systemctl status nginx", "systemctl", 'r'),
+        ("chmod 755 x", "chmod", 'w'),
+        ("sed 's/[0-9]*//' x", "sed", 'r'),
+        ("xargs -I{} cat {}", "xargs cat", 'r'),
+        ("ssh -o BatchMode=yes h ls", "ssh ls", 'r'),
+        ("cat <<E\n$x\nE", "cat", 'r'),
+        ("bash <<'E'\nls\nE", "bash ls", 'r'),
+        ("cat *.txt a*", "cat", 'r'),
+        ("ip addr show", "ip", 'r'),
+    ]);
+}

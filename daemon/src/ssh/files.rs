@@ -81,8 +81,12 @@ fn path_in(word: &ShellWord, plain_letters: bool) -> Found<'_> {
         return if is_plain(text) { Found::Path(text) } else { Found::Other };
     };
     // `-x/path`, `--option=/path`.
-    if let Some(at) = text.find('/') {
-        return text.get(at..).filter(|path| is_plain(path)).map_or(Found::Other, Found::Path);
+    if text.contains('/') {
+        let glued = match option.strip_prefix('-') {
+            Some(long) => long.split_once('=').map(|(_, value)| value),
+            None => option.char_indices().nth(1).and_then(|(at, _)| option.get(at..)),
+        };
+        return glued.filter(|path| is_plain(path)).map_or(Found::Other, Found::Path);
     }
     let may_name = match option.strip_prefix('-') {
         Some(long) => long.contains('='),
@@ -94,7 +98,9 @@ fn path_in(word: &ShellWord, plain_letters: bool) -> Found<'_> {
 /// Whether a path names its file from the root on, and by each step.
 pub(super) fn is_plain(path: &str) -> bool {
     let steps = path.strip_prefix('/').map(|steps| steps.strip_suffix('/').unwrap_or(steps));
-    steps.is_some_and(|steps| {
+    // What is there can be a file of another name.
+    let leads_on = ["/proc/", "/dev/fd"].iter().any(|folder| path.starts_with(folder));
+    steps.filter(|_| !leads_on).is_some_and(|steps| {
         path == "/" || steps.split('/').all(|step| !["", ".", ".."].contains(&step))
     })
 }

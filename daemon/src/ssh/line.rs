@@ -9,6 +9,8 @@ use chaperone_model::{
 };
 use chaperone_wire::ssh::{Ask, Inner, scp};
 
+use chaperone_shell::is_plain_locale;
+
 use super::files;
 
 /// Programs that only read, and show what they read by another program that takes orders where there
@@ -16,8 +18,7 @@ use super::files;
 const PAGED: [&str; 3] = ["git", "systemctl", "journalctl"];
 
 /// Variables that a client may set without changing what programs do.
-const HARMLESS: [&str; 9] = [
-    "LANG",
+const HARMLESS: [&str; 8] = [
     "LANGUAGE",
     "TZ",
     "TERM",
@@ -78,8 +79,13 @@ pub(super) fn of(reading: &ShellReading, ask: &Ask) -> Line {
 
 /// What a variable that the client sets may do to a program.
 pub(super) fn odd_variable(ask: &Ask) -> Option<Statement> {
-    let is_odd = |name: &str| !HARMLESS.contains(&name) && !name.starts_with("LC_");
-    let (name, _) = ask.environment.iter().find(|(name, _)| is_odd(name))?;
+    // In some locales shells read texts otherwise.
+    let is_plain = |name: &str, value: &str| {
+        HARMLESS.contains(&name)
+            || (name == "LANG" || name.starts_with("LC_")) && is_plain_locale(value)
+    };
+    let is_odd = |(name, value): &&(String, String)| !is_plain(name, value);
+    let (name, _) = ask.environment.iter().find(is_odd)?;
     let name = name.escape_debug();
     let why = format!("the variable `{name}` that the client sets may change what programs do");
     Some(unread(&why))
