@@ -305,17 +305,22 @@ fn a_forward_that_the_target_refuses_is_known_as_such() {
     assert_eq!(to_target(&conversation.actions()), [OPEN_FAILURE]);
 }
 
-/// Holds all back until it is told to let go, and then says it in capitals.
-#[derive(Debug, Default)]
-struct Slow(Vec<u8>);
+/// Holds so many of the last bytes back until it is told to let go, and says all in capitals.
+#[derive(Debug)]
+struct Slow {
+    kept: Vec<u8>,
+    most: usize,
+}
 
 impl Filter for Slow {
-    fn push(&mut self, bytes: &[u8], _: &mut Vec<u8>) {
-        self.0.extend_from_slice(&bytes.to_ascii_uppercase());
+    fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        self.kept.extend_from_slice(&bytes.to_ascii_uppercase());
+        let more = self.kept.len().saturating_sub(self.most);
+        out.extend(self.kept.drain(..more));
     }
 
     fn flush(&mut self, out: &mut Vec<u8>) {
-        out.append(&mut self.0);
+        out.append(&mut self.kept);
     }
 
     fn finish(&mut self, out: &mut Vec<u8>) {
@@ -323,8 +328,13 @@ impl Filter for Slow {
     }
 
     fn waiting(&self) -> usize {
-        self.0.len()
+        self.kept.len()
     }
+}
+
+fn slow(most: usize) -> Filters {
+    let one = || Box::new(Slow { kept: Vec::new(), most });
+    Filters { out: one(), err: one() }
 }
 
 #[test]
@@ -332,8 +342,7 @@ fn p5_what_a_filter_holds_back_goes_on_when_nothing_more_comes() {
     let mut conversation = started();
     conversation.agent(exec("say")).expect("asked");
     let ask = asked(&conversation.actions()).expect("an ask");
-    let filters = Filters { out: Box::<Slow>::default(), err: Box::<Slow>::default() };
-    conversation.filter(ask, filters);
+    conversation.filter(ask, slow(usize::MAX));
     conversation.allowed(ask, Inner::Plain).expect("allowed");
     conversation.target(of_channel(SUCCESS, A).into()).expect("it runs");
     conversation.actions();
@@ -555,8 +564,7 @@ fn p8_a_client_that_reads_nothing_asks_for_no_more_than_is_bounded() {
     let mut conversation = started();
     conversation.agent(exec("yes")).expect("asked");
     let ask = asked(&conversation.actions()).expect("an ask");
-    let filters = Filters { out: Box::<Slow>::default(), err: Box::<Slow>::default() };
-    conversation.filter(ask, filters);
+    conversation.filter(ask, slow(usize::MAX));
     conversation.allowed(ask, Inner::Plain).expect("allowed");
     conversation.target(of_channel(SUCCESS, A).into()).expect("it runs");
     // More than its window takes waits here, and answers wait behind it.
@@ -616,36 +624,12 @@ fn p8_no_end_is_granted_more_than_may_wait_here() {
     assert!(count <= most, "{count}");
 }
 
-/// Holds the last three bytes back.
-#[derive(Debug, Default)]
-struct Tail(Vec<u8>);
-
-impl Filter for Tail {
-    fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
-        self.0.extend_from_slice(bytes);
-        out.extend(self.0.drain(..self.0.len().saturating_sub(3)));
-    }
-
-    fn flush(&mut self, out: &mut Vec<u8>) {
-        out.append(&mut self.0);
-    }
-
-    fn finish(&mut self, out: &mut Vec<u8>) {
-        self.flush(out);
-    }
-
-    fn waiting(&self) -> usize {
-        self.0.len()
-    }
-}
-
 #[test]
 fn p5_time_that_the_client_lets_pass_is_none() {
     let mut conversation = started();
     conversation.agent(exec("cat f")).expect("asked");
     let ask = asked(&conversation.actions()).expect("an ask");
-    let filters = Filters { out: Box::<Tail>::default(), err: Box::<Tail>::default() };
-    conversation.filter(ask, filters);
+    conversation.filter(ask, slow(3));
     conversation.allowed(ask, Inner::Plain).expect("allowed");
     conversation.target(of_channel(SUCCESS, A).into()).expect("it runs");
     // All that the client takes: what the target says next cannot come.
