@@ -342,6 +342,18 @@ pub(crate) fn is_of_the_system(path: &str) -> bool {
 /// Whether setting a variable changes nothing but texts, times and what the line itself reads of it.
 /// Variables of the system and of programs have names in capitals.
 pub(crate) fn is_harmless_variable(name: &str) -> bool {
+    // To zsh these are lists of folders, and what else is in variables of capitals.
+    const TIED: &[&str] = &[
+        "path",
+        "fpath",
+        "cdpath",
+        "mailpath",
+        "manpath",
+        "module_path",
+        "psvar",
+        "fignore",
+        "watch",
+    ];
     const HARMLESS: &[&str] = &[
         "LANG",
         "LANGUAGE",
@@ -357,18 +369,6 @@ pub(crate) fn is_harmless_variable(name: &str) -> bool {
         "PYTHONIOENCODING",
     ];
     let plain = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    // To zsh these are lists of folders, and what else is in variables of capitals.
-    const TIED: &[&str] = &[
-        "path",
-        "fpath",
-        "cdpath",
-        "mailpath",
-        "manpath",
-        "module_path",
-        "psvar",
-        "fignore",
-        "watch",
-    ];
     plain && !TIED.contains(&name) || HARMLESS.contains(&name) || name.starts_with("LC_")
 }
 
@@ -382,6 +382,5 @@ pub(crate) fn is_locale(name: &str) -> bool {
 pub fn is_plain_locale(value: &str) -> bool {
     let name = value.split('@').next().unwrap_or_default().to_ascii_lowercase();
     ["", "c", "posix"].contains(&name.as_str())
-        || name.ends_with(".utf-8")
-        || name.ends_with(".utf8")
+        || name.split_once('.').is_some_and(|(_, set)| ["utf-8", "utf8"].contains(&set))
 }

@@ -168,7 +168,6 @@ fn by_words(program: &str, words: &[Word]) -> Option<Judged> {
             "it stops or changes services",
         ),
         "service" => match options::literal(words).as_deref() {
-            Some(["--status-all"]) => Judged::reads(),
             // With a path it runs what is there.
             Some([name, _])
                 if name.starts_with('.')
@@ -176,7 +175,7 @@ fn by_words(program: &str, words: &[Word]) -> Option<Judged> {
             {
                 Judged::runs_code("it may run a file that is no service's")
             }
-            Some([_, "status"]) => Judged::reads(),
+            Some([_, "status"] | ["--status-all"]) => Judged::reads(),
             Some([_, "start" | "restart" | "reload" | "force-reload"]) => Judged::writes(),
             _ => Judged::destroys("it stops or changes services"),
         },
