@@ -260,18 +260,21 @@ fn p2_a_terminal_can_be_told_more() {
 
 #[test]
 fn p2_variables_of_the_client_can_change_what_programs_do() {
-    for (name, harmless) in [
-        ("LANG", true),
-        ("LC_TIME", true),
-        ("GIT_PROTOCOL", true),
-        ("LD_PRELOAD", false),
-        ("BASH_ENV", false),
-        ("PATH", false),
-        ("TOLD", false),
+    for (name, value, harmless) in [
+        ("LANG", "en_US.UTF-8", true),
+        ("LC_TIME", "C", true),
+        // A byte of its characters can look like a backslash.
+        ("LC_ALL", "zh_TW.BIG5", false),
+        ("LANG", "zh_TW", false),
+        ("GIT_PROTOCOL", "version=2", true),
+        ("LD_PRELOAD", "x", false),
+        ("BASH_ENV", "x", false),
+        ("PATH", "x", false),
+        ("TOLD", "x", false),
     ] {
-        let (found, _) = statements(&ask(b"ls /srv", false, &[(name, "x")]));
+        let (found, _) = statements(&ask(b"ls /srv", false, &[(name, value)]));
         assert_eq!(rung(&found) == Rung::Read, harmless, "{name}");
-        let (_, inner) = statements(&ask(b"scp -t /srv", false, &[(name, "x")]));
+        let (_, inner) = statements(&ask(b"scp -t /srv", false, &[(name, value)]));
         assert_eq!(inner != Inner::Plain, harmless, "{name}");
     }
 }
