@@ -14,6 +14,10 @@ use chaperone_host_tests::{Host, Scene};
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// Who goes there directly, and is no test's agent: a daemon that starts ends what an agent has open to
+/// its target, and targets of tests beside this one are of any address.
+const DIRECT: u32 = 64_090;
+
 /// In the suite, and not in its schedule.
 const UNSCHEDULED: [&str; 2] = ["numeric_big", "reindex_catalog"];
 
@@ -333,7 +337,11 @@ impl Suite {
         ];
         let mut arguments: Vec<&str> = options.iter().map(String::as_str).collect();
         arguments.extend(UNSCHEDULED);
-        let finished = host.agent(driver.to_str().context("a path")?, &arguments)?;
+        let driver = driver.to_str().context("a path")?;
+        let finished = match name {
+            "direct" => host.other(DIRECT, driver, &arguments)?,
+            _ => host.agent(driver, &arguments)?,
+        };
         // Where tests fail by the suite's own measure it answers 1: what counts here is whether
         // they do so in both runs.
         ensure!(matches!(finished.code, Some(0 | 1)), "{name}: {}{}", finished.out, finished.err);
