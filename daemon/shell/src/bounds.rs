@@ -28,6 +28,11 @@ pub(crate) fn refused(text: &str) -> Option<String> {
             "a parenthesis opens right behind another, which shells read differently".into(),
         );
     }
+    if is_glued(text.as_bytes()) {
+        return Some(
+            "a process substitution stands in a word, which shells read differently".into(),
+        );
+    }
     if continues_oddly(text) {
         return Some("a mark goes on in the next line, where it may be another mark".into());
     }
@@ -125,6 +130,12 @@ fn is_of_mark(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
 
+/// Whether `<(` or `>(` stands right behind a part of a word: the two are one word.
+fn is_glued(text: &[u8]) -> bool {
+    text.windows(3)
+        .any(|part| matches!(part, [before, b'<' | b'>', b'('] if !b" \t\n;&|(<>".contains(before)))
+}
+
 fn processes(text: &[u8]) -> usize {
     let (mut count, mut redirect) = (0, false);
     for byte in text {
@@ -174,6 +185,10 @@ mod tests {
             assert_eq!(refused(line), None, "{line}");
         }
         for line in ["$\\\n(ls)", "cat <\\\n<E", "ls $(\\\n(x))", "ls \\\\\n", "ls &\\\n& id"] {
+            assert!(refused(line).is_some(), "{line}");
+        }
+        assert_eq!(refused("cat <(ls) > >(wc)"), None);
+        for line in ["id $<(ls)", "sort --files0-from=<(ls)", "a>(ls)"] {
             assert!(refused(line).is_some(), "{line}");
         }
         let many = |part: &str, count: usize| part.repeat(count);
