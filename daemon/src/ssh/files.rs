@@ -98,8 +98,10 @@ fn path_in(word: &ShellWord, plain_letters: bool) -> Found<'_> {
 /// Whether a path names its file from the root on, and by each step.
 pub(super) fn is_plain(path: &str) -> bool {
     let steps = path.strip_prefix('/').map(|steps| steps.strip_suffix('/').unwrap_or(steps));
-    // What is there can be a file of another name.
-    let leads_on = ["/proc/", "/dev/fd"].iter().any(|folder| path.starts_with(folder));
+    // What is there can be a file of another name (proc(5): `root`, `cwd`, `fd`).
+    let leads_on = ["/proc", "/dev/fd"].iter().any(|folder| {
+        path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    });
     steps.filter(|_| !leads_on).is_some_and(|steps| {
         path == "/" || steps.split('/').all(|step| !["", ".", ".."].contains(&step))
     })
@@ -119,6 +121,11 @@ mod tests {
             ("/tmp/../etc/passwd", false),
             ("/etc//passwd", false),
             ("/./etc", false),
+            ("/proc", false),
+            ("/proc/self/root/etc/shadow", false),
+            ("/dev/fd/3", false),
+            ("/dev/null", true),
+            ("/process", true),
             ("", false),
             ("..", false),
         ] {
@@ -166,6 +173,9 @@ mod tests {
             ("grep --file=/etc/shadow /x", "Read /etc/shadow/*, Read /x/*", None),
             ("grep --file=shadow /x", "Read /x/*", reads),
             ("grep -fshadow /x", "Read /x/*", reads),
+            ("diff --from-file=.ssh/id /x", "Read /x/*", reads),
+            ("grep -f.ssh/id /x", "Read /x/*", reads),
+            ("wc -l < /proc/self/root/etc/shadow", "", reads),
             ("sudo -u web cat /srv/a", "Read /srv/a/*", None),
             ("env A=b cat /srv/a", "Read /srv/a/*", None),
             ("sh -c 'cat /srv/a'", "Read /srv/a/*", None),

@@ -7,9 +7,8 @@
 use chaperone_model::{
     Access, Hides, ProgramUse, Rung, ShellCommand, ShellReading, Special, Statement,
 };
-use chaperone_wire::ssh::{Ask, Inner, scp};
-
 use chaperone_shell::is_plain_locale;
+use chaperone_wire::ssh::{Ask, Inner, scp};
 
 use super::files;
 

@@ -76,8 +76,8 @@ fn plain(words: &[Word], label: &str, options: Options, before: usize) -> Judged
         Err(why) => return Judged::destroys(why),
     };
     let (skipped, inner) = words.split_at(at.min(words.len()));
-    if skipped.iter().any(|word| word.open) {
-        return Judged::destroys("a word that the shell puts in may be the program that it runs");
+    if skipped.iter().any(|word| word.open || word.many) {
+        return Judged::destroys(PUT_IN);
     }
     if inner.is_empty() {
         return Judged::reads();
@@ -144,7 +144,7 @@ fn env(words: &[Word]) -> Judged {
         inner = rest;
     }
     if inner.first().is_some_and(|word| word.open) {
-        return Judged::destroys("a word that the shell puts in may be the program that it runs");
+        return Judged::destroys(PUT_IN);
     }
     let Some((sets, inner)) = settings(inner) else { return Judged::destroys(PUT_IN) };
     let mut judged = if inner.is_empty() {

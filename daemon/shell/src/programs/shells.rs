@@ -156,7 +156,10 @@ fn ssh(words: &[Word], input: &Input) -> Judged {
         return Judged::destroys("it names no host");
     };
     // Options may follow the host.
-    if host.open || line.first().is_some_and(|word| word.open || word.text.starts_with('-')) {
+    if host.open
+        || host.many
+        || line.first().is_some_and(|word| word.open || word.text.starts_with('-'))
+    {
         return Judged::destroys("a word behind the host may be an option of it");
     }
     let label = format!("ssh {}", host.text);

@@ -250,9 +250,11 @@ impl Conversation {
                 let length = u32::try_from(bytes.len()).map_err(|_| Violation::Window(number))?;
                 own.granted = own.granted.checked_sub(length).ok_or(Violation::Window(number))?;
                 // A tunnel has one stream.
-                if bytes.is_empty() {
-                } else if extended.is_none() && !own.said_close {
-                    said(Said::Data(bytes));
+                if extended.is_none() && !own.said_close {
+                    // Without bytes they cost no window, and would wait without end.
+                    if !bytes.is_empty() {
+                        said(Said::Data(bytes));
+                    }
                 } else {
                     self.own_took(number, bytes.len());
                 }

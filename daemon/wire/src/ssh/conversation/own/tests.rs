@@ -47,6 +47,8 @@ fn confirmed(number: u32) -> Bytes {
 #[test]
 fn p1_what_is_said_in_a_tunnel_that_ends_here_reaches_nobody_but_its_reader() {
     let (mut conversation, number) = begun();
+    // Without bytes there is nothing to wait for its reader.
+    conversation.agent(message::data(number, None, b"").into()).expect("said");
     conversation.agent(message::data(number, None, b"abc").into()).expect("said");
     conversation.agent(of(EOF, number)).expect("said");
     let actions = conversation.actions();
